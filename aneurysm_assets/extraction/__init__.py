@@ -1,0 +1,1 @@
+"""Bytes and files in, tables out. Nothing here, or below, imports Dagster."""

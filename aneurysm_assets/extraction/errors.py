@@ -1,0 +1,17 @@
+"""What can be wrong with the input, as exceptions whose text is meant for the user.
+
+Only the types belong here; the sentences are written where the fault is found. Each says what
+happened, to which file or series, and where it is not plain, what to do.
+"""
+
+
+class InputError(Exception):
+    """The input as a whole cannot be used: a CSV without its columns, a root that is not there."""
+
+
+class SeriesError(Exception):
+    """One series cannot be taken; no other is concerned."""
+
+
+class UnreadableFile(Exception):  # noqa: N818 - a finding about one file, recorded in its row
+    """One file of a series cannot be read; its row says why and the series goes on."""

@@ -1,0 +1,144 @@
+"""Where things are, and how many workers read them.
+
+The one place that knows the environment variables and the layout below the roots. Values given
+by a caller go before the environment; what is in neither has the default written here.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from aneurysm_assets.extraction.errors import InputError, SeriesError
+from aneurysm_assets.extraction.uid import is_uid
+
+DATA = "ANEURYSM_DATA"
+RAW = "ANEURYSM_RAW"
+INTERIM = "ANEURYSM_INTERIM"
+WORKERS = "ANEURYSM_WORKERS"
+UNLABELLED = "ANEURYSM_UNLABELLED"
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"", "0", "false", "no", "off"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The roots and the two choices of how to run.
+
+    Attributes
+    ----------
+    data : Path
+        The root to which `raw`, `interim` and `dagster` belong by default.
+    raw : Path
+        Input: `series/`, `segmentations/`, `train.csv`, `train_localizers.csv`.
+    interim : Path
+        Output: one directory a partitioned table, and the unified table.
+    workers : int
+        Processes that read series at the same time.
+    unlabelled : bool
+        Whether directories without a row in train.csv are taken too.
+    """
+
+    data: Path
+    raw: Path
+    interim: Path
+    workers: int
+    unlabelled: bool = False
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the settings from environment variables.
+
+        Parameters
+        ----------
+        environment : mapping of str to str, optional
+            `os.environ` where not given.
+
+        Returns
+        -------
+        Settings
+            All paths absolute.
+
+        Raises
+        ------
+        InputError
+            A variable has a value that cannot be used.
+        """
+        values = os.environ if environment is None else environment
+        data = Path(values.get(DATA) or "data").expanduser().absolute()
+        return cls(
+            data=data,
+            raw=Path(values.get(RAW) or data / "raw").expanduser().absolute(),
+            interim=Path(values.get(INTERIM) or data / "interim").expanduser().absolute(),
+            workers=_workers(values.get(WORKERS, "")),
+            unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
+        )
+
+    @property
+    def series_root(self) -> Path:
+        """The directory of the series directories."""
+        return self.raw / "series"
+
+    @property
+    def segmentations_root(self) -> Path:
+        """The directory of the segmentation directories."""
+        return self.raw / "segmentations"
+
+    @property
+    def train_csv(self) -> Path:
+        """The labels."""
+        return self.raw / "train.csv"
+
+    @property
+    def localizers_csv(self) -> Path:
+        """The aneurysm points."""
+        return self.raw / "train_localizers.csv"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where the Dagster instance of these data keeps its state."""
+        return self.data / "dagster"
+
+    @property
+    def unified_table(self) -> Path:
+        """The unified table without its suffix, which is `.parquet`, or `.csv` as a fallback."""
+        return self.interim / "dicom_metadata_with_csv"
+
+    def table_of_series(self, table: str, series_instance_uid: str) -> Path:
+        """Path, without suffix, of one series' file of a table.
+
+        Raises
+        ------
+        SeriesError
+            The key is no DICOM UID: it must not become a path.
+        """
+        if not is_uid(series_instance_uid):
+            raise SeriesError(
+                f"partition key {series_instance_uid!r} is no DICOM UID (digits and dots, "
+                "at most 64 characters), so no path is made of it"
+            )
+        return self.interim / table / series_instance_uid
+
+
+def default_workers() -> int:
+    """Return the number of processors this process may use, at least one."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def _workers(text: str) -> int:
+    if not text.strip():
+        return default_workers()
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise InputError(f"{WORKERS}={text!r}: give a whole number of worker processes, 1 or more")
+    return int(text)
+
+
+def _switch(name: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise InputError(f"{name}={text!r}: give 1 or 0")
+    return word in _TRUE

@@ -1,0 +1,387 @@
+"""Every table's columns: dtype, unit, source, description. The one schema of the package.
+
+What belongs here is what a reader of a table must know about a column. How a value is found stands
+in `extraction`; how a table is written stands in `store`. Columns that are DICOM attributes carry
+the DICOM keyword of PS3.6, ours are snake_case, those of a CSV keep its header.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+SERIES_KEY = "SeriesInstanceUID"
+
+LOCATIONS: tuple[str, ...] = (
+    "Left Infraclinoid Internal Carotid Artery",
+    "Right Infraclinoid Internal Carotid Artery",
+    "Left Supraclinoid Internal Carotid Artery",
+    "Right Supraclinoid Internal Carotid Artery",
+    "Left Middle Cerebral Artery",
+    "Right Middle Cerebral Artery",
+    "Anterior Communicating Artery",
+    "Left Anterior Cerebral Artery",
+    "Right Anterior Cerebral Artery",
+    "Left Posterior Communicating Artery",
+    "Right Posterior Communicating Artery",
+    "Basilar Tip",
+    "Other Posterior Circulation",
+)
+"""The 13 locations of train.csv, in its order."""
+
+ANEURYSM_PRESENT = "Aneurysm Present"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+        DICOM keyword, CSV header or snake_case name.
+    dtype : pl.DataType
+        The polars dtype in every file of the table, also where all values are null.
+    description : str
+        What a value is and when it is null.
+    source : str
+        Where the value comes from: DICOM tag and PS3.3 section, CSV column, or NIfTI field.
+    unit : str
+        The unit of a number, empty where there is none.
+    """
+
+    name: str
+    dtype: pl.DataType
+    description: str
+    source: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's name, what a row of it is, and its columns in order.
+
+    Attributes
+    ----------
+    name : str
+        The asset's name.
+    description : str
+        What one row is.
+    columns : tuple of Column
+        In the order of the files.
+    key : tuple of str
+        The columns that together are unique.
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The polars schema of every file of this table."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(column.name for column in self.columns)
+
+
+def _float_array(length: int) -> pl.DataType:
+    return pl.Array(pl.Float64, length)
+
+
+_SERIES = Column(
+    SERIES_KEY,
+    pl.String(),
+    "The series: the name of its directory, and its partition key.",
+    "directory name",
+)
+
+_FUNCTIONAL = "functional groups before top level in a multi-frame file"
+
+COMPETITION_TAGS: tuple[Column, ...] = (
+    Column("BitsAllocated", pl.Int32(), "Bits of memory a sample.", "(0028,0100), C.7.6.3", "bit"),
+    Column("BitsStored", pl.Int32(), "Bits of each sample in use.", "(0028,0101), C.7.6.3", "bit"),
+    Column("Columns", pl.Int32(), "Width of the image.", "(0028,0011), C.7.6.3", "px"),
+    Column(
+        "FrameOfReferenceUID",
+        pl.String(),
+        "Images that share it share a coordinate system.",
+        "(0020,0052), C.7.4.1",
+    ),
+    Column("HighBit", pl.Int32(), "Most significant bit of a sample.", "(0028,0102), C.7.6.3"),
+    Column(
+        "ImageOrientationPatient",
+        _float_array(6),
+        "Direction cosines of the image's rows (first three) and columns, in LPS.",
+        f"(0020,0037), C.7.6.2; {_FUNCTIONAL} (C.7.6.16.2.4)",
+    ),
+    Column(
+        "ImagePositionPatient",
+        _float_array(3),
+        "Centre of the first pixel, x, y, z in LPS.",
+        f"(0020,0032), C.7.6.2; {_FUNCTIONAL} (C.7.6.16.2.3)",
+        "mm",
+    ),
+    Column("InstanceNumber", pl.Int32(), "The file's number.", "(0020,0013), C.7.6.1"),
+    Column(
+        "Modality",
+        pl.String(),
+        "CT or MR, as the header says; train.csv has its own.",
+        "(0008,0060), C.7.3.1",
+    ),
+    Column(
+        "PatientID",
+        pl.String(),
+        "De-identified a series: never group by it.",
+        "(0010,0020), C.7.1.1",
+    ),
+    Column(
+        "PhotometricInterpretation",
+        pl.String(),
+        "What a sample's value means, such as MONOCHROME2.",
+        "(0028,0004), C.7.6.3",
+    ),
+    Column(
+        "PixelRepresentation",
+        pl.Int32(),
+        "0 for unsigned samples, 1 for two's complement.",
+        "(0028,0103), C.7.6.3",
+    ),
+    Column(
+        "PixelSpacing",
+        _float_array(2),
+        "Distance of the centres of neighbouring rows, then of neighbouring columns.",
+        f"(0028,0030), 10.7.1.3; {_FUNCTIONAL} (C.7.6.16.2.1)",
+        "mm",
+    ),
+    Column(
+        "PlanarConfiguration",
+        pl.Int32(),
+        "Order of the samples of colour images.",
+        "(0028,0006), C.7.6.3",
+    ),
+    Column(
+        "RescaleIntercept",
+        pl.Float64(),
+        "Added after the slope to get output units; null where absent, which is not 0.",
+        f"(0028,1052), C.11.1; {_FUNCTIONAL} (C.7.6.16.2.9)",
+    ),
+    Column(
+        "RescaleSlope",
+        pl.Float64(),
+        "Factor from stored value to output units; null where absent, which is not 1.",
+        f"(0028,1053), C.11.1; {_FUNCTIONAL} (C.7.6.16.2.9)",
+    ),
+    Column(
+        "RescaleType",
+        pl.String(),
+        "Output units of slope and intercept, such as HU.",
+        f"(0028,1054), C.11.1; {_FUNCTIONAL} (C.7.6.16.2.9)",
+    ),
+    Column("Rows", pl.Int32(), "Height of the image.", "(0028,0010), C.7.6.3", "px"),
+    Column("SOPClassUID", pl.String(), "What kind of object the file is.", "(0008,0016), C.12.1"),
+    Column("SOPInstanceUID", pl.String(), "Identifies the file.", "(0008,0018), C.12.1"),
+    Column("SamplesPerPixel", pl.Int32(), "1 for grey, 3 for colour.", "(0028,0002), C.7.6.3"),
+    Column(
+        "SliceThickness",
+        pl.Float64(),
+        "Nominal thickness of the slice; not the distance of slices.",
+        f"(0018,0050), C.7.6.2; {_FUNCTIONAL} (C.7.6.16.2.1)",
+        "mm",
+    ),
+    Column(
+        "SpacingBetweenSlices",
+        pl.Float64(),
+        "What the header says; often wrong: take spacing from positions.",
+        f"(0018,0088), C.8.3.1; {_FUNCTIONAL} (C.7.6.16.2.1)",
+        "mm",
+    ),
+    Column(
+        "StudyInstanceUID",
+        pl.String(),
+        "De-identified a series: never group by it.",
+        "(0020,000D), C.7.2.1",
+    ),
+    Column(
+        "TransferSyntaxUID",
+        pl.String(),
+        "How data set and pixels are encoded.",
+        "(0002,0010), file meta information, PS3.10 7.1",
+    ),
+)
+"""The 25 tags that the competition keeps, in its order."""
+
+_FRAME_INDEX_DESCRIPTION = (
+    "0-based frame of a multi-frame file; null for a single-frame file, which is not 0."
+)
+
+DICOM_TAGS = Table(
+    name="dicom_tags",
+    description="One row an image, that is a frame of a file; an unreadable file is one row too.",
+    columns=(
+        _SERIES,
+        *COMPETITION_TAGS,
+        Column(
+            "NumberOfFrames",
+            pl.Int32(),
+            "Frames in the file; null where the header does not say.",
+            "(0028,0008), C.7.6.6",
+        ),
+        Column("frame_index", pl.Int32(), _FRAME_INDEX_DESCRIPTION, "row's place in the file"),
+        Column(
+            "geometry_source",
+            pl.String(),
+            "Where position, orientation, pixel spacing, thickness and spacing were found: "
+            "`per_frame`, `shared`, `top_level`, or those joined by `+` in this order; "
+            "null where there are none.",
+            "PS3.3 C.7.6.16",
+        ),
+        Column(
+            "dicom_path", pl.String(), "The file, relative to the raw root, `/` between.", "disk"
+        ),
+        Column("file_size", pl.Int64(), "Size of the file.", "disk", "byte"),
+        Column(
+            "header_series_instance_uid",
+            pl.String(),
+            "The header's own SeriesInstanceUID where it differs from the directory's name, "
+            "else null.",
+            "(0020,000E), C.7.3.1",
+        ),
+        Column(
+            "read_error",
+            pl.String(),
+            "Why the file cannot be read; every tag of such a row is null. Null for a good file.",
+            "reading",
+        ),
+    ),
+    key=("dicom_path", "frame_index"),
+)
+
+LABELS = Table(
+    name="labels",
+    description="One row a series: its row of train.csv, or nulls where there is none.",
+    columns=(
+        _SERIES,
+        Column("PatientAge", pl.Int32(), "Age at the time of the study.", "train.csv", "year"),
+        Column("PatientSex", pl.String(), "`Female` or `Male`.", "train.csv"),
+        Column("Modality", pl.String(), "`CTA`, `MRA`, `MRI T2` or `MRI T1post`.", "train.csv"),
+        *(
+            Column(name, pl.Int8(), f"1 with an aneurysm at: {name}; else 0.", "train.csv")
+            for name in LOCATIONS
+        ),
+        Column(ANEURYSM_PRESENT, pl.Int8(), "1 with an aneurysm anywhere; else 0.", "train.csv"),
+    ),
+    key=(SERIES_KEY,),
+)
+
+LOCALIZERS = Table(
+    name="localizers",
+    description="One row an aneurysm point of train_localizers.csv, in its order, duplicates kept.",
+    columns=(
+        _SERIES,
+        Column("SOPInstanceUID", pl.String(), "The file of the point.", "train_localizers.csv"),
+        Column(
+            "x",
+            pl.Float64(),
+            "Along the image's columns, from the left.",
+            "train_localizers.csv, coordinates `x`",
+            "px",
+        ),
+        Column(
+            "y",
+            pl.Float64(),
+            "Along the image's rows, from the top.",
+            "train_localizers.csv, coordinates `y`",
+            "px",
+        ),
+        Column(
+            "frame_index",
+            pl.Int32(),
+            "0-based frame of the point; null where the CSV has none, which is not 0.",
+            "train_localizers.csv, coordinates `f`",
+        ),
+        Column("location", pl.String(), "One of the 13 locations.", "train_localizers.csv"),
+    ),
+    key=(),
+)
+
+
+def _segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
+    return (
+        Column(
+            f"{prefix}_path",
+            pl.String(),
+            f"The {what}, relative to the raw root; null where there is none, "
+            f"as are the other `{prefix}_` columns then.",
+            "disk",
+        ),
+        Column(f"{prefix}_shape", pl.Array(pl.Int32, 3), "Voxels along i, j, k.", "dim", "voxel"),
+        Column(
+            f"{prefix}_affine",
+            pl.Array(pl.Float64, (4, 4)),
+            "Voxel index (i, j, k, 1) to RAS.",
+            "sform, else qform, else pixdim (nibabel's rule)",
+            "mm",
+        ),
+        Column(f"{prefix}_pixdim", _float_array(3), "Voxel size along i, j, k.", "pixdim", "mm"),
+        Column(f"{prefix}_dtype", pl.String(), "Stored dtype, NumPy's name.", "datatype"),
+        Column(
+            f"{prefix}_axis_codes",
+            pl.String(),
+            "Direction in which i, j and k grow, such as `RAS`.",
+            "affine",
+        ),
+    )
+
+
+SEGMENTATION_META = Table(
+    name="segmentation_meta",
+    description="One row a series that has segmentation files, none for one that has not.",
+    columns=(
+        _SERIES,
+        *_segmentation_columns("nii", "image, `{SeriesInstanceUID}.nii`"),
+        *_segmentation_columns("cowseg", "vessel labels, `{SeriesInstanceUID}_cowseg.nii`"),
+    ),
+    key=(SERIES_KEY,),
+)
+
+LOCALIZER_INDEX = Column(
+    "localizer_index",
+    pl.Int32(),
+    "0, 1, ... over the points of one image, in the order of the CSV; null for an image without.",
+    "train_localizers.csv",
+)
+
+
+def _unified_columns() -> Iterable[Column]:
+    """Yield the joined columns; a name on both sides of a join gets `_dicom` and `_train`."""
+    shared = (set(DICOM_TAGS.column_names) & set(LABELS.column_names)) - {SERIES_KEY}
+    for column in DICOM_TAGS.columns:
+        yield _renamed(column, f"{column.name}_dicom") if column.name in shared else column
+    for column in LABELS.columns[1:]:
+        yield _renamed(column, f"{column.name}_train") if column.name in shared else column
+    yield LOCALIZER_INDEX
+    joined_on = {SERIES_KEY, "SOPInstanceUID", "frame_index"}
+    yield from (column for column in LOCALIZERS.columns if column.name not in joined_on)
+    yield from SEGMENTATION_META.columns[1:]
+
+
+def _renamed(column: Column, name: str) -> Column:
+    return Column(name, column.dtype, column.description, column.source, column.unit)
+
+
+UNIFIED_METADATA = Table(
+    name="unified_metadata",
+    description="One row an image, and one more for each further aneurysm point on the same image.",
+    columns=tuple(_unified_columns()),
+    key=("SOPInstanceUID", "frame_index", "localizer_index"),
+)
+
+SERIES_TABLES: tuple[Table, ...] = (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META)
+"""The tables with one file a series, in the order in which they are made."""
+
+ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA)
