@@ -1,0 +1,29 @@
+"""`labels`: the rows of train.csv, a file a series."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from aneurysm_assets.assets.common import read_csv_once, series_asset
+from aneurysm_assets.assets.raw import TRAIN_CSV
+from aneurysm_assets.extraction.competition import TrainCsv, read_train_csv
+from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.resources import Reporter, SettingsResource
+from aneurysm_assets.tables import LABELS
+from aneurysm_assets.writers import write_labels
+
+
+@series_asset(LABELS, reads=TRAIN_CSV)
+def labels(
+    context: dg.AssetExecutionContext,
+    config: SeriesConfig,
+    settings: SettingsResource,
+    reporter: dg.ResourceParam[Reporter],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Read the CSV once, then write each series of the run in this process."""
+    now = settings_of_run(context, settings)
+    empty = TrainCsv(now.train_csv, refused=(), sha256="", rows={})
+    csv = read_csv_once(context, now.train_csv, read_train_csv, empty=empty)
+    batch = Batch(LABELS, partial(write_labels, now, csv), workers=1)
+    yield from materialize_series(context, config, reporter, now, batch)

@@ -1,0 +1,29 @@
+"""`localizers`: the rows of train_localizers.csv, a file a series."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from aneurysm_assets.assets.common import read_csv_once, series_asset
+from aneurysm_assets.assets.raw import TRAIN_LOCALIZERS_CSV
+from aneurysm_assets.extraction.competition import LocalizersCsv, read_localizers_csv
+from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.resources import Reporter, SettingsResource
+from aneurysm_assets.tables import LOCALIZERS
+from aneurysm_assets.writers import write_localizers
+
+
+@series_asset(LOCALIZERS, reads=TRAIN_LOCALIZERS_CSV)
+def localizers(
+    context: dg.AssetExecutionContext,
+    config: SeriesConfig,
+    settings: SettingsResource,
+    reporter: dg.ResourceParam[Reporter],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Read the CSV once, then write each series of the run in this process."""
+    now = settings_of_run(context, settings)
+    empty = LocalizersCsv(now.localizers_csv, refused=(), sha256="", rows={})
+    csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
+    batch = Batch(LOCALIZERS, partial(write_localizers, now, csv), workers=1)
+    yield from materialize_series(context, config, reporter, now, batch)

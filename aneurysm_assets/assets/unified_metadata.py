@@ -1,0 +1,68 @@
+"""`unified_metadata`: the one table, from whatever series are done."""
+
+import dagster as dg
+
+from aneurysm_assets.assets.common import table_asset
+from aneurysm_assets.combine import Combined, combine, describe
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.partitions import complete
+from aneurysm_assets.recording import settings_of_run
+from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.store import StoredTable, remove_partials, scan_tables, write_table
+from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
+
+_NAMED = 100
+
+
+@table_asset(
+    UNIFIED_METADATA, group="dataset", deps=[dg.AssetKey(table.name) for table in SERIES_TABLES]
+)
+def unified_metadata(
+    context: dg.AssetExecutionContext, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    """Join the four tables of every series that is done in all four."""
+    now = settings_of_run(context, settings)
+    done, left = complete(context.instance, now)
+    if not done:
+        raise dg.Failure(
+            "no series is done in all of dicom_tags, labels, localizers and segmentation_meta, so "
+            "there is nothing to combine: materialise those four first",
+            allow_retries=False,
+        )
+    if left:
+        context.log.warning(f"{len(left)} series are not done in all four tables and left out")
+    remove_partials(now.interim)
+    try:
+        stored = write_table(combine(now, done), UNIFIED_METADATA, now.unified_table)
+    except (OSError, InputError) as error:
+        raise dg.Failure(f"the unified table: {error}", allow_retries=False) from error
+    if stored.warning:
+        context.log.warning(stored.warning)
+    combined = describe(now, done, scan_tables(UNIFIED_METADATA, [stored.path]))
+    return dg.MaterializeResult(metadata=_metadata(stored, combined, len(done), left))
+
+
+def _metadata(
+    stored: StoredTable, combined: Combined, series: int, left: list[str]
+) -> dict[str, dg.MetadataValue | int | str]:
+    lost = combined.localizers_without_image
+    metadata: dict[str, dg.MetadataValue | int | str] = {
+        "dagster/row_count": stored.rows,
+        "rows": stored.rows,
+        "series": series,
+        "series_left_out": len(left),
+        "images": combined.images,
+        "unreadable_files": combined.unreadable_files,
+        "images_with_localizers": combined.images_with_localizers,
+        "localizers_without_image": len(lost),
+        "series_with_segmentations": combined.series_with_segmentations,
+        "format": stored.format,
+        "path": dg.MetadataValue.path(str(stored.path)),
+    }
+    if left:
+        metadata["left_out"] = dg.MetadataValue.text("\n".join(left[:_NAMED]))
+    if lost:
+        metadata["without_image"] = dg.MetadataValue.text("\n".join(lost[:_NAMED]))
+    if stored.warning:
+        metadata["notes"] = stored.warning
+    return metadata

@@ -1,0 +1,152 @@
+"""The tables of the series to the one table: what is joined on what, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import find_tables, scan_tables
+from aneurysm_assets.tables import (
+    DICOM_TAGS,
+    LABELS,
+    LOCALIZERS,
+    SEGMENTATION_META,
+    SERIES_KEY,
+    UNIFIED_METADATA,
+    Table,
+)
+
+_IMAGE = [SERIES_KEY, "SOPInstanceUID", "frame_index"]
+
+
+@dataclass(frozen=True)
+class Combined:
+    """What the unified table holds.
+
+    Attributes
+    ----------
+    images : int
+        Readable images, each counted once whatever its number of points.
+    unreadable_files : int
+        Rows with a `read_error`.
+    images_with_localizers : int
+        Images with at least one aneurysm point.
+    localizers_without_image : tuple of str
+        `series/instance/frame` of each point that found no image.
+    series_with_segmentations : int
+        Series with at least one file of the pair.
+    """
+
+    images: int
+    unreadable_files: int
+    images_with_localizers: int
+    localizers_without_image: tuple[str, ...]
+    series_with_segmentations: int
+
+
+def combine(settings: Settings, series: Sequence[str]) -> pl.LazyFrame:
+    """Join the four tables of the given series.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the tables are.
+    series : sequence of str
+        SeriesInstanceUIDs whose four files are there; their order becomes the rows' order.
+
+    Returns
+    -------
+    pl.LazyFrame
+        With the schema of `tables.UNIFIED_METADATA`: each row of dicom_tags once, and once more
+        for each further point on the same image.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file of a series is not there.
+    """
+    images = _scan(settings, DICOM_TAGS, series)
+    labels = _scan(settings, LABELS, series)
+    shared = (set(DICOM_TAGS.column_names) & set(LABELS.column_names)) - {SERIES_KEY}
+    images = images.rename({name: f"{name}_dicom" for name in shared})
+    labels = labels.rename({name: f"{name}_train" for name in shared})
+    localizers = _by_image(_scan(settings, LOCALIZERS, series).collect()).drop("row")
+    segmentations = _scan(settings, SEGMENTATION_META, series)
+    return (
+        images.join(labels, on=SERIES_KEY, how="left", maintain_order="left")
+        .join(localizers.lazy(), on=_IMAGE, how="left", nulls_equal=True, maintain_order="left")
+        .join(segmentations, on=SERIES_KEY, how="left", maintain_order="left")
+        .select(UNIFIED_METADATA.column_names)
+    )
+
+
+def describe(settings: Settings, series: Sequence[str], unified: pl.LazyFrame) -> Combined:
+    """Count what a reader of the unified table wants to know first.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the tables of the series are.
+    series : sequence of str
+        Those that were combined.
+    unified : pl.LazyFrame
+        The unified table, as it is stored.
+    """
+    first = pl.col("localizer_index").fill_null(0) == 0
+    readable = pl.col("read_error").is_null()
+    segmented = pl.col("nii_path").is_not_null() | pl.col("cowseg_path").is_not_null()
+    counts = unified.select(
+        images=(first & readable).sum(),
+        unreadable_files=(first & ~readable).sum(),
+        images_with_localizers=(pl.col("localizer_index") == 0).sum(),
+        series_with_segmentations=pl.col(SERIES_KEY).filter(segmented).n_unique(),
+    ).collect()
+    return Combined(
+        localizers_without_image=_without_image(settings, series, unified),
+        **counts.row(0, named=True),
+    )
+
+
+def _scan(settings: Settings, table: Table, series: Sequence[str]) -> pl.LazyFrame:
+    files = find_tables(settings.interim / table.name)
+    return scan_tables(table, [_file(files, table, uid) for uid in series])
+
+
+def _file(files: dict[str, Path], table: Table, series_instance_uid: str) -> Path:
+    if series_instance_uid not in files:
+        raise FileNotFoundError(f"{table.name} of series {series_instance_uid} is not on disk")
+    return files[series_instance_uid]
+
+
+def _by_image(localizers: pl.DataFrame) -> pl.DataFrame:
+    """Return the points numbered on each image, and a `row` that identifies the point.
+
+    An image of a single-frame file has no `frame_index`, so a point on its frame 0 is offered
+    under both; the images of one file have either the one or the other, never both.
+    """
+    ordered = localizers.with_row_index("row")
+    single = ordered.filter(pl.col("frame_index") == 0).with_columns(
+        frame_index=pl.lit(None, dtype=pl.Int32)
+    )
+    return (
+        pl.concat([ordered, single])
+        .sort("row")
+        .with_columns(localizer_index=pl.int_range(pl.len(), dtype=pl.Int32).over(_IMAGE))
+    )
+
+
+def _without_image(
+    settings: Settings, series: Sequence[str], unified: pl.LazyFrame
+) -> tuple[str, ...]:
+    points = _scan(settings, LOCALIZERS, series).collect()
+    key = [*_IMAGE, "localizer_index"]
+    placed = unified.filter(pl.col("localizer_index").is_not_null()).select(key).collect()
+    found = _by_image(points).join(placed, on=key, how="semi", nulls_equal=True)["row"].unique()
+    lost = points.with_row_index("row").filter(~pl.col("row").is_in(found.implode()))
+    return tuple(
+        f"{row[SERIES_KEY]}/{row['SOPInstanceUID']}"
+        + ("" if row["frame_index"] is None else f"/{row['frame_index']}")
+        for row in lost.iter_rows(named=True)
+    )

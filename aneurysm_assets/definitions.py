@@ -1,0 +1,48 @@
+"""The code location: composition of assets, resources and jobs, and nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from aneurysm_assets.assets.dicom_tags import dicom_tags
+from aneurysm_assets.assets.labels import labels
+from aneurysm_assets.assets.localizers import localizers
+from aneurysm_assets.assets.raw import raw_inputs
+from aneurysm_assets.assets.segmentation_meta import segmentation_meta
+from aneurysm_assets.assets.unified_metadata import unified_metadata
+from aneurysm_assets.registration import register_series
+from aneurysm_assets.resources import SettingsResource, Silent
+
+
+def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """Compose the code location.
+
+    Parameters
+    ----------
+    resource_overrides : mapping of str to object, optional
+        In place of the default resources: `settings` (`resources.SettingsResource`) and
+        `reporter` (`resources.Reporter`). What tests and the command line set.
+
+    Returns
+    -------
+    dg.Definitions
+        The assets run in one process: their steps do their own parallel work.
+    """
+    resources: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
+    return dg.Definitions(
+        assets=[
+            *raw_inputs,
+            dicom_tags,
+            labels,
+            localizers,
+            segmentation_meta,
+            unified_metadata,
+        ],
+        jobs=[register_series],
+        resources={**resources, **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

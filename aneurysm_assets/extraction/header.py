@@ -1,0 +1,324 @@
+"""DICOM header bytes to tag values: one file in, the values of each of its images out.
+
+What a value means is DICOM's (PS3.3), which are wanted and as which dtype stands in `tables`.
+Pixels are never read. A header that cannot be trusted to its end is no header: `UnreadableFile`.
+"""
+
+import io
+import math
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filebase import ReadableBuffer
+from pydicom.multival import MultiValue
+
+from aneurysm_assets.extraction.errors import UnreadableFile
+from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.tables import COMPETITION_TAGS, SERIES_KEY
+
+Value = int | float | str | tuple[float, ...] | None
+PixelData = Literal["whole", "cut", "none"]
+
+MAX_FRAMES = 100_000
+"""No scanner writes more frames into one file; a header that claims so is damaged."""
+
+_DTYPES: Mapping[str, pl.DataType] = {
+    **{column.name: column.dtype for column in COMPETITION_TAGS},
+    "NumberOfFrames": pl.Int32(),
+    SERIES_KEY: pl.String(),
+}
+
+_GROUPS: Mapping[str, str] = {
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "ImagePositionPatient": "PlanePositionSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+}
+"""The functional group macro (PS3.3 C.7.6.16.2) that holds an attribute in a multi-frame file."""
+
+GEOMETRY = (
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+)
+"""The attributes of which `geometry_source` tells where they were found."""
+
+_SOURCES = ("per_frame", "shared", "top_level")
+
+_TOP_LEVEL = tuple(name for name in _DTYPES if name != "TransferSyntaxUID")
+
+_READ = (
+    *_TOP_LEVEL,
+    "PerFrameFunctionalGroupsSequence",
+    "SharedFunctionalGroupsSequence",
+)
+
+_PIXEL_DATA_TAGS = {0x7FE00008: 64, 0x7FE00009: 32, 0x7FE00010: 0}
+"""Float, double float and plain pixel data, with the bits a sample that the first two imply."""
+
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OV", b"OL", b"UN")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The wanted values of one file.
+
+    Attributes
+    ----------
+    images : list of dict
+        One an image: each of the 25 tags, `frame_index` and `geometry_source`, typed as in
+        `tables.DICOM_TAGS`; None where absent, empty or malformed.
+    number_of_frames : int or None
+        NumberOfFrames (0028,0008), None where absent.
+    series_instance_uid : str or None
+        The header's own.
+    pixel_data : {"whole", "cut", "none"}
+        Whether the file holds as many bytes of pixel data as it declares. An encapsulated
+        stream declares no length and counts as whole.
+    malformed : list of str
+        Values that are there and cannot be what their tag must be, as text. They are None above.
+    """
+
+    images: list[dict[str, Value]]
+    number_of_frames: int | None
+    series_instance_uid: str | None
+    pixel_data: PixelData
+    malformed: list[str] = field(default_factory=list)
+
+
+def read_header(path: Path | str) -> Header:
+    """Read the header of one DICOM file.
+
+    Parameters
+    ----------
+    path : Path or str
+        Any file.
+
+    Returns
+    -------
+    Header
+        One image for a single-frame file, one for each frame otherwise. Geometry and rescale
+        values of a frame come from its PerFrame item, else from the Shared functional groups,
+        else from the top level (PS3.3 C.7.6.16). Positions and orientations are LPS, lengths mm.
+
+    Raises
+    ------
+    UnreadableFile
+        It is no DICOM file, its header is cut short, or it cannot be read at all.
+    """
+    try:
+        with _Watched(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            size = os.fstat(file.fileno()).st_size
+            dataset = _read_dataset(file)
+            _require_whole(dataset, file, size)
+            return _header(dataset, file, size)
+    except UnreadableFile:
+        raise
+    except Exception as error:
+        # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
+        reason = " ".join(str(error).split())[:200]
+        raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
+
+
+class _Watched(io.BufferedReader):
+    """A file that remembers whether a read ended in the middle of what was asked for."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(io.FileIO(path))
+        self.cut = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if size is not None and 0 < len(data) < size:
+            self.cut = True
+        return data
+
+
+def _read_dataset(file: _Watched) -> Dataset:
+    buffer: ReadableBuffer = file
+    try:
+        return dcmread(buffer, stop_before_pixels=True, specific_tags=list(_READ))
+    except InvalidDicomError:
+        file.seek(0)
+        file.cut = False
+    # Without the preamble of PS3.10 it may be DICOM all the same; a SOP class tells.
+    try:
+        dataset = dcmread(buffer, stop_before_pixels=True, specific_tags=list(_READ), force=True)
+        sop_class = str(dataset.get("SOPClassUID", ""))
+    except Exception as error:
+        raise UnreadableFile("is no DICOM file") from error
+    if not is_uid(sop_class):
+        raise UnreadableFile("is no DICOM file")
+    return dataset
+
+
+def _require_whole(dataset: Dataset, file: _Watched, size: int) -> None:
+    """Refuse a header that ends before its end.
+
+    pydicom ends silently where the bytes do; what was lost would look like an absent tag.
+    """
+    cut = file.cut or file.tell() > size
+    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert every value
+        raw = dataset.get_item(tag)
+        length = getattr(raw, "length", 0)
+        if 0 < length < _UNDEFINED_LENGTH and len(getattr(raw, "value", None) or b"") < length:
+            cut = True
+    if cut:
+        raise UnreadableFile(f"is cut short in its header, at byte {size}")
+
+
+def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
+    malformed: list[str] = []
+    top = {name: _value(dataset, name, malformed) for name in _TOP_LEVEL}
+    meta = getattr(dataset, "file_meta", None)
+    top["TransferSyntaxUID"] = (
+        _value(meta, "TransferSyntaxUID", malformed) if meta is not None else None
+    )
+    series_instance_uid = top.pop(SERIES_KEY)
+    number_of_frames = top.pop("NumberOfFrames")
+    per_frame: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    shared: Sequence[Dataset] = dataset.get("SharedFunctionalGroupsSequence") or ()
+    frames = _number_of_images(number_of_frames, len(per_frame))
+    images: list[dict[str, Value]] = []
+    for index in range(frames):
+        groups = [
+            per_frame[index] if index < len(per_frame) else None,
+            shared[0] if shared else None,
+        ]
+        images.append(_image(top, groups, malformed) | {"frame_index": index})
+    if frames == 1:
+        images[0]["frame_index"] = None
+    return Header(
+        images=images,
+        number_of_frames=number_of_frames if isinstance(number_of_frames, int) else None,
+        series_instance_uid=series_instance_uid if isinstance(series_instance_uid, str) else None,
+        pixel_data=_pixel_data(top, frames, file, size),
+        malformed=malformed,
+    )
+
+
+def _number_of_images(number_of_frames: Value, per_frame: int) -> int:
+    if not isinstance(number_of_frames, int):
+        return max(1, per_frame)
+    if number_of_frames > MAX_FRAMES or number_of_frames < 0:
+        raise UnreadableFile(f"declares {number_of_frames} frames, which cannot be")
+    return max(1, number_of_frames)
+
+
+def _image(
+    top: Mapping[str, Value], groups: Sequence[Dataset | None], malformed: list[str]
+) -> dict[str, Value]:
+    """Return the values of one image, the attributes of functional groups from the nearest."""
+    image = dict(top)
+    used = set()
+    for name, sequence in _GROUPS.items():
+        found: Value = top[name]
+        source = "top_level"
+        for group, group_source in zip(groups, _SOURCES, strict=False):
+            items = group.get(sequence) if group is not None else None
+            if items and not _is_empty(items[0], name):
+                found, source = _value(items[0], name, malformed), group_source
+                break
+        image[name] = found
+        if name in GEOMETRY and found is not None:
+            used.add(source)
+    image["geometry_source"] = "+".join(s for s in _SOURCES if s in used) or None
+    return image
+
+
+def _is_empty(dataset: Dataset, name: str) -> bool:
+    if name not in dataset:
+        return True
+    try:
+        return dataset[name].is_empty
+    except Exception:  # noqa: BLE001 - not convertible is not empty: `_value` records the reason
+        return False
+
+
+def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
+    """Return a tag's value typed as its column, None and a note where that cannot be."""
+    if name not in dataset:
+        return None
+    try:
+        value = dataset[name].value
+        return _typed(value, _DTYPES[name])
+    except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
+        malformed.append(f"{name}: {' '.join(str(error).split())[:100]}")
+        return None
+
+
+def _typed(value: object, dtype: pl.DataType) -> Value:
+    several = value if isinstance(value, MultiValue | list) else None
+    if value is None or value == "" or (several is not None and not several):
+        return None
+    if isinstance(dtype, pl.Array):
+        numbers = tuple(_finite(item) for item in several or ())
+        if len(numbers) != dtype.size:
+            raise ValueError(f"{value!r} is not {dtype.size} numbers")
+        return numbers
+    if isinstance(dtype, pl.String):
+        # The backslash is what separates the values of a text in DICOM itself (PS3.5 6.4).
+        return str(value) if several is None else "\\".join(str(item) for item in several)
+    if several is not None:
+        raise ValueError(f"{value!r} is not one value")
+    number = _finite(value)
+    if isinstance(dtype, pl.Float64):
+        return number
+    if not number.is_integer() or not -(2**31) <= number < 2**31:
+        raise ValueError(f"{value!r} is no whole number of 32 bits")
+    return int(number)
+
+
+def _finite(value: object) -> float:
+    number = float(str(value)) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not finite")
+    return number
+
+
+def _pixel_data(top: Mapping[str, Value], frames: int, file: _Watched, size: int) -> PixelData:
+    """Tell whether the pixel data that the header announces fits into the file.
+
+    The reader stands before the pixel data element, where there is one.
+    """
+    start = file.tell()
+    element = file.read(12)
+    if len(element) < 8:
+        return "none"
+    order: Literal["little", "big"] = "little" if element[:2] == b"\xe0\x7f" else "big"
+    group, number = (int.from_bytes(element[i : i + 2], order) for i in (0, 2))
+    tag = group << 16 | number
+    if tag not in _PIXEL_DATA_TAGS:
+        return "none"
+    if element[4:6] in _LONG_VRS:
+        length, offset = int.from_bytes(element[8:12], order), 12
+    else:
+        length, offset = int.from_bytes(element[4:8], order), 8
+    there = size - start - offset
+    if length == _UNDEFINED_LENGTH or there >= length:
+        return "whole"
+    return "whole" if there >= _needed_bytes(top, frames, _PIXEL_DATA_TAGS[tag]) else "cut"
+
+
+def _needed_bytes(top: Mapping[str, Value], frames: int, bits: int) -> float:
+    """Return the bytes that native pixels take, infinity where the header does not say."""
+    factors = [top[name] for name in ("Rows", "Columns", "SamplesPerPixel")]
+    factors.append(bits or top["BitsAllocated"])
+    if not all(isinstance(factor, int) for factor in factors):
+        return math.inf
+    return math.prod(int(factor) for factor in factors if isinstance(factor, int)) * frames / 8

@@ -1,0 +1,188 @@
+"""What the headers of a series' two NIfTI files say: shape, affine, voxel size, dtype.
+
+Only headers are read. They go through nibabel's own header classes and checks, not through
+`nibabel.load`: that reads extensions too, up to the whole file where vox_offset is 0, and logs to
+a logger that all of the process shares.
+"""
+
+import gzip
+import logging
+import math
+import stat
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import polars as pl
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.tables import SEGMENTATION_META, SERIES_KEY
+
+_SCHEMA = SEGMENTATION_META.schema
+_STEM_SUFFIXES = {"nii": "", "cowseg": "_cowseg"}  # by the prefix of their columns
+_EXTENSIONS = (".nii", ".nii.gz")  # the first that exists is taken
+_LONGEST_HEADER = 540  # bytes, NIfTI-2
+_MAX_DIM = 2**31 - 1  # Int32, the dtype of a shape
+
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    zlib.error,
+    HeaderDataError,
+    WrapStructError,
+    ValueError,
+    OverflowError,
+)
+
+# nibabel reports what it repairs in a header to the logger it is given. Not one from getLogger:
+# its level would be open to whoever configures logging.
+_SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
+
+
+def segmentation_meta(
+    segmentations_root: Path, raw_root: Path, series_instance_uid: str
+) -> pl.DataFrame:
+    """Give one series its row of the `segmentation_meta` table.
+
+    Parameters
+    ----------
+    segmentations_root : Path
+        The directory of the segmentation directories, below `raw_root`.
+    raw_root : Path
+        What the paths in the table are relative to.
+    series_instance_uid : str
+        Any series.
+
+    Returns
+    -------
+    pl.DataFrame
+        With the schema of `SEGMENTATION_META`: one row where at least one file of the pair exists,
+        with nulls for a missing one, and none otherwise. Affines lead from voxel index to RAS mm
+        (sform, else qform, else pixdim, as in `nibabel.load`), voxel sizes are in mm.
+
+    Raises
+    ------
+    SeriesError
+        A file is there and is no whole three-dimensional NIfTI image, or cannot be read.
+    """
+    row: dict[str, Any] = {SERIES_KEY: series_instance_uid}
+    for prefix, suffix in _STEM_SUFFIXES.items():
+        path = _existing(segmentations_root, series_instance_uid, suffix)
+        if path is not None:
+            row[f"{prefix}_path"] = path.relative_to(raw_root).as_posix()
+            row |= {f"{prefix}_{name}": value for name, value in _described(path).items()}
+    if len(row) == 1:
+        return _SCHEMA.to_frame()
+    return pl.DataFrame({name: [row.get(name)] for name in _SCHEMA}, schema=_SCHEMA)
+
+
+def segmentation_files(segmentations_root: Path, series_instance_uid: str) -> list[Path]:
+    """List the files that `segmentation_meta` reads for a series, to count them and their bytes.
+
+    Parameters
+    ----------
+    segmentations_root : Path
+        The directory of the segmentation directories.
+    series_instance_uid : str
+        Any series.
+
+    Returns
+    -------
+    list of Path
+        The image, then the vessel labels; those of the two that exist.
+
+    Raises
+    ------
+    SeriesError
+        Whether a file exists cannot be told.
+    """
+    paths = (
+        _existing(segmentations_root, series_instance_uid, suffix)
+        for suffix in _STEM_SUFFIXES.values()
+    )
+    return [path for path in paths if path is not None]
+
+
+def _existing(segmentations_root: Path, series_instance_uid: str, suffix: str) -> Path | None:
+    if not is_uid(series_instance_uid):
+        raise SeriesError(f"{series_instance_uid!r} is no DICOM UID, so no path is made of it")
+    for extension in _EXTENSIONS:
+        name = f"{series_instance_uid}{suffix}{extension}"
+        path = segmentations_root / series_instance_uid / name
+        try:
+            # lstat: a link that leads nowhere is a broken file, not one that was never there.
+            path.lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SeriesError(f"{path}: {error.strerror or error}") from error
+        return path
+    return None
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return the columns of one file, without their prefix."""
+    try:
+        with np.errstate(all="ignore"):
+            header = _header(path)
+            shape = _shape(header)
+            affine = header.get_best_affine()
+            pixdim = [float(zoom) for zoom in header.get_zooms()[:3]]
+            if not np.isfinite(affine).all() or not np.isfinite(pixdim).all():
+                raise ValueError("affine or pixdim is not finite")
+            _check_length(path, header)
+            codes = nib.aff2axcodes(affine)  # type: ignore[no-untyped-call]
+        return {
+            "shape": shape,
+            "affine": affine.tolist(),
+            "pixdim": pixdim,
+            "dtype": header.get_data_dtype().name,
+            "axis_codes": None if None in codes else "".join(codes),
+        }
+    except _READ_ERRORS as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise SeriesError(f"{path}: no usable NIfTI file: {reason or error}") from error
+
+
+def _header(path: Path) -> Any:  # noqa: ANN401 - nibabel's header classes are not typed
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is a directory or a device")
+    with path.open("rb") as file:
+        stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        head = stream.read(_LONGEST_HEADER)
+    kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
+    for kind in kinds:
+        if kind.may_contain_header(head):
+            header = kind(head[: kind.sizeof_hdr], check=False)
+            header.check_fix(logger=_SILENT)
+            header.get_slope_inter()  # raises where nibabel could not read the data
+            if header["magic"] != kind.single_magic:
+                raise ValueError("the header of a .hdr and .img pair, without its data")
+            return header
+    raise ValueError("no NIfTI header")
+
+
+def _shape(header: Any) -> list[int]:  # noqa: ANN401
+    shape = [int(length) for length in header.get_data_shape()]
+    spatial, others = shape[:3], shape[3:]
+    if len(spatial) < 3 or any(length != 1 for length in others):
+        raise ValueError(f"shape {tuple(shape)} is not three-dimensional")
+    if not all(1 <= length <= _MAX_DIM for length in spatial):
+        raise ValueError(f"shape {tuple(shape)} is not possible")
+    return spatial
+
+
+def _check_length(path: Path, header: Any) -> None:  # noqa: ANN401
+    """Refuse a file shorter than its header says; a compressed one cannot be told unread."""
+    if path.suffix == ".gz":
+        return
+    offset = max(header.get_data_offset(), header.single_vox_offset)
+    needed = offset + math.prod(_shape(header)) * header.get_data_dtype().itemsize
+    size = path.stat().st_size
+    if size < needed:
+        raise ValueError(f"truncated: {size} bytes where the header asks for {needed}")

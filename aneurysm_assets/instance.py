@@ -1,0 +1,138 @@
+"""The Dagster instance that belongs to the data: where its state is, and whose progress it keeps.
+
+`dagster.yaml` names the classes below, so that `dagster dev`, `dagster asset materialize` and
+`aneurysm-assets` find one and the same state under `<data>/dagster` with no environment variable,
+and under another data root where ANEURYSM_DATA names one. DAGSTER_HOME, where set, wins.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import dagster as dg
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.instance import InstanceRef
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.settings import Settings
+
+CONFIG: Mapping[str, Any] = {
+    "storage": {
+        "custom": {
+            "module": "aneurysm_assets.instance",
+            "class": "DataRootStorage",
+            "config": {},
+        }
+    },
+    "compute_logs": {
+        "module": "aneurysm_assets.instance",
+        "class": "DataRootComputeLogManager",
+        "config": {},
+    },
+    "telemetry": {"enabled": False},
+    "nux": {"enabled": False},
+}
+"""What `dagster.yaml` says; a test keeps the two the same."""
+
+_CLAIM = "aneurysm_assets/interim"
+
+
+class DataRootStorage(DagsterSqliteStorage):
+    """Dagster's embedded SQLite storage, at `<data>/dagster` as the settings have it."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """No configuration: the place follows from ANEURYSM_DATA."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData,
+        config_value: Mapping[str, Any],
+    ) -> Self:
+        """Open or create the storage."""
+        home = Settings.from_environment().dagster_home
+        return cls.from_local(base_dir=str(home), inst_data=inst_data)
+
+
+class DataRootComputeLogManager(LocalComputeLogManager):
+    """Dagster's local compute logs, at `<data>/dagster/storage`, where DAGSTER_HOME has them."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """No configuration: the place follows from ANEURYSM_DATA."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],
+    ) -> Self:
+        """Make the manager."""
+        home = Settings.from_environment().dagster_home
+        return cls(base_dir=str(home / "storage"), inst_data=inst_data)
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """Open the instance that Dagster's own commands would use from here.
+
+    Parameters
+    ----------
+    settings : Settings
+        Must be those of the environment (`Settings.from_environment`), since Dagster's side
+        reads it.
+
+    Returns
+    -------
+    dg.DagsterInstance
+        That of DAGSTER_HOME where set; else as the `dagster.yaml` of the working directory says,
+        as `dagster dev` does; else the one at `<data>/dagster`.
+    """
+    if os.environ.get("DAGSTER_HOME"):
+        return dg.DagsterInstance.get()
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    if Path("dagster.yaml").is_file():
+        reference = InstanceRef.from_dir(str(home), config_dir=str(Path.cwd()))
+    else:
+        reference = InstanceRef.from_dir(str(home), overrides=dict(CONFIG))
+    return dg.DagsterInstance.from_ref(reference)
+
+
+def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Take the instance for one interim root, so that two never share progress.
+
+    An instance at `<data>/dagster` moves with its data root; any other is tied to the absolute
+    path, until that no longer exists.
+
+    Raises
+    ------
+    InputError
+        The instance keeps the progress of another interim root.
+    """
+    mine = settings.interim
+    base = settings.data if _belongs_to_data(instance) else Path("/")
+    store = instance.daemon_cursor_storage
+    held = store.get_cursor_values({_CLAIM}).get(_CLAIM)
+    claimed = os.path.relpath(mine, base)
+    if held == claimed:
+        return
+    if held is not None and (base / held).exists():
+        raise InputError(
+            f"this Dagster instance keeps the progress of {(base / held).resolve()}, not of "
+            f"{mine}: set another DAGSTER_HOME or data root, or move the tables there first"
+        )
+    store.set_cursor_values({_CLAIM: claimed})
+
+
+def _belongs_to_data(instance: dg.DagsterInstance) -> bool:
+    if not instance.is_persistent:
+        return False
+    storage = instance.get_ref().storage_data
+    return storage is not None and storage.class_name == DataRootStorage.__name__

@@ -1,0 +1,87 @@
+"""Which runs are alive: a run's process holds a lock for as long as it lives.
+
+Dagster learns that a run ended from the run's own process. One that is killed tells nothing, and
+its series would stay "in progress" for ever; its lock is gone with it, and so we know.
+"""
+
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from filelock import FileLock, Timeout
+
+from aneurysm_assets.settings import Settings
+
+_held: dict[str, FileLock] = {}
+"""Locks of the runs of this process: released by its end, whatever ends it."""
+
+
+class AlreadyRunning(Exception):  # noqa: N818 - a state of the world, not a fault
+    """Another process does the same on the same data."""
+
+
+def hold(settings: Settings, name: str) -> None:
+    """Hold a lock until this process ends; a second time changes nothing.
+
+    Parameters
+    ----------
+    settings : Settings
+        The data it is about.
+    name : str
+        A run's id, or what else only one process may do at a time.
+
+    Raises
+    ------
+    AlreadyRunning
+        Another process holds it.
+    """
+    if name in _held:
+        return
+    lock = _lock(settings, name)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise AlreadyRunning(f"another process holds {lock.lock_file}") from error
+    _held[name] = lock
+
+
+def release(name: str) -> None:
+    """Let go of a lock before this process ends; of one not held, do nothing."""
+    lock = _held.pop(name, None)
+    if lock is not None:
+        lock.release()
+
+
+def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
+    """Tell Dagster of the runs whose process was killed, so that none stays in progress.
+
+    Returns
+    -------
+    list of str
+        Their ids. They become CANCELED: what they had done stays done, the rest is missing.
+    """
+    ended = []
+    unfinished = dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES))
+    for run in instance.get_runs(filters=unfinished):
+        if run.run_id in _held or not _path(settings, run.run_id).exists():
+            continue
+        lock = _lock(settings, run.run_id)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            continue
+        instance.report_run_canceled(run, message="The run's process was killed.")
+        lock.release()
+        _path(settings, run.run_id).unlink(missing_ok=True)
+        ended.append(run.run_id)
+    return ended
+
+
+def _lock(settings: Settings, name: str) -> FileLock:
+    path = _path(settings, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False)
+
+
+def _path(settings: Settings, name: str) -> Path:
+    return settings.dagster_home / "locks" / f"{name}.lock"

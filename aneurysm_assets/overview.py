@@ -1,0 +1,130 @@
+"""Where the data stand: what `aneurysm-assets status` shows, from Dagster's record alone."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dagster as dg
+
+from aneurysm_assets import partitions
+from aneurysm_assets.extraction.census import Census, take_census
+from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import find_table
+from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Table
+
+
+@dataclass(frozen=True)
+class AssetOverview:
+    """One partitioned asset. Each known series is counted once.
+
+    Attributes
+    ----------
+    done, failed, under_way, missing : int
+        Series on disk by their status; `done` also where the directory has gone since.
+    not_on_disk : int
+        Rows of train.csv without a directory, not done.
+    failed_series : list of str
+        The failed ones by name.
+    """
+
+    done: int
+    failed: int
+    under_way: int
+    missing: int
+    not_on_disk: int
+    failed_series: list[str]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All of it.
+
+    Attributes
+    ----------
+    data, raw, interim : str
+        The roots.
+    series_on_disk : int
+        Series that are to be taken.
+    series_not_on_disk : list of str
+        Rows of train.csv without a directory.
+    unlabelled_directories : list of str
+        Directories without a row.
+    refused_rows : list of dict
+        Rows of train.csv whose SeriesInstanceUID is no UID.
+    assets : dict of str to AssetOverview
+        The four partitioned assets.
+    unified_metadata : dict of str to object
+        Path of the table, whether it is newer than what it was combined from, and the metadata
+        of its latest materialisation.
+    """
+
+    data: str
+    raw: str
+    interim: str
+    series_on_disk: int
+    series_not_on_disk: list[str]
+    unlabelled_directories: list[str]
+    refused_rows: list[dict[str, Any]]
+    assets: dict[str, AssetOverview]
+    unified_metadata: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+
+def take_overview(settings: Settings) -> Overview:
+    """Hold the series that there are against Dagster's record.
+
+    Raises
+    ------
+    InputError
+        There is nothing to read, train.csv cannot be used, or the Dagster instance keeps the
+        progress of other data.
+    """
+    census = take_census(settings)
+    with open_instance(settings) as instance:
+        claim(instance, settings)
+        return Overview(
+            data=str(settings.data),
+            raw=str(settings.raw),
+            interim=str(settings.interim),
+            series_on_disk=len(census.series),
+            series_not_on_disk=list(census.not_on_disk),
+            unlabelled_directories=list(census.unlabelled),
+            refused_rows=[asdict(row) for row in census.refused],
+            assets={t.name: _of_asset(instance, settings, census, t) for t in SERIES_TABLES},
+            unified_metadata=_of_unified(instance, settings),
+        )
+
+
+def _of_asset(
+    instance: dg.DagsterInstance, settings: Settings, census: Census, table: Table
+) -> AssetOverview:
+    status = partitions.statuses(instance, settings, table, census.known)
+    gone = set(census.not_on_disk)
+    by_status = {
+        name: [uid for uid in census.known if status[uid] == name and uid not in gone]
+        for name in ("failed", "under_way", "missing")
+    }
+    done = [uid for uid in census.known if status[uid] == "done"]
+    return AssetOverview(
+        done=len(done),
+        failed=len(by_status["failed"]),
+        under_way=len(by_status["under_way"]),
+        missing=len(by_status["missing"]),
+        not_on_disk=len(gone - set(done)),
+        failed_series=by_status["failed"],
+    )
+
+
+def _of_unified(instance: dg.DagsterInstance, settings: Settings) -> dict[str, Any]:
+    path = find_table(settings.unified_table)
+    event = instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
+    if path is None or event is None or event.asset_materialization is None:
+        return {"path": None, "up_to_date": False}
+    metadata = event.asset_materialization.metadata
+    return {name: value.value for name, value in metadata.items()} | {
+        "path": str(path),
+        "up_to_date": partitions.is_combined(instance),
+    }

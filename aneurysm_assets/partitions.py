@@ -1,0 +1,116 @@
+"""The `series` partitions: which exist, which are done, which are to be taken.
+
+The only record of progress is Dagster's own: a series is done when its latest planned
+materialisation happened and its file is where it was put.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import dagster as dg
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import find_tables
+from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Table
+
+series_partitions = dg.DynamicPartitionsDefinition(name="series")
+
+Status = Literal["done", "failed", "under_way", "missing"]
+
+# One request with more keys than SQLite takes variables fails; one a key is slow.
+_REGISTERED_AT_ONCE = 5_000
+
+_STATUS: Mapping[AssetPartitionStatus | None, Status] = {
+    AssetPartitionStatus.MATERIALIZED: "done",
+    AssetPartitionStatus.FAILED: "failed",
+    AssetPartitionStatus.IN_PROGRESS: "under_way",
+    None: "missing",
+}
+
+
+def register(instance: dg.DagsterInstance, series: Iterable[str]) -> int:
+    """Add series as partitions, in the order given; ranges of partitions follow that order.
+
+    Returns
+    -------
+    int
+        How many were new.
+    """
+    name = _name()
+    known = set(instance.get_dynamic_partitions(name))
+    new = [uid for uid in series if uid not in known]
+    for start in range(0, len(new), _REGISTERED_AT_ONCE):
+        instance.add_dynamic_partitions(name, new[start : start + _REGISTERED_AT_ONCE])
+    return len(new)
+
+
+def registered(instance: dg.DagsterInstance) -> list[str]:
+    """Return the partition keys in the order in which they were registered."""
+    return list(instance.get_dynamic_partitions(_name()))
+
+
+def statuses(
+    instance: dg.DagsterInstance, settings: Settings, table: Table, series: Sequence[str]
+) -> dict[str, Status]:
+    """Return the status of each series in one of the partitioned tables.
+
+    Parameters
+    ----------
+    instance : dg.DagsterInstance
+        Keeps the record.
+    settings : Settings
+        Where the files are.
+    table : Table
+        One of `tables.SERIES_TABLES`.
+    series : sequence of str
+        SeriesInstanceUIDs, registered or not.
+
+    Returns
+    -------
+    dict of str to Status
+        `missing` also where it was done once and its file has been removed since.
+    """
+    recorded = instance.get_status_by_partition(
+        dg.AssetKey(table.name), list(series), series_partitions
+    )
+    files = find_tables(settings.interim / table.name)
+    found: dict[str, Status] = {}
+    for uid in series:
+        status = _STATUS[(recorded or {}).get(uid)]
+        found[uid] = "missing" if status == "done" and uid not in files else status
+    return found
+
+
+def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:
+    """Split the partitions into those done in every table and those not, both sorted.
+
+    A series that lacks its labels or its points would look like one without an aneurysm, so the
+    unified table takes only whole ones.
+    """
+    keys = sorted(registered(instance))
+    done = set(keys)
+    for table in SERIES_TABLES:
+        status = statuses(instance, settings, table, keys)
+        done &= {uid for uid in keys if status[uid] == "done"}
+    return sorted(done), sorted(set(keys) - done)
+
+
+def is_combined(instance: dg.DagsterInstance) -> bool:
+    """Tell whether the unified table is newer than everything it was combined from."""
+    tables = (*SERIES_TABLES, UNIFIED_METADATA)
+    records = instance.get_asset_records([dg.AssetKey(table.name) for table in tables])
+    latest = {
+        record.asset_entry.asset_key.to_user_string(): (
+            record.asset_entry.last_materialization_storage_id or 0
+        )
+        for record in records
+    }
+    unified = latest.pop(UNIFIED_METADATA.name, 0)
+    return unified > max(latest.values(), default=0)
+
+
+def _name() -> str:
+    if series_partitions.name is None:
+        raise RuntimeError("the series partitions have a name")
+    return series_partitions.name

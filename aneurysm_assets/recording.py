@@ -1,0 +1,223 @@
+"""Marking one series done or failed, at once, inside a batch.
+
+A batch step records each series itself, with its own metadata, the moment its file is safe, and
+yields no output: an output would make a second event a series, blanking the first. A run of one
+partition yields an ordinary result, so that its dependants run in the same run.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventBatchMetadata,
+    generate_event_batch_id,
+)
+from pydantic import Field
+
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.instance import claim
+from aneurysm_assets.liveness import hold
+from aneurysm_assets.resources import Reporter, SettingsResource
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import remove_partials
+from aneurysm_assets.tables import Table
+from aneurysm_assets.workers import Failed, Work, Written, map_series
+
+Metadata = dict[str, dg.MetadataValue | int | float | str]
+
+_NAMED_IN_FULL = 1_000
+"""Failed series that a failure's description names; its metadata name all."""
+
+
+class SeriesConfig(dg.Config):
+    """Which series a run takes, where it has no partition and no range of partitions.
+
+    Dagster's ranges are contiguous, and scattered keys would cost one run each; with this a
+    single run takes any set.
+    """
+
+    series: list[str] = Field(
+        default_factory=list,
+        description="SeriesInstanceUIDs to take when the run itself has no partitions.",
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step does for each of its series.
+
+    Attributes
+    ----------
+    table : Table
+        What it makes.
+    work : callable
+        From a SeriesInstanceUID to `Written`; picklable where there are several workers.
+    workers : int
+        Processes to do it in.
+    """
+
+    table: Table
+    work: Work
+    workers: int
+
+
+def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResource) -> Settings:
+    """Return the settings of a run, and tie run and instance to them.
+
+    Raises
+    ------
+    dg.Failure
+        A setting cannot be used, or the instance keeps the progress of other data.
+    """
+    try:
+        settings = resource.get()
+        claim(context.instance, settings)
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    hold(settings, context.run.run_id)
+    return settings
+
+
+def materialize_series(
+    context: dg.AssetExecutionContext,
+    config: SeriesConfig,
+    reporter: Reporter,
+    settings: Settings,
+    batch: Batch,
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Do the work for each series of a run, and record each as soon as it is done.
+
+    Parameters
+    ----------
+    context : dg.AssetExecutionContext
+        Of an asset partitioned by series, with `output_required=False`.
+    config : SeriesConfig
+        The series of a run without partitions.
+    reporter : Reporter
+        Told of each series after it is recorded.
+    settings : Settings
+        Where the tables are.
+    batch : Batch
+        What to do for each series.
+
+    Yields
+    ------
+    dg.MaterializeResult
+        For a run of one partition only.
+
+    Raises
+    ------
+    dg.Failure
+        A series failed, after all others were taken. It names each failed series and why, and
+        Dagster does not retry it.
+    """
+    table = batch.table
+    series, is_partitioned = _series_of_run(context, config)
+    remove_partials(settings.interim / table.name)
+    if not is_partitioned:
+        _plan(context, series)
+    reporter.begin(table, len(series))
+    failed: dict[str, str] = {}
+    try:
+        for uid, outcome in map_series(batch.work, series, batch.workers):
+            if isinstance(outcome, Failed):
+                failed[uid] = outcome.reason
+                context.log.error(f"{uid}: {outcome.reason}")
+                reporter.failed(table, uid, outcome.reason)
+                continue
+            for note in outcome.notes:
+                context.log.warning(f"{uid}: {note}")
+            if is_partitioned and len(series) == 1:
+                yield dg.MaterializeResult(metadata=_metadata(outcome))
+            else:
+                _record(context, uid, outcome)
+            reporter.done(table, uid, outcome)
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        _end_as_canceled(context)
+        raise
+    if failed:
+        raise _failure(table, failed, len(series))
+
+
+def _series_of_run(
+    context: dg.AssetExecutionContext, config: SeriesConfig
+) -> tuple[Sequence[str], bool]:
+    if context.has_partition_key or context.has_partition_key_range:
+        if config.series:
+            raise dg.Failure(
+                "this run has partitions and `series` in its config: give one of the two",
+                allow_retries=False,
+            )
+        return list(context.partition_keys), True
+    if not config.series:
+        raise dg.Failure(
+            "this run has no series: choose partitions, or give `series` in the config",
+            allow_retries=False,
+        )
+    return list(dict.fromkeys(config.series)), False
+
+
+def _plan(context: dg.AssetExecutionContext, series: Sequence[str]) -> None:
+    """Say which partitions are to come, as Dagster itself does for a run that has partitions.
+
+    Without it a series that fails, or is cut off, would leave no trace in its status.
+    """
+    batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
+    for index, uid in enumerate(series):
+        event = DagsterEvent.build_asset_materialization_planned_event(
+            context.run.job_name,
+            context.get_step_execution_context().step.key,
+            AssetMaterializationPlannedData(context.asset_key, partition=uid),
+        )
+        context.instance.report_dagster_event(
+            event,
+            context.run.run_id,
+            logging.DEBUG,
+            batch_metadata=DagsterEventBatchMetadata(batch_id, index == len(series) - 1),
+        )
+
+
+def _record(context: dg.AssetExecutionContext, series_instance_uid: str, written: Written) -> None:
+    context.log_event(
+        dg.AssetMaterialization(
+            context.asset_key, partition=series_instance_uid, metadata=_metadata(written)
+        )
+    )
+
+
+def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
+    """Let an interrupted run end CANCELED: the series it did not reach are missing, not failed."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.status == dg.DagsterRunStatus.STARTED:
+        context.instance.report_run_canceling(run)
+
+
+def _metadata(written: Written) -> Metadata:
+    metadata: Metadata = {
+        "rows": written.table.rows,
+        "files": written.files,
+        "unreadable_files": written.unreadable_files,
+        "bytes": written.bytes,
+        "seconds": round(written.seconds, 4),
+        "format": written.table.format,
+        "path": dg.MetadataValue.path(str(written.table.path)),
+    }
+    if written.notes:
+        metadata["notes"] = dg.MetadataValue.text("\n".join(written.notes))
+    return metadata
+
+
+def _failure(table: Table, failed: dict[str, str], series: int) -> dg.Failure:
+    named = [f"{uid}: {reason}" for uid, reason in list(failed.items())[:_NAMED_IN_FULL]]
+    if len(failed) > len(named):
+        named.append(f"and {len(failed) - len(named)} more, in the metadata of this failure")
+    return dg.Failure(
+        "\n".join([f"{table.name}: {len(failed)} of {series} series failed", *named]),
+        metadata={"failed_series": dg.MetadataValue.json(failed)},
+        allow_retries=False,
+    )

@@ -1,0 +1,303 @@
+"""One run over the data: register, materialise what is not done, combine, sum up.
+
+A Dagster user could do all of this by hand; nothing is recorded but by Dagster. How a run looks
+on a terminal belongs to `cli` and `progress`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, DagsterRunStatus
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+from dagster._core.utils import make_new_run_id
+
+from aneurysm_assets import liveness, partitions
+from aneurysm_assets.definitions import build_defs
+from aneurysm_assets.extraction.census import Census, take_census
+from aneurysm_assets.extraction.competition import read_localizers_csv
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.resources import Reporter
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import find_table
+from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.workers import Written
+
+_RUN_LOCK = "run"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A series that failed in one table, or with no series what else went wrong."""
+
+    table: str
+    series_instance_uid: str | None
+    reason: str
+
+
+@dataclass
+class Summary:
+    """What a run came to.
+
+    Attributes
+    ----------
+    census : Census
+        Which series there are.
+    done : int
+        Series that now are done in all four tables, and of which this run did something.
+    skipped : int
+        Series asked for that were done in all four tables before.
+    under_way : int
+        Series left to another live run of Dagster.
+    problems : list of Problem
+        Failed series, and failures that are no series' own.
+    interrupted_runs : int
+        Earlier runs found killed, whose rest this run took.
+    table : str or None
+        Path of the unified table, None where there is none.
+    combined : mapping of str to object
+        The metadata of its latest materialisation.
+    """
+
+    census: Census
+    done: int = 0
+    skipped: int = 0
+    under_way: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    interrupted_runs: int = 0
+    table: str | None = None
+    combined: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed_series(self) -> dict[str, list[Problem]]:
+        """The problems of each failed series."""
+        failed: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            if problem.series_instance_uid is not None:
+                failed.setdefault(problem.series_instance_uid, []).append(problem)
+        return failed
+
+
+class _Collector:
+    """A reporter that keeps the failures and passes everything on."""
+
+    def __init__(self, reporter: Reporter, problems: list[Problem]) -> None:
+        self._reporter = reporter
+        self._problems = problems
+
+    def begin(self, table: Table, series: int) -> None:
+        self._reporter.begin(table, series)
+
+    def done(self, table: Table, series_instance_uid: str, written: Written) -> None:
+        self._reporter.done(table, series_instance_uid, written)
+
+    def failed(self, table: Table, series_instance_uid: str, reason: str) -> None:
+        self._problems.append(Problem(table.name, series_instance_uid, reason))
+        self._reporter.failed(table, series_instance_uid, reason)
+
+
+def check_input(settings: Settings) -> Census:
+    """Read what decides which series there are, and write nothing.
+
+    Raises
+    ------
+    InputError
+        There is nothing to read, or a CSV cannot be used.
+    """
+    census = take_census(settings)
+    if settings.localizers_csv.exists():
+        read_localizers_csv(settings.localizers_csv)
+    if not census.series:
+        hint = " (--unlabelled takes the directories without a row)" if census.unlabelled else ""
+        raise InputError(
+            f"no series of {settings.train_csv} is on disk in {settings.series_root}{hint}"
+            if census.has_train_csv
+            else f"there is no series directory in {settings.series_root}"
+        )
+    return census
+
+
+def run(
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    only: Sequence[str] = (),
+    force: bool = False,
+) -> Summary:
+    """Materialise every series that is on disk and not done, then combine.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the environment: Dagster's side reads it too.
+    reporter : Reporter
+        Told of each series.
+    only : sequence of str
+        Take these series alone; all that are on disk where empty.
+    force : bool
+        Take done ones again.
+
+    Returns
+    -------
+    Summary
+        What was done, skipped and failed.
+
+    Raises
+    ------
+    InputError
+        The input or the options cannot be used; nothing was written.
+    """
+    census = check_input(settings)
+    wanted = _wanted(census, only)
+    try:
+        liveness.hold(settings, _RUN_LOCK)
+    except liveness.AlreadyRunning as error:
+        raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
+    try:
+        with open_instance(settings) as instance:
+            return _Run(instance, settings, reporter, census).over(wanted, force=force)
+    finally:
+        liveness.release(_RUN_LOCK)
+
+
+def _wanted(census: Census, only: Sequence[str]) -> list[str]:
+    there = set(census.series)
+    for uid in only:
+        if uid in there:
+            continue
+        if uid in census.not_on_disk:
+            raise InputError(f"series {uid} is in train.csv and its directory is not on disk")
+        if uid in census.unlabelled:
+            raise InputError(f"series {uid} has no row in train.csv: take it with --unlabelled")
+        raise InputError(f"series {uid!r} is neither in train.csv nor on disk")
+    return sorted(set(only)) or list(census.series)
+
+
+class _Run:
+    """One run over an open instance."""
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        settings: Settings,
+        reporter: Reporter,
+        census: Census,
+    ) -> None:
+        self._instance = instance
+        self._settings = settings
+        self._summary = Summary(census)
+        collector = _Collector(reporter, self._summary.problems)
+        self._job = build_defs({"reporter": collector}).resolve_implicit_global_asset_job_def()
+
+    def over(self, wanted: Sequence[str], *, force: bool) -> Summary:
+        """Take the wanted series, combine, and return what it came to."""
+        claim(self._instance, self._settings)
+        summary = self._summary
+        summary.interrupted_runs = len(liveness.end_dead_runs(self._instance, self._settings))
+        partitions.register(self._instance, summary.census.series)
+        taken: set[str] = set()
+        for series, tables in self._to_do(wanted, force=force).items():
+            taken.update(series)
+            self._materialise(list(series), tables)
+        self._combine()
+        complete, _ = partitions.complete(self._instance, self._settings)
+        summary.done = len(taken & set(complete))
+        summary.skipped = len(set(wanted) & set(complete) - taken)
+        return summary
+
+    def _to_do(self, wanted: Sequence[str], *, force: bool) -> dict[tuple[str, ...], list[Table]]:
+        """Group the tables by the series that each still needs, so that each group is one run."""
+        groups: dict[tuple[str, ...], list[Table]] = {}
+        under_way = set()
+        order = {uid: place for place, uid in enumerate(partitions.registered(self._instance))}
+        wanted = sorted(wanted, key=lambda uid: order[uid])
+        for table in SERIES_TABLES:
+            status = partitions.statuses(self._instance, self._settings, table, wanted)
+            under_way |= {uid for uid in wanted if status[uid] == "under_way"}
+            leave = {"under_way"} if force else {"under_way", "done"}
+            series = tuple(uid for uid in wanted if status[uid] not in leave)
+            if series:
+                groups.setdefault(series, []).append(table)
+        self._summary.under_way = len(under_way)
+        return groups
+
+    def _materialise(self, series: list[str], tables: Sequence[Table]) -> None:
+        registered = partitions.registered(self._instance)
+        start = registered.index(series[0])
+        if registered[start : start + len(series)] == series:
+            self._execute(
+                tables,
+                tags={
+                    ASSET_PARTITION_RANGE_START_TAG: series[0],
+                    ASSET_PARTITION_RANGE_END_TAG: series[-1],
+                },
+            )
+        else:
+            self._execute(tables, config={"series": series})
+
+    def _combine(self) -> None:
+        summary = self._summary
+        complete, _ = partitions.complete(self._instance, self._settings)
+        there = find_table(self._settings.unified_table) is not None
+        if complete and not (there and partitions.is_combined(self._instance)):
+            self._execute([UNIFIED_METADATA])
+        path = find_table(self._settings.unified_table)
+        event = self._instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
+        if path is not None and event is not None and event.asset_materialization is not None:
+            summary.table = str(path)
+            summary.combined = {
+                name: value.value for name, value in event.asset_materialization.metadata.items()
+            }
+
+    def _execute(
+        self,
+        tables: Sequence[Table],
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Execute a Dagster run in this process; what fails becomes a problem of the summary."""
+        known = len(self._summary.problems)
+        run_id = make_new_run_id()
+        liveness.hold(self._settings, run_id)
+        try:
+            result = self._job.execute_in_process(
+                instance=self._instance,
+                asset_selection=[dg.AssetKey(table.name) for table in tables],
+                tags=dict(tags or {}),
+                run_config={
+                    "ops": {table.name: {"config": config} for table in tables} if config else {},
+                    # The log is in the instance for who wants it; a terminal shows the progress.
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                run_id=run_id,
+                raise_on_error=False,
+            )
+        except KeyboardInterrupt:
+            run = self._instance.get_run_by_id(run_id)
+            if run is not None and run.status not in FINISHED_STATUSES:
+                self._instance.report_run_canceled(run, message="Interrupted from the keyboard.")
+            raise
+        finally:
+            liveness.release(run_id)
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and run.status == DagsterRunStatus.CANCELED:
+            raise KeyboardInterrupt
+        if not result.success:
+            self._explain(result, known)
+
+    def _explain(self, result: dg.ExecuteInProcessResult, known: int) -> None:
+        """Add the failures of steps in which no series failed: the series' own are known."""
+        with_series = {problem.table for problem in self._summary.problems[known:]}
+        for event in result.all_events:
+            if event.is_step_failure and event.step_key not in with_series:
+                data = event.step_failure_data
+                failure = data.user_failure_data
+                reason = failure.description if failure else None
+                if reason is None:
+                    reason = data.error.message.strip() if data.error else "failed without a reason"
+                self._summary.problems.append(Problem(str(event.step_key), None, reason))

@@ -1,0 +1,218 @@
+"""The same work for many series, in worker processes; one series' failure is its own.
+
+What the work is belongs to `extraction`, where its result is recorded to `recording`. A worker
+writes its own file and sends back counts: sending rows would cost more than reading them.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait as wait_for_any
+from pathlib import Path
+
+from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.store import StoredTable
+
+_AHEAD = 4
+"""Series handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
+
+_WORTH_A_POOL = 4
+"""Fewer series than this are read before a second process has started."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One series' table is safe on disk.
+
+    Attributes
+    ----------
+    table : StoredTable
+        Where and how it is stored.
+    files : int
+        Input files read.
+    unreadable_files : int
+        Those of them that could not be read and have a `read_error`.
+    bytes : int
+        Size of the input files together.
+    seconds : float
+        Wall time of reading and writing.
+    notes : tuple of str
+        What a person should know about the series though it is done.
+    """
+
+    table: StoredTable
+    files: int
+    unreadable_files: int
+    bytes: int
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One series could not be taken.
+
+    Attributes
+    ----------
+    reason : str
+        What happened and to which file, in a sentence for the user.
+    """
+
+    reason: str
+
+
+Outcome = Written | Failed
+Work = Callable[[str], Written]
+
+
+def map_series(work: Work, series: Sequence[str], workers: int) -> Iterator[tuple[str, Outcome]]:
+    """Do the work for each series and yield each outcome as soon as it is there.
+
+    Parameters
+    ----------
+    work : callable
+        From a SeriesInstanceUID to `Written`; must be picklable. What it raises becomes `Failed`.
+    series : sequence of str
+        SeriesInstanceUIDs.
+    workers : int
+        Processes; with one, or for very few series, the work is done in this process.
+
+    Yields
+    ------
+    tuple of str and Outcome
+        In the order of completion; each series once. A worker process that dies (out of memory,
+        a crash in a library) costs no series but the one that kills it.
+    """
+    if workers == 1 or len(series) < _WORTH_A_POOL:
+        for uid in series:
+            yield uid, attempt(work, uid)
+        return
+    left = list(series)
+    while left:
+        suspects: list[str] = []
+        for uid, outcome in _map_in_pool(work, left, workers):
+            if outcome is None:
+                suspects.append(uid)
+            else:
+                yield uid, outcome
+        # A dead worker takes the pool with it and does not say over which series it died: each
+        # that was under way is tried alone. The rest goes on in a new pool.
+        for uid in suspects[: workers * _AHEAD]:
+            yield uid, _attempt_alone(work, uid)
+        left = suspects[workers * _AHEAD :]
+
+
+def attempt(work: Work, series_instance_uid: str) -> Outcome:
+    """Do the work for one series; whatever it raises becomes the reason of its failure."""
+    start = time.perf_counter()
+    try:
+        written = work(series_instance_uid)
+    except SeriesError as error:
+        return Failed(str(error))
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return Failed(f"{error.strerror or type(error).__name__}:{where}")
+    except Exception as error:  # noqa: BLE001 - the reason is recorded, and no other series touched
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Failed(
+            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        )
+    return Written(
+        table=written.table,
+        files=written.files,
+        unreadable_files=written.unreadable_files,
+        bytes=written.bytes,
+        seconds=time.perf_counter() - start,
+        notes=written.notes,
+    )
+
+
+def _map_in_pool(
+    work: Work, series: Sequence[str], workers: int
+) -> Iterator[tuple[str, Outcome | None]]:
+    """Yield outcomes; None, last, for each series that a broken pool did not get to finish."""
+    waiting = iter(series)
+    lost: list[str] = []
+    under_way: dict[Future[Outcome], str] = {}
+    with _ended_with_us(_pool(min(workers, len(series)))) as pool:
+
+        def submit(uid: str) -> None:
+            try:
+                under_way[pool.submit(attempt, work, uid)] = uid
+            except BrokenProcessPool:
+                lost.append(uid)
+
+        for uid in islice(waiting, workers * _AHEAD):
+            submit(uid)
+        while under_way:
+            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in done:
+                uid = under_way.pop(future)
+                try:
+                    yield uid, future.result()
+                except BrokenProcessPool:
+                    lost.append(uid)
+                for following in () if lost else islice(waiting, 1):
+                    submit(following)
+    for uid in (*lost, *waiting):
+        yield uid, None
+
+
+@contextmanager
+def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
+    """End the workers when we are done; at once when we are left early (Ctrl-C, an error).
+
+    A slow disk must not hold up the end. What the workers were writing is beside its place, and
+    the next run removes it.
+    """
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _attempt_alone(work: Work, series_instance_uid: str) -> Outcome:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(attempt, work, series_instance_uid).result()
+        except BrokenProcessPool:
+            return Failed(
+                "the worker process died while it read this series (out of memory, or a file "
+                "that crashes a library)"
+            )
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Not fork: Dagster and polars run threads, and a forked child inherits their locks held.
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+
+
+def _start_worker() -> None:
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it says becomes read_error
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_with(sentinel: int) -> None:
+    # A parent killed with SIGKILL closes no queue: without this, workers would wait for ever.
+    wait_for_any([sentinel])
+    os._exit(1)

@@ -1,0 +1,109 @@
+"""One series of each table: what is read, and the file it becomes.
+
+The work that `workers` does for a series, in a worker process or in this one. How bytes become a
+table belongs to `extraction`.
+"""
+
+from pathlib import Path
+
+from aneurysm_assets.extraction.competition import LocalizersCsv, TrainCsv
+from aneurysm_assets.extraction.nifti import segmentation_files, segmentation_meta
+from aneurysm_assets.extraction.series import read_series
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import StoredTable, write_table
+from aneurysm_assets.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
+from aneurysm_assets.workers import Written
+
+_NOTES_SHOWN = 5
+
+
+def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
+    """Read the headers of a series' files and write its `dicom_tags`.
+
+    Raises
+    ------
+    SeriesError
+        The directory cannot be read, or holds no readable DICOM image.
+    OSError
+        The table cannot be written.
+    """
+    stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
+    series = read_series(settings.series_root / series_instance_uid, settings.raw)
+    table = write_table(series.frame, DICOM_TAGS, stem)
+    notes = [f"malformed value, null in the table: {text}" for text in series.malformed]
+    if len(notes) > _NOTES_SHOWN:
+        notes[_NOTES_SHOWN:] = [f"and {len(notes) - _NOTES_SHOWN} more malformed values"]
+    return Written(
+        table=table,
+        files=series.files,
+        unreadable_files=series.unreadable_files,
+        bytes=series.bytes,
+        notes=(*notes, *_warning(table)),
+    )
+
+
+def write_labels(settings: Settings, train: TrainCsv, series_instance_uid: str) -> Written:
+    """Write the `labels` of a series: its row of train.csv, nulls where it has none.
+
+    Raises
+    ------
+    SeriesError
+        Its rows contradict each other, or a value cannot be typed.
+    OSError
+        The table cannot be written.
+    """
+    stem = settings.table_of_series(LABELS.name, series_instance_uid)
+    table = write_table(train.labels(series_instance_uid), LABELS, stem)
+    return _from_csv(table, settings.train_csv)
+
+
+def write_localizers(
+    settings: Settings, localizers: LocalizersCsv, series_instance_uid: str
+) -> Written:
+    """Write the `localizers` of a series, without rows where it has none.
+
+    Raises
+    ------
+    SeriesError
+        A coordinate literal of the series cannot be read.
+    OSError
+        The table cannot be written.
+    """
+    stem = settings.table_of_series(LOCALIZERS.name, series_instance_uid)
+    table = write_table(localizers.localizers(series_instance_uid), LOCALIZERS, stem)
+    return _from_csv(table, settings.localizers_csv)
+
+
+def write_segmentation_meta(settings: Settings, series_instance_uid: str) -> Written:
+    """Read the headers of a series' segmentation files and write its `segmentation_meta`.
+
+    Raises
+    ------
+    SeriesError
+        A file is there and is no whole NIfTI volume.
+    OSError
+        The table cannot be written.
+    """
+    stem = settings.table_of_series(SEGMENTATION_META.name, series_instance_uid)
+    root = settings.segmentations_root
+    frame = segmentation_meta(root, settings.raw, series_instance_uid)
+    files = segmentation_files(root, series_instance_uid)
+    table = write_table(frame, SEGMENTATION_META, stem)
+    return Written(
+        table=table,
+        files=len(files),
+        unreadable_files=0,
+        bytes=sum(path.stat().st_size for path in files),
+        notes=_warning(table),
+    )
+
+
+def _from_csv(table: StoredTable, csv: Path) -> Written:
+    # The CSV is read once for all series, so its size is no series' own.
+    return Written(
+        table=table, files=int(csv.is_file()), unreadable_files=0, bytes=0, notes=_warning(table)
+    )
+
+
+def _warning(table: StoredTable) -> tuple[str, ...]:
+    return (table.warning,) if table.warning else ()
