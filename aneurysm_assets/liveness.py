@@ -7,7 +7,6 @@ its series would stay "in progress" for ever; its lock is gone with it, and so w
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from filelock import FileLock, Timeout
 
 from aneurysm_assets.settings import Settings
@@ -45,10 +44,11 @@ def hold(settings: Settings, name: str) -> None:
     _held[name] = lock
 
 
-def release(name: str) -> None:
+def release(settings: Settings, name: str) -> None:
     """Let go of a lock before this process ends; of one not held, do nothing."""
     lock = _held.pop(name, None)
     if lock is not None:
+        _path(settings, name).unlink(missing_ok=True)
         lock.release()
 
 
@@ -61,19 +61,20 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]
         Their ids. They become CANCELED: what they had done stays done, the rest is missing.
     """
     ended = []
-    unfinished = dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES))
-    for run in instance.get_runs(filters=unfinished):
-        if run.run_id in _held or not _path(settings, run.run_id).exists():
+    for path in _path(settings, "").parent.glob("*.lock"):
+        run = instance.get_run_by_id(path.stem)
+        if run is None or run.run_id in _held:
             continue
         lock = _lock(settings, run.run_id)
         try:
             lock.acquire(blocking=False)
         except Timeout:
             continue
-        instance.report_run_canceled(run, message="The run's process was killed.")
+        if not run.is_finished:
+            instance.report_run_canceled(run, message="The run's process was killed.")
+            ended.append(run.run_id)
+        path.unlink(missing_ok=True)
         lock.release()
-        _path(settings, run.run_id).unlink(missing_ok=True)
-        ended.append(run.run_id)
     return ended
 
 

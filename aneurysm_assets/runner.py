@@ -162,7 +162,7 @@ def run(
         with open_instance(settings) as instance:
             return _Run(instance, settings, reporter, census).over(wanted, force=force)
     finally:
-        liveness.release(_RUN_LOCK)
+        liveness.release(settings, _RUN_LOCK)
 
 
 def _wanted(census: Census, only: Sequence[str]) -> list[str]:
@@ -283,7 +283,7 @@ class _Run:
                 self._instance.report_run_canceled(run, message="Interrupted from the keyboard.")
             raise
         finally:
-            liveness.release(run_id)
+            liveness.release(self._settings, run_id)
         run = self._instance.get_run_by_id(run_id)
         if run is not None and run.status == DagsterRunStatus.CANCELED:
             raise KeyboardInterrupt
