@@ -1,0 +1,45 @@
+# The two commands of the README are `make demo` and `make test`; each does its own set-up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check docs clean
+
+demo: $(VENV)/.installed
+	@if [ -e data/raw ]; then echo "data/raw is there: it is used as it is"; \
+	else $(BIN)/aneurysm-assets sample data; fi
+	$(BIN)/aneurysm-assets run
+	@$(BIN)/python -c "import polars as pl; from pathlib import Path; \
+	from aneurysm_assets.store import find_table, read_table; \
+	from aneurysm_assets.tables import UNIFIED_METADATA as t; \
+	print(read_table(t, find_table(Path('data/interim/dicom_metadata_with_csv'))).head())"
+	@echo "The table is in data/interim. For the Dagster UI at http://127.0.0.1:3000:"
+	@echo "    $(BIN)/dagster dev"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m aneurysm_assets.documentation README.md
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
