@@ -17,7 +17,6 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.extraction.uid import is_uid
@@ -34,7 +33,6 @@ _READ_ERRORS = (
     EOFError,
     zlib.error,
     HeaderDataError,
-    WrapStructError,
     ValueError,
     OverflowError,
 )

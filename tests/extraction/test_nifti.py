@@ -290,6 +290,13 @@ def test_the_length_counts_from_where_the_data_begin(raw):
     raw.row()
 
 
+def test_data_do_not_begin_within_the_header(raw):
+    path = edited(raw.write(), vox_offset=0)
+    raw.row()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert "truncated: 591 bytes" in raw.failure()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -313,7 +320,8 @@ def test_a_compressed_file_that_is_not_compressed_or_damaged_is_named(raw):
     raw.path().unlink()
     path = raw.path(extension=".nii.gz")
     packed = gzip.compress(plain)
-    for content in (plain, b"", packed[:30], packed[:15] + bytes(100) + packed[115:]):
+    no_such_block = packed[:10] + b"\x07" + packed[11:]
+    for content in (plain, b"", packed[:30], no_such_block):
         path.write_bytes(content)
         assert str(path) in raw.failure()
 
