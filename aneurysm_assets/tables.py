@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from aneurysm_assets.problems import PROBLEMS
+
 SERIES_KEY = "SeriesInstanceUID"
 
 LOCATIONS: tuple[str, ...] = (
@@ -544,4 +546,30 @@ UNIFIED_METADATA = Table(
 SERIES_TABLES: tuple[Table, ...] = (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META)
 """The tables with one file a series, in the order in which they are made."""
 
-ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA)
+SERIES_QUALITY = Table(
+    name="series_quality",
+    description="One row a series: which problems it has, so that a filter excludes them.",
+    columns=(
+        _SERIES,
+        *(
+            Column(
+                problem.name,
+                pl.Boolean(),
+                problem.description
+                + (f" Tolerance: {problem.tolerance}." * bool(problem.tolerance)),
+                problem.source,
+            )
+            for problem in PROBLEMS
+        ),
+        Column(
+            "findings",
+            pl.String(),
+            "A line a problem: where in the series it is, the first of each; null where there "
+            "is none.",
+            "the checks",
+        ),
+    ),
+    key=(SERIES_KEY,),
+)
+
+ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)

@@ -21,7 +21,7 @@ from pydicom.multival import MultiValue
 
 from aneurysm_assets.extraction.errors import UnreadableFile
 from aneurysm_assets.extraction.uid import is_uid
-from aneurysm_assets.tables import COMPETITION_TAGS, SERIES_KEY
+from aneurysm_assets.tables import COMPETITION_TAGS, OPTIONAL_TAGS, SERIES_KEY
 
 Value = int | float | str | tuple[float, ...] | None
 PixelData = Literal["whole", "cut", "none"]
@@ -30,7 +30,7 @@ MAX_FRAMES = 100_000
 """No scanner writes more frames into one file; a header that claims so is damaged."""
 
 _DTYPES: Mapping[str, pl.DataType] = {
-    **{column.name: column.dtype for column in COMPETITION_TAGS},
+    **{column.name: column.dtype for column in (*COMPETITION_TAGS, *OPTIONAL_TAGS)},
     "NumberOfFrames": pl.Int32(),
     SERIES_KEY: pl.String(),
 }
@@ -44,6 +44,8 @@ _GROUPS: Mapping[str, str] = {
     "RescaleType": "PixelValueTransformationSequence",
     "SliceThickness": "PixelMeasuresSequence",
     "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "WindowCenter": "FrameVOILUTSequence",
+    "WindowWidth": "FrameVOILUTSequence",
 }
 """The functional group macro (PS3.3 C.7.6.16.2) that holds an attribute in a multi-frame file."""
 
@@ -55,6 +57,9 @@ GEOMETRY = (
     "SpacingBetweenSlices",
 )
 """The attributes of which `geometry_source` tells where they were found."""
+
+_FIRST_OF_SEVERAL = ("WindowCenter", "WindowWidth")
+"""Numbers that a header may give several of, of which the table keeps the first (C.11.2.1.2)."""
 
 _SOURCES = ("per_frame", "shared", "top_level")
 
@@ -80,8 +85,8 @@ class Header:
     Attributes
     ----------
     images : list of dict
-        One an image: each of the 25 tags, `frame_index` and `geometry_source`, typed as in
-        `tables.DICOM_TAGS`; None where absent, empty or malformed.
+        One an image: each of the 25 tags, the optional tags, `frame_index` and `geometry_source`,
+        typed as in `tables.DICOM_TAGS`; None where absent, empty or malformed.
     number_of_frames : int or None
         NumberOfFrames (0028,0008), None where absent.
     series_instance_uid : str or None
@@ -111,8 +116,8 @@ def read_header(path: Path | str) -> Header:
     Returns
     -------
     Header
-        One image for a single-frame file, one for each frame otherwise. Geometry and rescale
-        values of a frame come from its PerFrame item, else from the Shared functional groups,
+        One image for a single-frame file, one for each frame otherwise. Geometry, rescale and
+        window of a frame come from its PerFrame item, else from the Shared functional groups,
         else from the top level (PS3.3 C.7.6.16). Positions and orientations are LPS, lengths mm.
 
     Raises
@@ -256,6 +261,8 @@ def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
         return None
     try:
         value = dataset[name].value
+        if name in _FIRST_OF_SEVERAL and isinstance(value, MultiValue | list) and value:
+            value = value[0]
         return _typed(value, _DTYPES[name])
     except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
         malformed.append(f"{name}: {' '.join(str(error).split())[:100]}")

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
+from aneurysm_assets.extraction.geometry import add_geometry
 from aneurysm_assets.extraction.header import Header, read_header
 from aneurysm_assets.tables import DICOM_TAGS, SERIES_KEY
 
@@ -122,7 +123,8 @@ def _rows(header: Header, about: dict[str, Any]) -> list[dict[str, Any]]:
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     columns = {name: [row.get(name) for row in rows] for name in DICOM_TAGS.column_names}
     frame = pl.DataFrame(columns, schema=DICOM_TAGS.schema)
-    return frame.sort("InstanceNumber", "dicom_path", "frame_index", nulls_last=[True, True, False])
+    order = ("InstanceNumber", "dicom_path", "frame_index")
+    return add_geometry(frame.sort(order, nulls_last=[True, True, False]))
 
 
 def _nothing_readable(directory: Path, rows: list[dict[str, Any]]) -> str:
