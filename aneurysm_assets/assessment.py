@@ -15,7 +15,7 @@ from aneurysm_assets.tables import LABELS, LOCALIZERS, SERIES_KEY, UNIFIED_METAD
 
 
 def assess_series(
-    settings: Settings, series: Sequence[str], files: Mapping[str, int]
+    settings: Settings, done: Sequence[str], left: Sequence[str], files: Mapping[str, int]
 ) -> pl.DataFrame:
     """Return `series_quality` from the tables on disk.
 
@@ -23,8 +23,10 @@ def assess_series(
     ----------
     settings : Settings
         Where the tables are.
-    series : sequence of str
-        Every partition; those that are not in the unified table are not done.
+    done : sequence of str
+        Partitions that are done in all four tables.
+    left : sequence of str
+        The other partitions; an older unified table may hold some of them all the same.
     files : mapping of str to int
         Files that Dagster recorded for each series.
 
@@ -36,22 +38,23 @@ def assess_series(
     Raises
     ------
     FileNotFoundError
-        There is no unified table.
+        There is no unified table, or a file of one of its series is gone.
     """
     path = find_table(settings.unified_table)
     if path is None:
         raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
     unified = scan_tables(UNIFIED_METADATA, [path])
-    images = summarise(unified)
-    there = images[SERIES_KEY].to_list()
+    of_series, images = summarise(unified)
+    there = of_series[SERIES_KEY].to_list()
     points = scan_series(settings, LOCALIZERS, there).collect()
     evidence = Evidence(
-        series=images,
+        series=of_series,
+        images=images,
         points=points,
         placed=unified.filter(pl.col("localizer_index").is_not_null()).collect(),
         labels=scan_series(settings, LABELS, there).collect(),
         files=files,
-        not_done=sorted(set(series) - set(there)),
+        not_done=sorted({*left, *(set(done) - set(there))}),
         lost=points_without_image(points, unified),
     )
     return assess(evidence)

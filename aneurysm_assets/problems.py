@@ -16,7 +16,8 @@ SPACING_RELATIVE = 0.01
 """Gaps of slices may differ from their median by this share."""
 
 IN_PLANE_MM = 0.1
-"""Neighbouring slices may be shifted against each other in their plane by this."""
+"""Slices of one orientation and matrix may be shifted in their plane by this, from first to last:
+between neighbours the tilt of a gantry is less where slices are thin."""
 
 COSINES = 0.01
 """Direction cosines may differ by this from unit length, from a right angle, and in a series."""
@@ -25,7 +26,8 @@ ALONG_NORMAL = 0.9
 """Cosine of the angle between the normal and the way from slice to slice, at least."""
 
 OUTSIDE_PX = 0.5
-"""A point may lie this far outside the centres of the outer pixels."""
+"""A point may lie this far before the centre of the first pixel, and up to Columns and Rows: whether
+whole numbers are centres or corners of pixels the data set does not say."""
 
 AIR_HU = -900.0
 """The least value of CT must reach down to this, or air, -1000 HU, cannot be in the image."""
@@ -61,7 +63,7 @@ _IDC = "IDC volume_geometry_index"
 PROBLEMS: tuple[Problem, ...] = (
     Problem(
         "not_done",
-        "A partition is not done in all four tables, so the series is not in the unified table.",
+        "A partition is not done in all four tables, or not in the unified table.",
         "ERROR",
         source="partition status",
     ),
@@ -119,7 +121,7 @@ PROBLEMS: tuple[Problem, ...] = (
     ),
     Problem(
         "in_plane_shift",
-        "Neighbouring slices are shifted against each other within their plane.",
+        "Slices are shifted against each other within their plane, as by a tilted gantry.",
         tolerance=f"{IN_PLANE_MM} mm",
         source=_IDC,
     ),
@@ -167,7 +169,7 @@ PROBLEMS: tuple[Problem, ...] = (
     Problem(
         "localizer_outside_image",
         "A point lies outside the image's matrix.",
-        tolerance=f"{OUTSIDE_PX} px",
+        tolerance=f"-{OUTSIDE_PX} px to Columns and Rows",
     ),
     Problem("localizer_duplicate", "A point stands twice, alike in everything."),
     Problem("localizer_contradictory", "A point is given two locations."),

@@ -296,8 +296,8 @@ _GEOMETRY_COLUMNS: tuple[Column, ...] = (
     Column(
         "is_localizer_image",
         pl.Boolean(),
-        "A scout: ImageType says LOCALIZER, or its orientation or matrix is that of at most a "
-        "fifth of the series' images and not that of the most.",
+        "A scout: ImageType says LOCALIZER, or its orientation and matrix are those of at most "
+        "a fifth of the series' images while half or more share others.",
         "computed from the series",
     ),
 )

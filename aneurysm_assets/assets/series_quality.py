@@ -4,7 +4,7 @@ import dagster as dg
 
 from aneurysm_assets.assessment import assess_series
 from aneurysm_assets.assets.common import table_asset
-from aneurysm_assets.partitions import recorded_files, registered
+from aneurysm_assets.partitions import complete, recorded_files
 from aneurysm_assets.problems import PROBLEMS
 from aneurysm_assets.recording import settings_of_run
 from aneurysm_assets.resources import SettingsResource
@@ -19,8 +19,8 @@ def series_quality(
     """Look for every problem in every series of the unified table."""
     now = settings_of_run(context, settings)
     try:
-        series = registered(context.instance)
-        quality = assess_series(now, series, recorded_files(context.instance))
+        done, left = complete(context.instance, now)
+        quality = assess_series(now, done, left, recorded_files(context.instance))
         stored = write_table(quality, SERIES_QUALITY, now.quality_table)
     except OSError as error:
         raise dg.Failure(f"the quality of the series: {error}", allow_retries=False) from error

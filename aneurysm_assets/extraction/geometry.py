@@ -29,6 +29,10 @@ Clunie's `obliquityThresholdCosineValue`, of PixelMed and GDCM."""
 SCOUT_SHARE = 0.2
 """A group of images that is not the largest and at most this part of the series is of scouts."""
 
+MAIN_SHARE = 0.5
+"""Without a group of at least this part there is nothing to be a scout of: projections turning
+about an axis have an orientation each."""
+
 PARALLEL_SINE = 0.01
 """Rows and columns of a smaller angle, as sine, span no plane."""
 
@@ -160,7 +164,10 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     main = _main_group(groups, typed)
     of_main = groups == main
     sizes = np.bincount(groups)[groups]
-    scouts = typed | (~of_main & (sizes <= SCOUT_SHARE * len(groups)))
+    few = ~of_main & (sizes <= SCOUT_SHARE * len(groups))
+    # A slice that only lacks its orientation is a damaged slice, not a scout.
+    by_group = few & (centres >= 0) & (of_main.sum() >= MAIN_SHARE * len(groups))
+    scouts = typed | by_group
     spacing = _spacing(along[of_main & ~typed])
     return {
         "slice_position_mm": _along(positions, normals),

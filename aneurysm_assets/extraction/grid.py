@@ -17,6 +17,8 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 SPACING_TOLERANCE = 0.01
 """Most by which a gap between slices may differ from the median gap, relative."""
+DISTINCT_MM = 1e-3
+"""Slices that are nearer than this are in one place: the rest is rounding, mm."""
 IN_PLANE_TOLERANCE_MM = 0.1
 """Most by which a slice may lie beside the straight line from the first to the last, mm."""
 COSINE_TOLERANCE = 0.01
@@ -81,7 +83,7 @@ def series_grid(
     rows: int,
     columns: int,
 ) -> Grid | None:
-    """Build the grid of parallel slices: i along the columns, j along the rows, k along the normal.
+    """Build the grid of parallel slices: i is the column, j the row, k the slice along the normal.
 
     Parameters
     ----------
@@ -104,34 +106,34 @@ def series_grid(
         `IN_PLANE_TOLERANCE_MM`, or a number is missing or impossible.
     """
     places = np.asarray(positions, float).reshape(-1, 3)
-    directions = np.asarray(orientation, float).reshape(2, 3)
     between_rows, between_columns = np.asarray(pixel_spacing, float).tolist()
+    affine_lps = np.eye(4)
     with np.errstate(all="ignore"):
-        lengths = np.linalg.norm(directions, axis=1)
-        across, down = directions / lengths[:, None]
-        # Written so that a NaN anywhere makes them False.
-        usable = (
-            len(places) >= 2
-            and min(rows, columns) >= 1
-            and min(between_rows, between_columns) > 0
-            and (np.abs(lengths - 1) <= COSINE_TOLERANCE).all()
-            and abs(across @ down) <= COSINE_TOLERANCE
-        )
-        line = _line(places, np.cross(across, down)) if usable else None
-        if line is None:
+        directions = _directions(np.asarray(orientation, float).reshape(2, 3))
+        if directions is None or len(places) < 2:
             return None
-        first, step = line
-        affine_lps = np.eye(4)
-        affine_lps[:3] = np.column_stack(
-            [across * between_columns, down * between_rows, step, first]
-        )
+        across, down = directions
+        line = _line(places, np.cross(across, down))
+        if line is None or min(rows, columns) < 1 or min(between_rows, between_columns) <= 0:
+            return None
+        sides = [across * between_columns, down * between_rows]
+        affine_lps[:3] = np.column_stack([*sides, *line])
     if not np.isfinite(affine_lps).all() or determinant_sign(affine_lps) == 0:
         return None
     return Grid((columns, rows, len(places)), LPS_TO_RAS @ affine_lps)
 
 
+def _directions(cosines: Floats) -> Floats | None:
+    """Return the unit vectors of two directions in LPS, if they are all but that and orthogonal."""
+    lengths = np.linalg.norm(cosines, axis=1)
+    across, down = units = cosines / lengths[:, None]
+    # Written so that a NaN anywhere makes them False, as in what follows.
+    sound = (np.abs(lengths - 1) <= COSINE_TOLERANCE).all()
+    return units if sound and abs(across @ down) <= COSINE_TOLERANCE else None
+
+
 def _line(places: Floats, normal: Floats) -> tuple[Floats, Floats] | None:
-    """Return the first place along the normal and the step to the next, if all steps are alike."""
+    """Return the step along the normal from place to place and the first, LPS, if all are alike."""
     ordered = places[np.argsort(places @ normal, kind="stable")]
     gaps = np.diff(ordered @ normal)
     typical = np.median(gaps)
@@ -140,7 +142,7 @@ def _line(places: Floats, normal: Floats) -> tuple[Floats, Floats] | None:
     beside = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
     even = (np.abs(gaps - typical) <= SPACING_TOLERANCE * typical).all()
     straight = (beside <= IN_PLANE_TOLERANCE_MM).all()
-    return (first, step) if typical > 0 and even and straight else None
+    return (step, first) if typical > DISTINCT_MM and even and straight else None
 
 
 def grids_match(one: Grid, other: Grid) -> bool:

@@ -8,8 +8,10 @@ million images take seconds.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
+from aneurysm_assets.extraction.geometry import orientation_centres
 from aneurysm_assets.problems import (
     AIR_HU,
     ALONG_NORMAL,
@@ -44,8 +46,10 @@ class Evidence:
     ----------
     series : pl.DataFrame
         One row a series of the unified table, with what `summarise` finds in its images.
+    images : pl.DataFrame
+        The images that have a problem of their own, by name, with a boolean for each such problem.
     points : pl.DataFrame
-        The `localizers` of those series, with a column `row`.
+        The `localizers` of those series.
     placed : pl.DataFrame
         The rows of the unified table that have a point.
     labels : pl.DataFrame
@@ -53,12 +57,13 @@ class Evidence:
     files : mapping of str to int
         Files that Dagster recorded for a series when it was read.
     not_done : sequence of str
-        Partitions that are not in the unified table.
+        Partitions that are not done in every table, or not in the unified table.
     lost : pl.DataFrame
         The points that found no image, as in `points`.
     """
 
     series: pl.DataFrame
+    images: pl.DataFrame
     points: pl.DataFrame
     placed: pl.DataFrame
     labels: pl.DataFrame
@@ -78,19 +83,20 @@ def assess(evidence: Evidence) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        With the schema of `tables.SERIES_QUALITY`, sorted by series. Of a series that is not done
-        only that is known; its other columns are null.
+        With the schema of `tables.SERIES_QUALITY`, sorted by series. Of a series that is not in
+        the unified table only that is known; its other columns are null.
     """
-    missing = pl.Series(SERIES_KEY, list(evidence.not_done), dtype=pl.String)
-    quality = pl.concat([evidence.series[SERIES_KEY], missing]).to_frame().unique().sort(SERIES_KEY)
-    unknown = pl.col(SERIES_KEY).is_in(missing.implode())
+    not_done = pl.Series(SERIES_KEY, list(evidence.not_done), dtype=pl.String)
+    there = evidence.series[SERIES_KEY]
+    quality = pl.concat([there, not_done]).to_frame().unique().sort(SERIES_KEY)
+    known = pl.col(SERIES_KEY).is_in(there.implode())
     findings: list[pl.DataFrame] = []
     for problem in PROBLEMS:
         found = _FINDERS[problem.name](evidence).select(SERIES_KEY, "finding")
         findings.append(_in_words(problem.name, found))
-        there = pl.col(SERIES_KEY).is_in(found[SERIES_KEY].unique().implode())
-        known = there if problem.name == "not_done" else pl.when(~unknown).then(there)
-        quality = quality.with_columns(known.alias(problem.name))
+        has_it = pl.col(SERIES_KEY).is_in(found[SERIES_KEY].unique().implode())
+        column = has_it if problem.name == "not_done" else pl.when(known).then(has_it)
+        quality = quality.with_columns(column.alias(problem.name))
     words = (
         pl.concat(findings)
         .group_by(SERIES_KEY, maintain_order=True)
@@ -101,137 +107,239 @@ def assess(evidence: Evidence) -> pl.DataFrame:
     )
 
 
-def summarise(unified: pl.LazyFrame) -> pl.DataFrame:
-    """Return one row a series with what the finders need to know of its images.
+def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what the finders need to know of the images.
 
     Parameters
     ----------
     unified : pl.LazyFrame
         The unified table; LPS in mm.
+
+    Returns
+    -------
+    tuple of pl.DataFrame
+        `Evidence.series`, sorted, and `Evidence.images`.
     """
     once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
-    images = once.filter(pl.col("read_error").is_null())
-    everything = once.group_by(SERIES_KEY).agg(
-        files=pl.col("dicom_path").n_unique(),
-        unreadable=_image().filter(pl.col("read_error").is_not_null()),
-    )
-    repeated = (
-        unified.filter(pl.col("read_error").is_null())
-        .group_by(UNIFIED_METADATA.key)
+    readable = once.filter(pl.col("read_error").is_null())
+    main = readable.filter(~_SCOUT)
+    series = once.group_by(SERIES_KEY).agg(files=pl.col("dicom_path").n_unique())
+    frame = series.sort(SERIES_KEY).collect(engine="streaming")
+    for part in (_repeated(unified), _of_readable(readable), _of_main(main), _of_rescale(main)):
+        found = part.collect(engine="streaming")
+        frame = frame.join(found, on=SERIES_KEY, how="left", maintain_order="left")
+    mixed = frame.filter(pl.col("orientation_spread") > COSINES)[SERIES_KEY]
+    numbered = frame.select(SERIES_KEY).with_row_index("number").lazy()
+    gaps, uneven = _of_gaps(_slices(main.join(numbered, on=SERIES_KEY), mixed))
+    frame = frame.join(gaps, on=SERIES_KEY, how="left", maintain_order="left")
+    return frame, pl.concat([_flagged(once), uneven], how="diagonal")
+
+
+_SCOUT = pl.col("is_localizer_image").fill_null(value=False)
+_CT = pl.col("Modality_dicom") == "CT"
+_COSINES = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
+_ROW, _COLUMN = _COSINES[:3], _COSINES[3:]
+_PLACE = [pl.col("ImagePositionPatient").arr.get(i) for i in range(3)]
+
+
+def _repeated(unified: pl.LazyFrame) -> pl.LazyFrame:
+    """Return the SOPInstanceUIDs, null among them, with which a key occurs more than once."""
+    keys = unified.filter(pl.col("read_error").is_null())
+    return (
+        keys.group_by(UNIFIED_METADATA.key)
         .agg(pl.col(SERIES_KEY).unique(), n=pl.len())
         .filter(pl.col("n") > 1)
         .explode(SERIES_KEY)
         .group_by(SERIES_KEY)
-        .agg(repeated=pl.col("SOPInstanceUID").unique())
-    )
-    return (
-        everything.join(repeated, on=SERIES_KEY, how="left")
-        .join(_of_images(images), on=SERIES_KEY, how="left")
-        .join(_of_gaps(images), on=SERIES_KEY, how="left")
-        .sort(SERIES_KEY)
-        .collect()
+        .agg(
+            repeated=pl.col("SOPInstanceUID")
+            .fill_null("images without SOPInstanceUID")
+            .unique()
+            .sort()
+        )
     )
 
 
-def _of_images(images: pl.LazyFrame) -> pl.LazyFrame:
-    scout = pl.col("is_localizer_image").fill_null(value=False)
-    path = _image()
-    main = ~scout
-    ct = pl.col("Modality_dicom") == "CT"
-    cosines = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
-    row, column = cosines[:3], cosines[3:]
-    lengths = [pl.sum_horizontal(c * c for c in v).sqrt() for v in (row, column)]
-    dot = pl.sum_horizontal(r * c for r, c in zip(row, column, strict=True))
-    skew = pl.when(pl.col("ImageOrientationPatient").is_not_null()).then(
-        pl.max_horizontal((lengths[0] - 1).abs(), (lengths[1] - 1).abs(), dot.abs())
-    )
-    # The least stored value: two's complement reaches below zero, unsigned does not.
-    least = pl.when(pl.col("PixelRepresentation") == 1).then(
-        -(2.0 ** (pl.col("BitsStored").cast(pl.Float64) - 1))
-    ).otherwise(0.0) * pl.col("RescaleSlope") + pl.col("RescaleIntercept")
-    spread = pl.max_horizontal((c.filter(main).max() - c.filter(main).min()) for c in cosines)
-    return images.group_by(SERIES_KEY).agg(
-        scouts=path.filter(scout),
-        other_series=path.filter(pl.col("header_series_instance_uid").is_not_null()),
-        orientation_spread=spread,
-        matrices=pl.concat_str("Columns", "Rows", separator="x").filter(main).unique().sort(),
-        without_position=path.filter(main & pl.col("slice_position_mm").is_null()),
-        skewed=path.filter(skew > COSINES),
+def _of_readable(readable: pl.LazyFrame) -> pl.LazyFrame:
+    return readable.group_by(SERIES_KEY).agg(
         spacing=pl.col("slice_spacing_mm").first(),
-        header_spacing=pl.col("SpacingBetweenSlices").filter(main).abs().median(),
-        without_pixel_spacing=path.filter(main & pl.col("PixelSpacing").is_null()),
-        without_thickness=path.filter(main & pl.col("SliceThickness").is_null()),
-        without_rescale=path.filter(
-            ct & (pl.col("RescaleSlope").is_null() | pl.col("RescaleIntercept").is_null())
-        ),
-        slopes=pl.col("RescaleSlope").filter(ct & main).drop_nulls().unique().sort(),
-        intercepts=pl.col("RescaleIntercept").filter(ct & main).drop_nulls().unique().sort(),
-        least=least.filter(ct & main).min(),
         modalities=pl.col("Modality_dicom").drop_nulls().unique().sort(),
         modality_train=pl.col("Modality_train").first(),
         matches=pl.col("segmentation_matches_series").first(),
     )
 
 
-def _of_gaps(images: pl.LazyFrame) -> pl.LazyFrame:
-    """Return what lies between neighbouring slices of one orientation and matrix."""
-    orientation = pl.concat_str(
-        [pl.col("ImageOrientationPatient").arr.get(i).round(1) + 0.0 for i in range(6)],
-        separator=" ",
+def _of_main(main: pl.LazyFrame) -> pl.LazyFrame:
+    matrices = (
+        main.select(SERIES_KEY, "Columns", "Rows")
+        .unique()
+        .group_by(SERIES_KEY)
+        .agg(matrices=pl.concat_str("Columns", "Rows", separator="x").sort())
     )
-    group = [SERIES_KEY, "orientation", "Rows", "Columns"]
-    normal = _normal()
-    way = [
-        (pl.col("ImagePositionPatient").arr.get(i)).diff().over(group, order_by="slice_index")
-        for i in range(3)
-    ]
+    return (
+        main.group_by(SERIES_KEY)
+        .agg(
+            pl.max_horizontal(c.max() - c.min() for c in _COSINES).alias("orientation_spread"),
+            header_spacing=pl.col("SpacingBetweenSlices").abs().median(),
+        )
+        .join(matrices, on=SERIES_KEY, how="left")
+    )
+
+
+def _of_rescale(main: pl.LazyFrame) -> pl.LazyFrame:
+    # The least stored value: two's complement reaches below zero, unsigned does not.
+    signed, bits = pl.col("PixelRepresentation"), pl.col("BitsStored").cast(pl.Float64)
+    stored = pl.when(signed == 1).then(-(2.0 ** (bits - 1))).when(signed == 0).then(0.0)
+    names = ("PixelRepresentation", "BitsStored", "RescaleSlope", "RescaleIntercept")
+    return (
+        main.filter(_CT)
+        .select(SERIES_KEY, *names)
+        .unique()
+        .group_by(SERIES_KEY)
+        .agg(
+            slopes=pl.col("RescaleSlope").drop_nulls().unique().sort(),
+            intercepts=pl.col("RescaleIntercept").drop_nulls().unique().sort(),
+            least=(stored * pl.col("RescaleSlope") + pl.col("RescaleIntercept")).min(),
+        )
+    )
+
+
+def _flagged(once: pl.LazyFrame) -> pl.DataFrame:
+    """Return the images that have a problem of their own, whatever the others are like."""
+    lengths = [_dot(v, v).sqrt() for v in (_ROW, _COLUMN)]
+    skew = [*(length - 1 for length in lengths), _dot(_ROW, _COLUMN)]
+    of_readable = {
+        "header_series_differs": pl.col("header_series_instance_uid").is_not_null(),
+        "scouts": _SCOUT,
+        "position_missing": ~_SCOUT & pl.col("slice_position_mm").is_null(),
+        "cosines_not_orthogonal": pl.any_horizontal(part.abs() > COSINES for part in skew),
+        "pixel_spacing_missing": ~_SCOUT & pl.col("PixelSpacing").is_null(),
+        "slice_thickness_missing": ~_SCOUT & pl.col("SliceThickness").is_null(),
+        "rescale_missing": _CT
+        & (pl.col("RescaleSlope").is_null() | pl.col("RescaleIntercept").is_null()),
+    }
+    readable = pl.col("read_error").is_null()
+    flags = {name: readable & flag.fill_null(value=False) for name, flag in of_readable.items()}
+    flags["unreadable_files"] = ~readable
+    return (
+        once.filter(pl.any_horizontal(flags.values()))
+        .select(SERIES_KEY, image=_image(), **flags)
+        .collect(engine="streaming")
+    )
+
+
+def _slices(main: pl.LazyFrame, mixed: pl.Series) -> pl.DataFrame:
+    """Return the images with a position, ordered within each `group` as they lie.
+
+    Parameters
+    ----------
+    main : pl.LazyFrame
+        Images that are no scouts, with the `number` of their series.
+    mixed : pl.Series
+        The series that have several orientations.
+
+    Returns
+    -------
+    pl.DataFrame
+        A group is of one series, orientation and matrix.
+    """
     slices = (
-        images.filter(
-            ~pl.col("is_localizer_image").fill_null(value=False),
-            pl.col("slice_position_mm").is_not_null(),
+        main.filter(pl.col("slice_position_mm").is_not_null())
+        .select(
+            SERIES_KEY,
+            "Rows",
+            "Columns",
+            "slice_index",
+            "slice_spacing_mm",
+            "ImagePositionPatient",
+            "ImageOrientationPatient",
+            "dicom_path",
+            "frame_index",
+            "number",
         )
-        .with_columns(orientation=orientation, **{f"n{i}": n for i, n in enumerate(normal)})
-        .with_columns(**{f"d{i}": d for i, d in enumerate(way)})
-        .with_columns(
-            way=pl.sum_horizontal(pl.col(f"d{i}") ** 2 for i in range(3)).sqrt(),
-            along=pl.sum_horizontal(pl.col(f"d{i}") * pl.col(f"n{i}") for i in range(3)).abs(),
-        )
-        .filter(pl.col("d0").is_not_null())
-        .with_columns(
-            shift=(pl.col("way") ** 2 - pl.col("along") ** 2).clip(lower_bound=0).sqrt(),
-            apart=pl.col("way") > DISTINCT_MM,
-        )
+        .collect(engine="streaming")
     )
-    gap = pl.col("along")
-    uneven = (gap - pl.col("slice_spacing_mm")).abs() > SPACING_RELATIVE * pl.col(
-        "slice_spacing_mm"
+    orientation = np.zeros(slices.height, dtype=np.int64)
+    several = slices.with_row_index().filter(pl.col(SERIES_KEY).is_in(mixed.implode()))
+    for part in several.partition_by("number"):
+        # As where slice_index was counted: by rounding, near cosines might fall apart.
+        cosines = part["ImageOrientationPatient"].to_numpy()
+        orientation[part["index"].to_numpy()] = orientation_centres(cosines)
+    order = ["number", "orientation", "Rows", "Columns", "slice_index"]
+    return (
+        slices.with_columns(orientation=orientation)
+        .sort(order)
+        .with_columns(group=pl.struct(order[:-1]).rle_id())
     )
-    path = _image()
-    return slices.group_by(SERIES_KEY).agg(
-        same_position=path.filter(~pl.col("apart")),
-        uneven=path.filter(uneven & (gap > DISTINCT_MM)),
-        direction=(gap / pl.col("way")).filter(pl.col("apart")).median(),
-        shifted=path.filter(pl.col("apart") & (pl.col("shift") > IN_PLANE_MM)),
-        largest_shift=pl.col("shift").filter(pl.col("apart")).max(),
+
+
+def _of_gaps(slices: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what lies between the slices of a group, by series, and the images behind bad gaps."""
+    follows = pl.col("group") == pl.col("group").shift(1)
+    step = [pl.when(follows).then(place.diff()) for place in _PLACE]
+    # From the group's first slice: a slight turn far from the origin would be a shift.
+    offset = [place - place.first().over("group") for place in _PLACE]
+    gaps = slices.select(
+        SERIES_KEY,
+        "group",
+        "dicom_path",
+        "frame_index",
+        "slice_spacing_mm",
+        way=_dot(step, step).sqrt(),
+        along=_dot(step, _normal()).abs(),
+        across=_dot(offset, _ROW),
+        down=_dot(offset, _COLUMN),
     )
+    spreads = [pl.col(side).max() - pl.col(side).min() for side in ("across", "down")]
+    shifts = gaps.group_by(SERIES_KEY, "group").agg(pl.max_horizontal(spreads).alias("shift"))
+    apart = pl.col("way") > DISTINCT_MM
+    directions = gaps.group_by(SERIES_KEY).agg(
+        direction=(pl.col("along") / pl.col("way")).filter(apart).median()
+    )
+    by_series = shifts.group_by(SERIES_KEY).agg(pl.col("shift").max())
+    off = (pl.col("along") - pl.col("slice_spacing_mm")).abs()
+    uneven = (off > SPACING_RELATIVE * pl.col("slice_spacing_mm")) & (pl.col("along") > DISTINCT_MM)
+    flags = {
+        "positions_not_distinct": (~apart).fill_null(value=False),
+        "spacing_uneven": uneven.fill_null(value=False),
+    }
+    bad = gaps.filter(pl.any_horizontal(flags.values()))
+    return (
+        directions.join(by_series, on=SERIES_KEY),
+        bad.select(SERIES_KEY, image=_image(), **flags),
+    )
+
+
+def _dot(one: Sequence[pl.Expr], other: Sequence[pl.Expr]) -> pl.Expr:
+    return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
 
 
 def _image() -> pl.Expr:
     """Return the name of an image's file, and its frame where it is one of several."""
-    frame = pl.when(pl.col("frame_index").is_not_null()).then(pl.format(" frame {}", "frame_index"))
-    return pl.col("dicom_path").str.split("/").list.last() + frame.fill_null("")
+    return pl.col("dicom_path").str.split("/").list.last() + _frame()
+
+
+def _frame() -> pl.Expr:
+    return _text(" frame {}", "frame_index").fill_null("")
+
+
+def _text(template: str, *values: pl.Expr | str) -> pl.Expr:
+    """Do what `pl.format` does, which may panic on a column of several chunks (polars 25525)."""
+    head, *tail = template.split("{}")
+    parts: list[pl.Expr] = [pl.lit(head)]
+    for value, text in zip(values, tail, strict=True):
+        parts += [pl.col(value) if isinstance(value, str) else value, pl.lit(text)]
+    return pl.concat_str(parts)
 
 
 def _normal() -> list[pl.Expr]:
-    r = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(3)]
-    c = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(3, 6)]
     cross = [
-        r[1] * c[2] - r[2] * c[1],
-        r[2] * c[0] - r[0] * c[2],
-        r[0] * c[1] - r[1] * c[0],
+        _ROW[1] * _COLUMN[2] - _ROW[2] * _COLUMN[1],
+        _ROW[2] * _COLUMN[0] - _ROW[0] * _COLUMN[2],
+        _ROW[0] * _COLUMN[1] - _ROW[1] * _COLUMN[0],
     ]
-    length = pl.sum_horizontal(x * x for x in cross).sqrt()
-    return [x / length for x in cross]
+    length = _dot(cross, cross).sqrt()
+    return [component / length for component in cross]
 
 
 def _in_words(problem: str, found: pl.DataFrame) -> pl.DataFrame:
@@ -242,12 +350,12 @@ def _in_words(problem: str, found: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.col("finding").head(_SHOWN).str.join("; ").alias("finding"),
             pl.when(more > 0)
-            .then(pl.format("; and {} more", more))
+            .then(_text("; and {} more", more))
             .otherwise(pl.lit(""))
             .first()
             .alias("more"),
         )
-        .select(SERIES_KEY, finding=pl.format("{}: {}{}", pl.lit(problem), "finding", "more"))
+        .select(SERIES_KEY, finding=_text("{}: {}{}", pl.lit(problem), "finding", "more"))
     )
 
 
@@ -255,15 +363,13 @@ def _series_where(condition: pl.Expr, finding: pl.Expr) -> Finder:
     return lambda e: e.series.filter(condition).select(SERIES_KEY, finding=finding)
 
 
-def _series_with(column: str, condition: pl.Expr | None = None) -> Finder:
-    """Find the series in which a list of paths is not empty; each path is a finding."""
-    among = pl.lit(value=True) if condition is None else condition
-    return lambda e: (
-        e.series.filter(among)
-        .select(SERIES_KEY, finding=pl.col(column))
-        .explode("finding")
-        .filter(pl.col("finding").is_not_null())
-    )
+def _images_with(problem: str) -> Finder:
+    return lambda e: e.images.filter(pl.col(problem)).select(SERIES_KEY, finding=pl.col("image"))
+
+
+def _repeated_keys(evidence: Evidence) -> pl.DataFrame:
+    found = evidence.series.drop_nulls("repeated").select(SERIES_KEY, finding=pl.col("repeated"))
+    return found.explode("finding")
 
 
 def _points_where(condition: pl.Expr, finding: pl.Expr) -> Finder:
@@ -282,7 +388,7 @@ def _unaccounted(evidence: Evidence) -> pl.DataFrame:
     )
     both = evidence.series.join(recorded, on=SERIES_KEY, how="inner")
     return both.filter(pl.col("files") != pl.col("recorded")).select(
-        SERIES_KEY, finding=pl.format("{} files of {}", "files", "recorded")
+        SERIES_KEY, finding=_text("{} files of {}", "files", "recorded")
     )
 
 
@@ -298,12 +404,11 @@ def _labels_missing(evidence: Evidence) -> pl.DataFrame:
 
 
 def _present_contradicts(evidence: Evidence) -> pl.DataFrame:
-    anywhere = pl.max_horizontal(LOCATIONS)
+    # Kleene's logic: with an empty label, and no location positive, nothing is known to contradict.
+    anywhere = pl.any_horizontal(pl.col(name) == 1 for name in LOCATIONS).cast(pl.Int8)
     return evidence.labels.filter(pl.col(ANEURYSM_PRESENT) != anywhere).select(
         SERIES_KEY,
-        finding=pl.format(
-            "{} {}, locations {}", pl.lit(ANEURYSM_PRESENT), ANEURYSM_PRESENT, anywhere
-        ),
+        finding=_text("{} {}, locations {}", pl.lit(ANEURYSM_PRESENT), ANEURYSM_PRESENT, anywhere),
     )
 
 
@@ -346,15 +451,10 @@ def _contradictory_point(evidence: Evidence) -> pl.DataFrame:
 
 
 def _point() -> pl.Expr:
-    frame = (
-        pl.when(pl.col("frame_index").is_null())
-        .then(pl.lit(""))
-        .otherwise(pl.format(" frame {}", "frame_index"))
-    )
-    return pl.format(
+    return _text(
         "{}{} ({}, {}) {}",
         "SOPInstanceUID",
-        frame,
+        _frame(),
         pl.col("x").round(1),
         pl.col("y").round(1),
         pl.col("location").fill_null("without a location"),
@@ -371,7 +471,7 @@ def _modality_differs() -> Finder:
     header = pl.col("modalities").list.join("+")
     return _series_where(
         (header != expected) & (header != ""),
-        pl.format("train.csv {}, header {}", "modality_train", header),
+        _text("train.csv {}, header {}", "modality_train", header),
     )
 
 
@@ -380,7 +480,7 @@ def _rescale_implausible() -> Finder:
     slope = (pl.col("slopes").list.eval(pl.element() != 1.0)).list.any()
     return _series_where(
         varies | slope | (pl.col("least") > AIR_HU),
-        pl.format(
+        _text(
             "slope {}, intercept {}, least value {}",
             *(
                 pl.col(name).cast(pl.List(pl.String)).list.head(3).list.join(" ")
@@ -392,53 +492,54 @@ def _rescale_implausible() -> Finder:
 
 
 def _outside_image() -> Finder:
-    # Up to the matrix's size is inside: whether whole numbers are centres or corners of pixels
-    # the data set does not say.
     outside = (
         (pl.col("x") < -OUTSIDE_PX)
         | (pl.col("y") < -OUTSIDE_PX)
         | (pl.col("x") > pl.col("Columns"))
         | (pl.col("y") > pl.col("Rows"))
     )
-    return _points_where(outside, pl.format("{} of {}x{}", _point(), "Columns", "Rows"))
+    return _points_where(outside, _text("{} of {}x{}", _point(), "Columns", "Rows"))
 
 
 _vessel = pl.col("localizer_vessel")
 
 _FINDERS: Mapping[str, Finder] = {
     "not_done": _not_done,
-    "key_not_unique": _series_with("repeated"),
+    "key_not_unique": _repeated_keys,
     "files_unaccounted": _unaccounted,
-    "unreadable_files": _series_with("unreadable"),
-    "header_series_differs": _series_with("other_series"),
-    "scouts": _series_with("scouts"),
+    "unreadable_files": _images_with("unreadable_files"),
+    "header_series_differs": _images_with("header_series_differs"),
+    "scouts": _images_with("scouts"),
     "mixed_orientation": _series_where(
         pl.col("orientation_spread") > COSINES,
-        pl.format("cosines differ by up to {}", pl.col("orientation_spread").round(3)),
+        _text("cosines differ by up to {}", pl.col("orientation_spread").round(3)),
     ),
     "mixed_matrix": _series_where(
         pl.col("matrices").list.len() > 1, pl.col("matrices").list.join(" ")
     ),
-    "position_missing": _series_with("without_position"),
-    "positions_not_distinct": _series_with("same_position"),
-    "spacing_uneven": _series_with("uneven"),
-    "cosines_not_orthogonal": _series_with("skewed"),
-    "in_plane_shift": _series_with("shifted", pl.col("direction") >= ALONG_NORMAL),
+    "position_missing": _images_with("position_missing"),
+    "positions_not_distinct": _images_with("positions_not_distinct"),
+    "spacing_uneven": _images_with("spacing_uneven"),
+    "cosines_not_orthogonal": _images_with("cosines_not_orthogonal"),
+    "in_plane_shift": _series_where(
+        (pl.col("shift") > IN_PLANE_MM) & (pl.col("direction") >= ALONG_NORMAL),
+        _text("in-plane positions spread over {} mm", pl.col("shift").round(3)),
+    ),
     "orientation_contradicts_positions": _series_where(
         pl.col("direction") < ALONG_NORMAL,
-        pl.format("cosine {} between normal and positions", pl.col("direction").round(3)),
+        _text("cosine {} between normal and positions", pl.col("direction").round(3)),
     ),
     "header_spacing_differs": _series_where(
         (pl.col("header_spacing") - pl.col("spacing")).abs() > SPACING_RELATIVE * pl.col("spacing"),
-        pl.format(
+        _text(
             "header {} mm, positions {} mm",
             pl.col("header_spacing").round(4),
             pl.col("spacing").round(4),
         ),
     ),
-    "pixel_spacing_missing": _series_with("without_pixel_spacing"),
-    "slice_thickness_missing": _series_with("without_thickness"),
-    "rescale_missing": _series_with("without_rescale"),
+    "pixel_spacing_missing": _images_with("pixel_spacing_missing"),
+    "slice_thickness_missing": _images_with("slice_thickness_missing"),
+    "rescale_missing": _images_with("rescale_missing"),
     "rescale_implausible": _rescale_implausible(),
     "modality_differs": _modality_differs(),
     "labels_missing": _labels_missing,
@@ -454,7 +555,7 @@ _FINDERS: Mapping[str, Finder] = {
         _vessel.is_null() & pl.col("localizer_voxel").is_not_null(), _point()
     ),
     "localizer_in_other_vessel": _points_where(
-        _vessel != pl.col("location"), pl.format("{} is in {}", _point(), _vessel)
+        _vessel != pl.col("location"), _text("{} is in {}", _point(), _vessel)
     ),
     "segmentation_mismatch": _series_where(
         ~pl.col("matches"), pl.lit("the volume's grid is not the series'")

@@ -244,7 +244,12 @@ class Plain:
         spacing = statistics.median(gaps) if gaps else None
         result = {}
         for key, rows in groups.items():
-            small = key != main and len(rows) * 5 <= len(self.images)
+            small = (
+                key != main
+                and len(rows) * 5 <= len(self.images)
+                and len(groups[main]) * 2 >= len(self.images)
+                and key[0] is not None
+            )
 
             def place(row, key=key):
                 height = self.along(row, stack_normal(key))
@@ -366,10 +371,10 @@ def test_the_plane_of_oblique_rows_or_oblique_columns_is_oblique():
     assert geometry(about_x, about_y, about_z)["orientation_plane"] == ["oblique"] * 3
 
 
-def test_rows_and_columns_near_one_axis_are_oblique():
-    assert geometry(image(1, 0, (0.9, 0.4, 0.0, 0.9, -0.4, 0.0)))["orientation_plane"] == [
-        "oblique"
-    ]
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_rows_and_columns_near_one_axis_are_oblique(turns):
+    row, column = np.roll([0.9, 0.4, 0.0], turns), np.roll([0.9, -0.4, 0.0], turns)
+    assert geometry(image(1, 0.0, (*row, *column)))["orientation_plane"] == ["oblique"]
 
 
 @pytest.mark.parametrize(
@@ -457,6 +462,13 @@ def test_the_spacing_is_by_positions_and_not_by_the_header():
     assert geometry(*images)["slice_spacing_mm"] == pytest.approx([0.498] * 6)
 
 
+def test_phases_whose_positions_are_rounded_differently_have_the_spacing_of_one():
+    rounded = [image(10 * phase + i, 3.0 * i + 4e-4 * phase) for phase in (0, 1) for i in range(5)]
+    found = geometry(*rounded)
+    assert found["slice_spacing_mm"] == pytest.approx([3.0] * 10, abs=DISTINCT_TOLERANCE)
+    assert found["slice_index"] == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
+
+
 def test_a_missing_slice_does_not_change_the_spacing():
     images = [image(i, 1.5 * i) for i in range(9) if i != 4]
     assert geometry(*images)["slice_spacing_mm"] == pytest.approx([1.5] * 8)
@@ -512,9 +524,9 @@ def test_of_two_groups_equally_large_the_one_with_the_lowest_number_gives_the_sp
         assert geometry(*images)["slice_spacing_mm"] == [9.0] * 6
 
 
-def test_of_images_all_different_only_the_one_with_the_lowest_number_is_of_the_largest_group():
+def test_of_images_all_different_none_is_a_scout_of_the_others():
     images = [image(number, 0.0, Rows=500 + number) for number in (4, 3, 5, 1, 2)]
-    assert geometry(*images)["is_localizer_image"] == [True, True, True, False, True]
+    assert geometry(*images)["is_localizer_image"] == [False] * 5
 
 
 def test_slightly_different_orientations_are_one_group_with_one_normal():
@@ -612,6 +624,20 @@ def test_a_few_images_of_another_orientation_are_scouts():
     assert found["slice_spacing_mm"] == [2.0] * 23
     assert found["slice_index"][20:] == [0, 1, 0]
     assert found["orientation_plane"][20:] == ["coronal", "coronal", "sagittal"]
+
+
+def test_projections_that_turn_about_an_axis_are_no_scouts_of_one_another():
+    turns = [math.radians(15 * i) for i in range(12)]
+    images = [
+        image(i, 0.0, (math.cos(turn), math.sin(turn), 0.0, 0.0, 0.0, -1.0))
+        for i, turn in enumerate(turns)
+    ]
+    assert geometry(*images)["is_localizer_image"] == [False] * 12
+
+
+def test_a_slice_that_lacks_its_orientation_is_no_scout():
+    images = [*stack(9), image(20, None, None)]
+    assert geometry(*images)["is_localizer_image"] == [False] * 10
 
 
 @pytest.mark.parametrize(("others", "scouts"), [(1, True), (2, True), (3, False)])
