@@ -8,7 +8,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -101,7 +102,8 @@ def status(as_json: bool, unlabelled: bool) -> None:
     _export({variables.UNLABELLED: "1" if unlabelled else None})
     from aneurysm_assets.overview import take_overview
 
-    overview = take_overview(Settings.from_environment())
+    with _trouble_told("run it again once that is mended"):
+        overview = take_overview(Settings.from_environment())
     if as_json:
         click.echo(json.dumps(overview.as_dict(), indent=2))
     else:
@@ -162,19 +164,27 @@ def _console() -> "Console":
 
 
 def _run(settings: Settings, series: tuple[str, ...], force: bool) -> "Summary":
-    from sqlalchemy.exc import SQLAlchemyError
-
     from aneurysm_assets.progress import TerminalReporter
     from aneurysm_assets.runner import run as run_stage
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with (
+        _trouble_told("what is done is done: run it again"),
+        TerminalReporter(_console()) as reporter,
+    ):
+        return run_stage(settings, reporter, only=series, force=force)
+
+
+@contextmanager
+def _trouble_told(what_now: str) -> Iterator[None]:
+    """End with a sentence where the disk or Dagster's record lets us down."""
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        with TerminalReporter(_console()) as reporter:
-            return run_stage(settings, reporter, only=series, force=force)
+        yield
     except (OSError, SQLAlchemyError) as error:
         reason = " ".join(str(error).split())[:300]
-        _fail(f"the run could not go on ({reason}); what is done is done: run it again", 1)
-        raise
+        _fail(f"could not go on ({reason}); {what_now}", 1)
 
 
 def _print_summary(summary: "Summary") -> None:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from aneurysm_assets.problems import PROBLEMS
-from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Column, Table
+from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Column, Table
 
 
 def tables_markdown() -> str:
     """Return every table with its columns' type, unit, source and description."""
     parts = [_table(table) for table in SERIES_TABLES]
-    return "\n".join([*parts, _unified()])
+    return "\n".join([*parts, _unified(), _table(SERIES_QUALITY)])
 
 
 def checks_markdown() -> str:

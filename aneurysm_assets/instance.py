@@ -6,16 +6,25 @@ and under another data root where ANEURYSM_DATA names one. DAGSTER_HOME, where s
 """
 
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
+import yaml
 from dagster._config.config_schema import UserConfigSchema
+from dagster._core.execution.compute_logs import redirect_to_file
 from dagster._core.instance import InstanceRef
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
+from dagster._core.storage.local_compute_log_manager import (
+    IO_TYPE_EXTENSION,
+    LocalComputeLogManager,
+)
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
+from dagster._utils import ensure_file, touch_file
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.settings import Settings
@@ -79,6 +88,26 @@ class DataRootComputeLogManager(LocalComputeLogManager):
         return cls(base_dir=str(home / "storage"), inst_data=inst_data)
 
 
+class SilentComputeLogManager(DataRootComputeLogManager):
+    """The same without an echo: what a step prints goes to its log and not to the terminal.
+
+    The echo is done by four processes a step, which end in tracebacks on Ctrl-C.
+    """
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Send standard output and error to files until left."""
+        out, err = (
+            self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])
+            for kind in (ComputeIOType.STDOUT, ComputeIOType.STDERR)
+        )
+        ensure_file(out)
+        ensure_file(err)
+        with redirect_to_file(sys.stdout, out), redirect_to_file(sys.stderr, err):
+            yield CapturedLogContext(log_key)
+        touch_file(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]
+
+
 def open_instance(settings: Settings) -> dg.DagsterInstance:
     """Open the instance that Dagster's own commands would use from here.
 
@@ -93,16 +122,37 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     dg.DagsterInstance
         That of DAGSTER_HOME where set; else as the `dagster.yaml` of the working directory says,
         as `dagster dev` does; else the one at `<data>/dagster`.
+
+    Raises
+    ------
+    InputError
+        DAGSTER_HOME, or a `dagster.yaml`, is not what Dagster can use.
     """
-    if os.environ.get("DAGSTER_HOME"):
-        return dg.DagsterInstance.get()
-    home = settings.dagster_home
+    try:
+        if os.environ.get("DAGSTER_HOME"):
+            return dg.DagsterInstance.get()
+        return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home)))
+    except (dg.DagsterError, yaml.YAMLError) as error:
+        raise InputError(
+            f"the Dagster instance cannot be opened: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _reference(home: Path) -> InstanceRef:
     home.mkdir(parents=True, exist_ok=True)
     if Path("dagster.yaml").is_file():
-        reference = InstanceRef.from_dir(str(home), config_dir=str(Path.cwd()))
-    else:
-        reference = InstanceRef.from_dir(str(home), overrides=dict(CONFIG))
-    return dg.DagsterInstance.from_ref(reference)
+        return InstanceRef.from_dir(str(home), config_dir=str(Path.cwd()))
+    return InstanceRef.from_dir(str(home), overrides=dict(CONFIG))
+
+
+def _without_echo(reference: InstanceRef) -> InstanceRef:
+    """Keep what steps print off the command line's terminal, where our compute logs are in use."""
+    logs = reference.compute_logs_data
+    if logs is None or logs.class_name != DataRootComputeLogManager.__name__:
+        return reference
+    return reference._replace(
+        compute_logs_data=logs._replace(class_name=SilentComputeLogManager.__name__)
+    )
 
 
 def claim(instance: dg.DagsterInstance, settings: Settings) -> None:

@@ -38,7 +38,8 @@ def hold(settings: Settings, name: str) -> None:
         return
     lock = _lock(settings, name)
     try:
-        lock.acquire(blocking=False)
+        with _guard(settings):
+            lock.acquire(blocking=False)
     except Timeout as error:
         raise AlreadyRunning(f"another process holds {lock.lock_file}") from error
     _held[name] = lock
@@ -60,22 +61,36 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]
     list of str
         Their ids. They become CANCELED: what they had done stays done, the rest is missing.
     """
-    ended = []
-    for path in _path(settings, "").parent.glob("*.lock"):
-        run = instance.get_run_by_id(path.stem)
-        if run is None or run.run_id in _held:
-            continue
-        lock = _lock(settings, run.run_id)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            continue
-        if not run.is_finished:
-            instance.report_run_canceled(run, message="The run's process was killed.")
-            ended.append(run.run_id)
-        path.unlink(missing_ok=True)
-        lock.release()
-    return ended
+    locks = _path(settings, "").parent
+    if not locks.is_dir():
+        return []
+    with _guard(settings):
+        return [path.stem for path in locks.glob("*.lock") if _end_if_dead(instance, path)]
+
+
+def _end_if_dead(instance: dg.DagsterInstance, path: Path) -> bool:
+    if path.stem in _held or not instance.has_run(path.stem):
+        return False
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return False
+    # Read after its process is known to be gone: what it last said of itself stands.
+    run = instance.get_run_by_id(path.stem)
+    was_cut_off = run is not None and not run.is_finished
+    if run is not None and was_cut_off:
+        instance.report_run_canceled(run, message="The run's process was killed.")
+    path.unlink(missing_ok=True)
+    lock.release()
+    return was_cut_off
+
+
+def _guard(settings: Settings) -> FileLock:
+    """Return the lock under which locks are made and judged: a new one is not held at once."""
+    path = _path(settings, "").with_name("guard")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, thread_local=False)
 
 
 def _lock(settings: Settings, name: str) -> FileLock:

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from aneurysm_assets import partitions
+from aneurysm_assets import liveness, partitions
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.settings import Settings
@@ -85,6 +85,8 @@ def take_overview(settings: Settings) -> Overview:
     census = take_census(settings)
     with open_instance(settings) as instance:
         claim(instance, settings)
+        # A killed run's series would be shown as under way for ever.
+        liveness.end_dead_runs(instance, settings)
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),

@@ -17,10 +17,11 @@ from aneurysm_assets.problems import COSINES
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.tables import SERIES_KEY
 
-POINT_KEY = (SERIES_KEY, "SOPInstanceUID", "frame_index", "localizer_index")
+POINT_KEY = (SERIES_KEY, "dicom_path", "frame_index", "localizer_index")
+"""Unique also where two files of a series have one SOPInstanceUID, and so the same points."""
 
 _VOXEL = {
-    **dict.fromkeys((SERIES_KEY, "SOPInstanceUID"), pl.String()),
+    **dict.fromkeys((SERIES_KEY, "dicom_path"), pl.String()),
     **dict.fromkeys(("frame_index", "localizer_index"), pl.Int32()),
     "localizer_voxel": pl.Array(pl.Int32, 3),
     "localizer_vessel": pl.String(),

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim
-from aneurysm_assets.liveness import hold
+from aneurysm_assets.liveness import end_dead_runs, hold
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import remove_partials
@@ -67,7 +67,7 @@ class Batch:
 
 
 def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResource) -> Settings:
-    """Return the settings of a run, and tie run and instance to them.
+    """Return the settings of a run, tie run and instance to them, and end runs that were killed.
 
     Raises
     ------
@@ -80,6 +80,7 @@ def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResourc
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     hold(settings, context.run.run_id)
+    end_dead_runs(context.instance, settings)
     return settings
 
 

@@ -67,11 +67,11 @@ class Settings:
             A variable has a value that cannot be used.
         """
         values = os.environ if environment is None else environment
-        data = Path(values.get(DATA) or "data").expanduser().absolute()
+        data = _path(DATA, values.get(DATA) or "data")
         return cls(
             data=data,
-            raw=Path(values.get(RAW) or data / "raw").expanduser().absolute(),
-            interim=Path(values.get(INTERIM) or data / "interim").expanduser().absolute(),
+            raw=_path(RAW, values.get(RAW) or str(data / "raw")),
+            interim=_path(INTERIM, values.get(INTERIM) or str(data / "interim")),
             workers=_workers(values.get(WORKERS, "")),
             unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
         )
@@ -132,6 +132,13 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def _path(name: str, text: str) -> Path:
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(f"{name}={text!r}: there is no such home directory") from error
 
 
 def _workers(text: str) -> int:

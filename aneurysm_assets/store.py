@@ -75,7 +75,7 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Path) ->
     stem.parent.mkdir(parents=True, exist_ok=True)
     try:
         rows = _write_beside(frame, _with_suffix(stem, "parquet"), _write_parquet)
-    except Exception as error:  # noqa: BLE001 - whatever the cause, CSV is tried and the cause told
+    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - CSV is tried, the cause told
         warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
     else:
         _with_suffix(stem, "csv").unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def find_tables(directory: Path) -> dict[str, Path]:
     with os.scandir(directory) as entries:
         for entry in entries:
             stem, _, suffix = entry.name.rpartition(".")
-            if suffix not in {"parquet", "csv"} or stem.startswith(".") or not entry.is_file():
+            if suffix not in {"parquet", "csv"} or stem[:1] in {"", "."} or not entry.is_file():
                 continue
             twice = stem in tables
             tables[stem] = directory / entry.name
@@ -174,7 +174,7 @@ def is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except (PermissionError, OverflowError):
         return True
     return True
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
+
+import polars as pl
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.store import StoredTable
@@ -28,6 +30,9 @@ _AHEAD = 4
 
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
+
+_HEEDING_CTRL_C = 0.5
+"""Seconds for which a wait may be deaf to Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +125,9 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
     except SeriesError as error:
         return Failed(str(error))
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        return Failed(f"{error.strerror or type(error).__name__}:{where}")
-    except Exception as error:  # noqa: BLE001 - the reason is recorded, and no other series touched
+        reason = error.strerror or str(error) or type(error).__name__
+        return Failed(f"{reason}: {error.filename}" if error.filename else reason)
+    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Failed(
             f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
@@ -155,8 +160,7 @@ def _map_in_pool(
         for uid in islice(waiting, workers * _AHEAD):
             submit(uid)
         while under_way:
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in _first_done(under_way):
                 uid = under_way.pop(future)
                 try:
                     yield uid, future.result()
@@ -185,10 +189,22 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _first_done(futures: Iterable[Future[Outcome]]) -> set[Future[Outcome]]:
+    """Wait for at least one result.
+
+    polars handles SIGINT such that a wait without a time limit is not interrupted by it.
+    """
+    done: set[Future[Outcome]] = set()
+    while not done:
+        done, _ = wait(futures, timeout=_HEEDING_CTRL_C, return_when=FIRST_COMPLETED)
+    return done
+
+
 def _attempt_alone(work: Work, series_instance_uid: str) -> Outcome:
-    with _pool(1) as pool:
+    with _ended_with_us(_pool(1)) as pool:
         try:
-            return pool.submit(attempt, work, series_instance_uid).result()
+            (future,) = _first_done([pool.submit(attempt, work, series_instance_uid)])
+            return future.result()
         except BrokenProcessPool:
             return Failed(
                 "the worker process died while it read this series (out of memory, or a file "

@@ -104,6 +104,8 @@ class MadeUp:
         nibabel images, or just bytes, by what stands between UID and `.nii`: "" and "_cowseg".
     junk : dict
         Other files in its directory, by name.
+    extension : str
+        `.nii`, or `.nii.gz` for compressed volumes.
     """
 
     uid: str
@@ -113,6 +115,7 @@ class MadeUp:
     points: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
     volumes: dict[str, Any] = field(default_factory=dict)
     junk: dict[str, bytes] = field(default_factory=dict)
+    extension: str = ".nii"
 
     def every(self, **attributes: Any) -> "MadeUp":
         """Set attributes of every image; None removes."""
@@ -281,7 +284,7 @@ def write(raw: Path, made: Iterable[MadeUp]) -> None:
         folder = raw / "segmentations" / series.uid
         for suffix, volume in series.volumes.items():
             folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{series.uid}{suffix}.nii"
+            path = folder / f"{series.uid}{suffix}{series.extension}"
             path.write_bytes(volume) if isinstance(volume, bytes) else nib.save(volume, path)
     rows = [{"SeriesInstanceUID": s.uid, **s.train} for s in made if s.train is not None]
     with (raw / "train.csv").open("w", newline="") as file:

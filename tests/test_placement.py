@@ -1,6 +1,8 @@
 """Points in patient coordinates and in vessels, from files through the stage to the one table."""
 
-import gzip
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -29,6 +31,7 @@ from tests.made_up import (
     multi_frame,
     segmented,
     stack,
+    uid_of,
 )
 
 VESSELS = (
@@ -53,23 +56,45 @@ PLACED = ["localizer_x_mm", "localizer_y_mm", "localizer_z_mm"]
 IN_VOLUME = ["localizer_voxel", "localizer_vessel"]
 
 
-def points_of(stage: Stage, series: MadeUp) -> pl.DataFrame:
-    return stage.unified().filter(
-        pl.col("SeriesInstanceUID") == series.uid, pl.col("localizer_index").is_not_null()
-    )
+Build = Callable[[str], MadeUp]
+
+SERIES: dict[str, Build] = {}
+"""Every series of this module but the spoilt ones, by what it is: they are combined together."""
 
 
-def matches(stage: Stage, series: MadeUp) -> bool | None:
-    column = stage.unified().filter(pl.col("SeriesInstanceUID") == series.uid)
-    (answer,) = column["segmentation_matches_series"].unique()
-    return answer
+def one(name: str, build: Build) -> str:
+    """Take a series into the one stage of this module, and return its name."""
+    assert name not in SERIES
+    SERIES[name] = build
+    return name
 
 
-def combined(data: Path, *made: MadeUp) -> Stage:
-    stage = Stage(data, made)
+@dataclass(frozen=True)
+class Combined:
+    """The unified table of several series."""
+
+    unified: pl.DataFrame
+
+    def rows(self, name: str) -> pl.DataFrame:
+        return self.unified.filter(pl.col("SeriesInstanceUID") == uid_of(name))
+
+    def points(self, name: str) -> pl.DataFrame:
+        return self.rows(name).filter(pl.col("localizer_index").is_not_null())
+
+    def matches(self, name: str) -> bool | None:
+        (answer,) = self.rows(name)["segmentation_matches_series"].unique()
+        return answer
+
+
+@pytest.fixture(scope="module")
+def combined(tmp_path_factory) -> Combined:
+    made = [build(name) for name, build in SERIES.items()]
+    stage = Stage(tmp_path_factory.mktemp("placement"), made)
     assert stage.read().success
-    assert stage.sum_up().success
-    return stage
+    result = stage.sum_up("unified_metadata")
+    assert result.success
+    assert stage.warnings(result) == []
+    return Combined(stage.unified())
 
 
 def in_lps(image: dict, x: float, y: float) -> np.ndarray:
@@ -87,18 +112,17 @@ def in_lps(image: dict, x: float, y: float) -> np.ndarray:
 
 def thirteen_vessels(points_lps: np.ndarray, flips: tuple[int, int, int]) -> nib.Nifti1Image:
     """Return a volume of balls of 2 mm around points: oblique, anisotropic, flipped along axes."""
-    sizes = np.array([0.7, 0.9, 0.8])
-    matrix = euler2mat(0.5, -0.3, 0.4) @ np.diag(sizes * flips)
-    points_ras = points_lps * [-1, -1, 1]
-    around = np.linalg.inv(matrix) @ points_ras.T
-    first, last = np.floor(around.min(axis=1)) - 5, np.ceil(around.max(axis=1)) + 5
+    matrix = euler2mat(0.5, -0.3, 0.4) @ np.diag(np.array([0.7, 0.9, 0.8]) * flips)
+    points = points_lps * [-1, -1, 1]
+    around = points @ np.linalg.inv(matrix).T
+    first = np.floor(around.min(axis=0)) - 5
     affine = from_matvec(matrix, matrix @ first)
-    voxels = np.stack(
-        np.meshgrid(*map(np.arange, (last - first + 1).astype(int)), indexing="ij"), axis=-1
-    )
-    labels = np.zeros(voxels.shape[:3], "uint8")
-    for label, point in enumerate(points_ras, start=1):
-        labels[np.linalg.norm(apply_affine(affine, voxels) - point, axis=-1) <= 2] = label
+    labels = np.zeros((np.ceil(around.max(axis=0)) + 5 - first).astype(int), "uint8")
+    near = np.argwhere(np.ones((7, 7, 7))) - 3
+    for label, (point, voxel) in enumerate(zip(points, around - first, strict=True), start=1):
+        voxels = np.rint(voxel).astype(int) + near
+        inside = np.linalg.norm(apply_affine(affine, voxels) - point, axis=1) <= 2
+        labels[tuple(voxels[inside].T)] = label
     return nib.Nifti1Image(labels, affine)
 
 
@@ -117,32 +141,55 @@ def turned_frames(series: MadeUp) -> MadeUp:
     return series
 
 
-@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)], ids=str)
-@pytest.mark.parametrize("kind", ["single frames", "frames of their own geometry"])
-def test_a_localizer_lands_in_its_vessel_from_pixel_through_lps_mm_to_voxel(
-    tmp_path: Path, kind: str, flips: tuple[int, int, int]
-) -> None:
-    if kind == "single frames":
-        series = ct("a", 13, orientation=OBLIQUE, spacing=6.0)
-    else:
-        series = turned_frames(multi_frame("a", 13, orientation=OBLIQUE, spacing=6.0))
-    # In an order that no flip of the slices would keep.
-    images = [5, 0, 9, 12, 3, 1, 10, 7, 2, 11, 4, 8, 6]
-    pixels = [(1.25 + image, 10.5 - 0.75 * image) for image in images]
-    for vessel, image, (x, y) in zip(VESSELS, images, pixels, strict=True):
+# In an order that no flip of the slices would keep.
+IMAGES = [5, 0, 9, 12, 3, 1, 10, 7, 2, 11, 4, 8, 6]
+PIXELS = [(1.25 + image, 10.5 - 0.75 * image) for image in IMAGES]
+
+
+def thirteen_points(series: MadeUp) -> np.ndarray:
+    """Return where the points are, LPS mm, by image and pixel."""
+    return np.array(
+        [in_lps(series.images[image], *pixel) for image, pixel in zip(IMAGES, PIXELS, strict=True)]
+    )
+
+
+def in_each_vessel(series: MadeUp, flips: tuple[int, int, int]) -> MadeUp:
+    for vessel, image, (x, y) in zip(VESSELS, IMAGES, PIXELS, strict=True):
         series.point(image, x, y, vessel)
-    lps = np.array([in_lps(series.images[n], *p) for n, p in zip(images, pixels, strict=True)])
+    series.volumes = {"_cowseg": thirteen_vessels(thirteen_points(series), flips)}
+    return series
+
+
+ALL_VESSELS = [
+    one(
+        f"{kind}, axes {flips}",
+        partial(lambda make, flips, name: in_each_vessel(make(name), flips), make, flips),
+    )
+    for kind, make in {
+        "single frames": lambda name: ct(name, 13, orientation=OBLIQUE, spacing=8.0),
+        "frames of their own geometry": lambda name: turned_frames(
+            multi_frame(name, 13, orientation=OBLIQUE, spacing=8.0)
+        ),
+    }.items()
+    for flips in [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)]
+]
+
+
+@pytest.mark.parametrize("name", ALL_VESSELS)
+def test_a_localizer_lands_in_its_vessel_from_pixel_through_lps_mm_to_voxel(
+    combined: Combined, name: str
+) -> None:
+    series = SERIES[name](name)
+    volume = series.volumes["_cowseg"]
+    lps = thirteen_points(series)
     apart = np.linalg.norm(lps[:, None] - lps, axis=-1)[np.triu_indices(13, 1)]
-    assert apart.min() > 5, "each point's vessel is its only one within reach"
-    volume = thirteen_vessels(lps, flips)
-    series.volumes = {"_cowseg": volume}
+    assert apart.min() > 5 + 2, "of each point only its own vessel is within reach"
 
-    stage = combined(tmp_path, series)
-    assert points_of(stage, series).height == 13
+    assert combined.points(name).height == 13
+    found = {row["location"]: row for row in combined.points(name).iter_rows(named=True)}
 
-    found = {row["location"]: row for row in points_of(stage, series).iter_rows(named=True)}
-    assert {name: row["localizer_vessel"] for name, row in found.items()} == {
-        name: name for name in VESSELS
+    assert {place: row["localizer_vessel"] for place, row in found.items()} == {
+        vessel: vessel for vessel in VESSELS
     }
     assert_allclose([[found[v][column] for column in PLACED] for v in VESSELS], lps, atol=1e-4)
     voxels = apply_affine(np.linalg.inv(volume.affine), lps * [-1, -1, 1])
@@ -153,45 +200,63 @@ def test_a_localizer_lands_in_its_vessel_from_pixel_through_lps_mm_to_voxel(
     assert at == list(range(1, 14))
 
 
-def test_two_points_on_one_image_each_have_a_place_and_a_vessel(tmp_path: Path) -> None:
-    vessels = {(2, 2, 5): LABEL[TIP], (14, 10, 5): LABEL[MIDDLE]}
-    series = segmented(ct("a", orientation=OBLIQUE), vessels)
-    series.point(5, 14, 10, MIDDLE).point(5, 2, 2, TIP)
-    points = points_of(combined(tmp_path, series), series)
+TWO_ON_ONE_IMAGE = one(
+    "two points on one image",
+    lambda name: (
+        segmented(
+            ct(name, orientation=OBLIQUE), {(2, 2, 5): LABEL[TIP], (14, 10, 5): LABEL[MIDDLE]}
+        )
+        .point(5, 14, 10, MIDDLE)
+        .point(5, 2, 2, TIP)
+    ),
+)
+
+
+def test_two_points_on_one_image_each_have_a_place_and_a_vessel(combined: Combined) -> None:
+    points = combined.points(TWO_ON_ONE_IMAGE)
     assert points["localizer_index"].to_list() == [0, 1]
     assert points["localizer_vessel"].to_list() == [MIDDLE, TIP]
     assert points["location"].to_list() == [MIDDLE, TIP]
 
 
-def test_a_point_beside_the_volume_has_a_voxel_there_and_no_vessel(tmp_path: Path) -> None:
-    series = segmented(ct("a"), VESSEL).point(5, 300, 6)
-    (point,) = points_of(combined(tmp_path, series), series).iter_rows(named=True)
+BESIDE = one("a point beside the volume", lambda name: segmented(ct(name), VESSEL).point(5, 300, 6))
+
+
+def test_a_point_beside_the_volume_has_a_voxel_there_and_no_vessel(combined: Combined) -> None:
+    (point,) = combined.points(BESIDE).iter_rows(named=True)
     i, _, _ = point["localizer_voxel"]  # stored towards the right, as RAS has it
     assert i == COLUMNS - 1 - 300
     assert point["localizer_vessel"] is None
 
 
-def test_a_compressed_volume_is_as_good(tmp_path: Path) -> None:
-    series = segmented(ct("a", orientation=OBLIQUE), VESSEL).point(5, 8, 6)
-    stage = Stage(tmp_path, [series])
-    for path in sorted((stage.settings.segmentations_root / series.uid).iterdir()):
-        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-        path.unlink()
-    assert stage.read().success
-    assert stage.sum_up().success
-    (point,) = points_of(stage, series).iter_rows(named=True)
+COMPRESSED = one(
+    "compressed volumes",
+    lambda name: replace(
+        segmented(ct(name, orientation=OBLIQUE), VESSEL).point(5, 8, 6), extension=".nii.gz"
+    ),
+)
+
+
+def test_a_compressed_volume_is_as_good(combined: Combined) -> None:
+    (point,) = combined.points(COMPRESSED).iter_rows(named=True)
+    assert point["cowseg_path"].endswith("_cowseg.nii.gz")
     assert point["localizer_vessel"] == TIP
-    assert matches(stage, series) is True
+    assert combined.matches(COMPRESSED) is True
+
+
+TWICE = one(
+    "two files of one SOPInstanceUID",
+    lambda name: (
+        segmented(ct(name), VESSEL).one(6, SOPInstanceUID=f"{uid_of(name)}.6").point(5, 8, 6)
+    ),
+)
 
 
 def test_points_on_files_of_one_sopinstanceuid_are_placed_on_each_and_not_multiplied(
-    tmp_path: Path,
+    combined: Combined,
 ) -> None:
-    series = segmented(ct("a"), VESSEL)
-    series.one(6, SOPInstanceUID=series.instance(5)).point(5, 8, 6)
-    stage = combined(tmp_path, series)
-    assert stage.unified().height == SLICES
-    points = points_of(stage, series)
+    assert combined.rows(TWICE).height == SLICES
+    points = combined.points(TWICE)
     assert points["dicom_path"].str.slice(-7).to_list() == ["006.dcm", "007.dcm"]
     assert points["localizer_z_mm"].diff().to_list() == [None, DZ]
     assert points["localizer_voxel"].arr.get(2).diff().to_list() == [None, 1]
@@ -199,47 +264,67 @@ def test_points_on_files_of_one_sopinstanceuid_are_placed_on_each_and_not_multip
 
 # --- where something is missing -------------------------------------------------------------------
 
+WITHOUT_SEGMENTATION = one(
+    "no segmentation", lambda name: ct(name, orientation=OBLIQUE).point(5, 8.25, 6.5)
+)
+
 
 def test_without_a_segmentation_a_point_has_its_place_in_mm_and_nothing_else(
-    tmp_path: Path,
+    combined: Combined,
 ) -> None:
-    series = ct("a", orientation=OBLIQUE).point(5, 8.25, 6.5)
-    stage = combined(tmp_path, series)
-    points = points_of(stage, series)
-    assert_allclose(points.select(PLACED).row(0), in_lps(series.images[5], 8.25, 6.5), atol=1e-6)
+    points = combined.points(WITHOUT_SEGMENTATION)
+    image = SERIES[WITHOUT_SEGMENTATION](WITHOUT_SEGMENTATION).images[5]
+    assert_allclose(points.select(PLACED).row(0), in_lps(image, 8.25, 6.5), atol=1e-6)
     assert points.select(IN_VOLUME).row(0) == (None, None)
-    assert matches(stage, series) is None
+    assert combined.matches(WITHOUT_SEGMENTATION) is None
 
 
-def test_an_image_without_a_point_has_no_place(tmp_path: Path) -> None:
-    series = segmented(ct("a"), VESSEL).point(5, 8, 6)
-    unified = combined(tmp_path, series).unified()
-    others = unified.filter(pl.col("localizer_index").is_null())
+def test_an_image_without_a_point_has_no_place(combined: Combined) -> None:
+    others = combined.rows(COMPRESSED).filter(pl.col("localizer_index").is_null())
     assert others.height == SLICES - 1
     assert others.select(*PLACED, *IN_VOLUME).null_count().row(0) == (SLICES - 1,) * 5
 
 
-@pytest.mark.parametrize(
-    "missing", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"]
-)
-def test_a_point_of_an_image_without_geometry_is_nowhere(tmp_path: Path, missing: str) -> None:
-    series = segmented(ct("a"), VESSEL).point(5, 8, 6).point(4, 8, 6)
-    series.one(5, **{missing: None})
-    stage = combined(tmp_path, series)
-    on_fifth, on_sixth = points_of(stage, series).select(*PLACED, *IN_VOLUME).rows()
-    assert None not in on_fifth
-    assert on_sixth == (None,) * 5
-    assert matches(stage, series) is None
+WITHOUT = {
+    keyword: one(
+        f"an image without {keyword}",
+        lambda name, keyword=keyword: (
+            segmented(ct(name), VESSEL).point(5, 8, 6).point(4, 8, 6).one(5, **{keyword: None})
+        ),
+    )
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+}
 
 
-@pytest.mark.parametrize("name", ["", "_cowseg"])
-def test_one_volume_of_the_pair_is_enough(tmp_path: Path, name: str) -> None:
-    series = segmented(ct("a"), VESSEL).point(5, 8, 6)
-    series.volumes = {name: series.volumes[name]}
-    stage = combined(tmp_path, series)
-    vessel = TIP if name == "_cowseg" else None
-    assert points_of(stage, series)["localizer_vessel"].to_list() == [vessel]
-    assert matches(stage, series) is True
+@pytest.mark.parametrize("name", WITHOUT.values())
+def test_a_point_of_an_image_without_geometry_is_nowhere(combined: Combined, name: str) -> None:
+    rows = combined.points(name).select("dicom_path", *PLACED, *IN_VOLUME).rows()
+    places = {path[-7:]: place for path, *place in rows}
+    assert None not in places["005.dcm"]
+    assert places["006.dcm"] == [None] * 5
+    assert combined.matches(name) is None
+
+
+def only(volume: str, series: MadeUp) -> MadeUp:
+    series.volumes = {volume: series.volumes[volume]}
+    return series.point(5, 8, 6)
+
+
+ALONE = {
+    volume: one(
+        f"only the volume {volume!r}",
+        lambda name, volume=volume: only(volume, segmented(ct(name), VESSEL)),
+    )
+    for volume in ("", "_cowseg")
+}
+
+
+@pytest.mark.parametrize(("volume", "vessel"), [("", None), ("_cowseg", TIP)])
+def test_one_volume_of_the_pair_is_enough(
+    combined: Combined, volume: str, vessel: str | None
+) -> None:
+    assert combined.points(ALONE[volume])["localizer_vessel"].to_list() == [vessel]
+    assert combined.matches(ALONE[volume]) is True
 
 
 # --- a volume that is not what it was -------------------------------------------------------------
@@ -266,7 +351,7 @@ def make_directory(path: Path) -> None:
     path.mkdir()
 
 
-def make_flat(path: Path) -> None:
+def make_nan(path: Path) -> None:
     volume = nib.load(path)
     data = bytearray(path.read_bytes())
     srow = nib.Nifti1Header.template_dtype.fields["srow_x"][1]
@@ -280,30 +365,47 @@ def make_fractions(path: Path) -> None:
     nib.save(nib.Nifti1Image(np.full(volume.shape, 0.5, "float32"), volume.affine), path)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [remove, cut, empty, make_text, make_directory, make_flat, make_fractions],
-    ids=lambda spoil: spoil.__name__,
-)
-def test_a_volume_that_is_gone_or_broken_by_now_gives_nulls_and_a_warning(
-    tmp_path: Path, spoil
-) -> None:
-    spoilt = segmented(ct("a"), VESSEL).point(5, 8, 6)
-    sound = segmented(ct("b"), VESSEL).point(5, 8, 6)
-    stage = Stage(tmp_path, [spoilt, sound])
+SPOILERS = [remove, cut, empty, make_text, make_directory, make_nan, make_fractions]
+
+
+@dataclass(frozen=True)
+class Spoilt(Combined):
+    """What is left where volumes were spoilt after they were read."""
+
+    warnings: list[str]
+    quality: pl.DataFrame
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory) -> Spoilt:
+    names = ["sound", *(spoil.__name__ for spoil in SPOILERS)]
+    made = [segmented(ct(name), VESSEL).point(5, 8, 6) for name in names]
+    stage = Stage(tmp_path_factory.mktemp("spoilt"), made)
     assert stage.read().success
-    spoil(stage.settings.segmentations_root / spoilt.uid / f"{spoilt.uid}_cowseg.nii")
+    for spoil in SPOILERS:
+        uid = uid_of(spoil.__name__)
+        spoil(stage.settings.segmentations_root / uid / f"{uid}_cowseg.nii")
     result = stage.sum_up()
     assert result.success
-    (point,) = points_of(stage, spoilt).iter_rows(named=True)
+    return Spoilt(stage.unified(), stage.warnings(result), stage.quality())
+
+
+@pytest.mark.parametrize("name", [spoil.__name__ for spoil in SPOILERS])
+def test_a_volume_that_is_gone_or_broken_by_now_gives_nulls_and_a_warning(
+    spoilt: Spoilt, name: str
+) -> None:
+    (point,) = spoilt.points(name).iter_rows(named=True)
     assert [point[column] for column in IN_VOLUME] == [None, None]
     assert None not in [point[column] for column in PLACED]
-    (warning,) = stage.warnings(result)
-    assert warning.startswith(f"{spoilt.uid}: ")
-    assert f"{spoilt.uid}_cowseg.nii" in warning
-    assert points_of(stage, sound)["localizer_vessel"].to_list() == [TIP]
-    quality = stage.quality().filter(pl.col("SeriesInstanceUID") == spoilt.uid)
+    (warning,) = (text for text in spoilt.warnings if text.startswith(f"{uid_of(name)}: "))
+    assert f"{uid_of(name)}_cowseg.nii" in warning
+    quality = spoilt.quality.filter(pl.col("SeriesInstanceUID") == uid_of(name))
     assert quality["findings"].to_list() == [None], "what is unknown is no finding"
+
+
+def test_other_series_are_placed_all_the_same(spoilt: Spoilt) -> None:
+    assert spoilt.points("sound")["localizer_vessel"].to_list() == [TIP]
+    assert not any(uid_of("sound") in warning for warning in spoilt.warnings)
 
 
 # --- whether the volume is of the series ----------------------------------------------------------
@@ -315,72 +417,133 @@ def on_grid(name: str, series: MadeUp, shape: tuple[int, int, int], affine: np.n
     return series
 
 
-def moved(series: MadeUp, by: tuple[float, float, float]) -> np.ndarray:
-    affine = grid_affine(series)
-    affine[:3, 3] += affine[:3, :3] @ by
+def moved(by: object, scaled: np.ndarray | None = None) -> np.ndarray:
+    """Return the affine of the usual oblique series, moved by voxels, and scaled."""
+    affine = grid_affine(ct("any", orientation=OBLIQUE))
+    affine[:3, 3] += affine[:3, :3] @ np.broadcast_to(by, 3)
+    if scaled is not None:
+        affine[:3, :3] = affine[:3, :3] @ scaled
     return affine
 
 
 SHAPE = (COLUMNS, ROWS, SLICES)
 
+IDENTITY = np.eye(3)
 
-@pytest.mark.parametrize("axis", range(3))
-@pytest.mark.parametrize(("by", "answer"), [(0.4, True), (0.6, False), (-0.4, True), (-0.6, False)])
-def test_a_volume_may_lie_half_a_voxel_beside_its_series(
-    tmp_path: Path, axis: int, by: float, answer: bool
+BESIDE_BY = {
+    one(
+        f"a volume {by} voxels beside it along {axis}",
+        lambda name, by=by, axis=axis: on_grid(
+            "", ct(name, orientation=OBLIQUE), SHAPE, moved(by * IDENTITY[axis])
+        ),
+    ): abs(by) < 0.5
+    for axis in range(3)
+    for by in (-0.6, -0.4, 0.4, 0.6)
+}
+
+LARGER_BY = {
+    # Rows are few, so that the corners stay within half a voxel.
+    one(
+        f"voxels {by} times as large",
+        lambda name, by=by: on_grid(
+            "", ct(name, orientation=OBLIQUE), SHAPE, moved(0, np.diag([1, by, 1]))
+        ),
+    ): abs(by - 1) < 0.01
+    for by in (0.98, 0.991, 1.009, 1.02)
+}
+
+
+@pytest.mark.parametrize(("name", "answer"), [*BESIDE_BY.items(), *LARGER_BY.items()])
+def test_a_volume_may_be_half_a_voxel_beside_its_series_and_a_per_cent_larger(
+    combined: Combined, name: str, answer: bool
 ) -> None:
-    series = ct("a", orientation=OBLIQUE)
-    shift = tuple(by * np.eye(3)[axis])
-    stage = combined(tmp_path, on_grid("", series, SHAPE, moved(series, shift)))
-    assert matches(stage, series) is answer
+    assert combined.matches(name) is answer
 
 
-@pytest.mark.parametrize(("by", "answer"), [(1.009, True), (1.02, False), (0.98, False)])
-def test_voxels_may_be_a_per_cent_larger(tmp_path: Path, by: float, answer: bool) -> None:
-    series = ct("a", orientation=OBLIQUE)
-    affine = grid_affine(series)
-    affine[:3, 1] *= by  # of twelve rows, so that the corners stay within half a voxel
-    stage = combined(tmp_path, on_grid("", series, SHAPE, affine))
-    assert matches(stage, series) is answer
+ONE_WRONG = [
+    one(
+        f"the volume {wrong!r} has a slice more",
+        lambda name, wrong=wrong: on_grid(
+            wrong,
+            segmented(ct(name, orientation=OBLIQUE), VESSEL),
+            (*SHAPE[:2], SLICES + 1),
+            moved(0),
+        ),
+    )
+    for wrong in ("", "_cowseg")
+]
 
 
-@pytest.mark.parametrize("wrong", ["", "_cowseg"])
-def test_both_volumes_must_match(tmp_path: Path, wrong: str) -> None:
-    series = segmented(ct("a"), VESSEL)
-    on_grid(wrong, series, (*SHAPE[:2], SLICES + 1), grid_affine(series))
-    assert matches(combined(tmp_path, series), series) is False
+@pytest.mark.parametrize("name", ONE_WRONG)
+def test_both_volumes_must_match(combined: Combined, name: str) -> None:
+    assert combined.matches(name) is False
 
 
-@pytest.mark.parametrize("axes", ["LPS", "RAS", "PSR", "ILA"])
-def test_a_match_does_not_depend_on_the_order_and_direction_of_axes(
-    tmp_path: Path, axes: str
-) -> None:
-    series = segmented(multi_frame("a", orientation=OBLIQUE), VESSEL).point(5, 8, 6)
+def reoriented(axes: str, series: MadeUp) -> MadeUp:
     volume = series.volumes["_cowseg"]
     turn = nib.orientations.ornt_transform(
         nib.io_orientation(volume.affine), nib.orientations.axcodes2ornt(axes)
     )
     series.volumes = {"_cowseg": volume.as_reoriented(turn)}
-    stage = combined(tmp_path, series)
-    assert matches(stage, series) is True
-    assert points_of(stage, series)["localizer_vessel"].to_list() == [TIP]
-    assert stage.unified()["cowseg_axis_codes"].unique().to_list() == [axes]
+    return series
 
 
-def test_scouts_are_no_part_of_the_grid(tmp_path: Path) -> None:
-    series = segmented(ct("a"), VESSEL)
+REORIENTED = {
+    axes: one(
+        f"a volume with axes {axes}",
+        lambda name, axes=axes: reoriented(
+            axes, segmented(multi_frame(name, orientation=OBLIQUE), VESSEL).point(5, 8, 6)
+        ),
+    )
+    for axes in ("LPS", "RAS", "PSR", "ILA")
+}
+
+
+@pytest.mark.parametrize("axes", REORIENTED)
+def test_a_match_does_not_depend_on_the_order_and_direction_of_axes(
+    combined: Combined, axes: str
+) -> None:
+    name = REORIENTED[axes]
+    assert combined.rows(name)["cowseg_axis_codes"].unique().to_list() == [axes]
+    assert combined.matches(name) is True
+    assert combined.points(name)["localizer_vessel"].to_list() == [TIP]
+
+
+def with_scout(series: MadeUp) -> MadeUp:
     scout = stack(series.uid, 1, orientation=CORONAL, first=11)[0]
     series.images.append(series.images[0] | scout | {"ImageType": ["ORIGINAL", "LOCALIZER"]})
-    assert matches(combined(tmp_path, series), series) is True
+    return series
 
 
-@pytest.mark.parametrize("spoil", ["two orientations", "an uneven gap", "one slice"])
-def test_a_series_that_is_no_grid_is_not_said_to_match_or_not(tmp_path: Path, spoil: str) -> None:
-    count = 1 if spoil == "one slice" else SLICES
-    series = segmented(ct("a", count), {(8, 6, 0): LABEL[TIP]})
-    if spoil == "two orientations":
-        for image in series.images[5:]:
-            image["ImageOrientationPatient"] = [*AXIAL[:4], np.cos(0.05), np.sin(0.05)]
-    if spoil == "an uneven gap":
-        series.images[-1]["ImagePositionPatient"][2] += DZ
-    assert matches(combined(tmp_path, series), series) is None
+WITH_SCOUT = one("a scout", lambda name: with_scout(segmented(ct(name), VESSEL)))
+
+
+def test_scouts_are_no_part_of_the_grid(combined: Combined) -> None:
+    assert combined.rows(WITH_SCOUT)["is_localizer_image"].sum() == 1
+    assert combined.matches(WITH_SCOUT) is True
+
+
+def in_two_orientations(series: MadeUp) -> MadeUp:
+    for image in series.images[5:]:
+        image["ImageOrientationPatient"] = [*AXIAL[:4], np.cos(0.05), np.sin(0.05)]
+    return series
+
+
+def with_a_gap(series: MadeUp) -> MadeUp:
+    series.images[-1]["ImagePositionPatient"][2] += DZ
+    return series
+
+
+NO_GRID = [
+    one("two orientations", lambda name: in_two_orientations(segmented(ct(name), VESSEL))),
+    one("an uneven gap", lambda name: with_a_gap(segmented(ct(name), VESSEL))),
+    one("one slice", lambda name: segmented(ct(name, 1), {(8, 6, 0): LABEL[TIP]})),
+]
+
+
+@pytest.mark.parametrize("name", NO_GRID)
+def test_a_series_that_is_no_grid_is_not_said_to_match_or_not(
+    combined: Combined, name: str
+) -> None:
+    assert combined.rows(name)["nii_path"].null_count() == 0
+    assert combined.matches(name) is None

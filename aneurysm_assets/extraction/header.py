@@ -71,7 +71,7 @@ _READ = (
     "SharedFunctionalGroupsSequence",
 )
 
-_PIXEL_DATA_TAGS = {0x7FE00008: 64, 0x7FE00009: 32, 0x7FE00010: 0}
+_PIXEL_DATA_TAGS = {0x7FE00008: 32, 0x7FE00009: 64, 0x7FE00010: 0}
 """Float, double float and plain pixel data, with the bits a sample that the first two imply."""
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -177,14 +177,22 @@ def _require_whole(dataset: Dataset, file: _Watched, size: int) -> None:
 
     pydicom ends silently where the bytes do; what was lost would look like an absent tag.
     """
-    cut = file.cut or file.tell() > size
+    meta = getattr(dataset, "file_meta", None) or Dataset()
+    cut = file.cut or file.tell() > size or _lacks_bytes(dataset) or _lacks_bytes(meta)
+    # pydicom has converted some of these already, and with that their declared length is gone.
+    begins = [getattr(meta.get_item(tag), "file_tell", None) or 0 for tag in meta.keys()]  # noqa: SIM118
+    if cut or max(begins, default=0) >= size:
+        raise UnreadableFile(f"is cut short in its header, at byte {size}")
+
+
+def _lacks_bytes(dataset: Dataset) -> bool:
+    """Tell whether a value is shorter than its element declares."""
     for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert every value
         raw = dataset.get_item(tag)
         length = getattr(raw, "length", 0)
         if 0 < length < _UNDEFINED_LENGTH and len(getattr(raw, "value", None) or b"") < length:
-            cut = True
-    if cut:
-        raise UnreadableFile(f"is cut short in its header, at byte {size}")
+            return True
+    return False
 
 
 def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
@@ -279,6 +287,8 @@ def _typed(value: object, dtype: pl.DataType) -> Value:
             raise ValueError(f"{value!r} is not {dtype.size} numbers")
         return numbers
     if isinstance(dtype, pl.String):
+        if not all(isinstance(item, str) for item in ([value] if several is None else several)):
+            raise ValueError(f"{value!r} is no text")
         # The backslash is what separates the values of a text in DICOM itself (PS3.5 6.4).
         return str(value) if several is None else "\\".join(str(item) for item in several)
     if several is not None:

@@ -10,6 +10,7 @@ import polars as pl
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
 from aneurysm_assets.extraction.geometry import add_geometry
 from aneurysm_assets.extraction.header import Header, read_header
+from aneurysm_assets.extraction.listing import is_directory
 from aneurysm_assets.tables import DICOM_TAGS, SERIES_KEY
 
 
@@ -67,9 +68,9 @@ def read_series(directory: Path, raw_root: Path) -> SeriesTable:
     for path in files:
         file_size = _size(path)
         size += file_size
-        about = {
+        about: dict[str, Any] = {
             SERIES_KEY: directory.name,
-            "dicom_path": path.relative_to(raw_root).as_posix(),
+            "dicom_path": _as_text(path.relative_to(raw_root).as_posix()),
             "file_size": file_size,
         }
         try:
@@ -79,7 +80,8 @@ def read_series(directory: Path, raw_root: Path) -> SeriesTable:
             rows.append(about | {"read_error": str(error)})
             continue
         rows.extend(_rows(header, about))
-        malformed.extend(f"{path.name}: {note}" for note in dict.fromkeys(header.malformed))
+        name = Path(about["dicom_path"]).name
+        malformed.extend(f"{name}: {note}" for note in dict.fromkeys(header.malformed))
     if unreadable == len(files):
         raise SeriesError(_nothing_readable(directory, rows))
     return SeriesTable(_frame(rows), len(files), unreadable, size, malformed)
@@ -88,9 +90,14 @@ def read_series(directory: Path, raw_root: Path) -> SeriesTable:
 def _files(directory: Path) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
-            return sorted(Path(entry.path) for entry in entries if not entry.is_dir())
+            return sorted(Path(entry.path) for entry in entries if not is_directory(entry))
     except OSError as error:
         raise SeriesError(f"{directory} cannot be read: {error.strerror}") from error
+
+
+def _as_text(name: str) -> str:
+    # A name that is not UTF-8 has surrogates in Python, which no table can hold.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _size(path: Path) -> int:
@@ -101,7 +108,11 @@ def _size(path: Path) -> int:
 
 
 def _image_header(path: Path) -> Header:
-    if not path.is_file():
+    try:
+        regular = path.is_file()
+    except OSError as error:
+        raise UnreadableFile(f"cannot be read: {error.strerror}") from error
+    if not regular:
         raise UnreadableFile("is no regular file, or a link to nothing")
     header = read_header(path)
     if header.pixel_data == "cut":

@@ -1,0 +1,90 @@
+"""Processes as the tests need them: each heads a group of its own, and none outlives its test."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+SCRIPTS = Path(sys.executable).parent
+
+# Far beyond what any of the tests takes: a test that hangs ends, and says over what.
+DEADLINE = 180
+
+
+@contextmanager
+def started(
+    *command: object, cwd: Path | None = None, output: IO[str] | int | None = None, **variables
+) -> Iterator[subprocess.Popen]:
+    """Start a script of this environment as the head of a group; kill what is left of it after.
+
+    Its standard output and error go to pipes, or both to `output`. `variables` come on top of the
+    environment, which `conftest` keeps free of the user's own settings.
+    """
+    name, *arguments = map(str, command)
+    process = subprocess.Popen(
+        [str(SCRIPTS / name), *arguments],
+        cwd=cwd,
+        env=os.environ | {name: str(value) for name, value in variables.items()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if output is None else output,
+        stderr=subprocess.PIPE if output is None else subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def call(*command: object, cwd: Path | None = None, **variables) -> subprocess.CompletedProcess:
+    """Run a script to its end, and return what it said."""
+    with started(*command, cwd=cwd, **variables) as process:
+        out, err = process.communicate(timeout=DEADLINE)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def wait_until(
+    condition: Callable[[], object], what: str, process: subprocess.Popen | None = None
+) -> None:
+    """Wait for an event that can be seen; give up when `process`, which is to cause it, ends."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        if process is not None and process.poll() is not None and not condition():
+            raise AssertionError(f"ended with {process.returncode} before {what}")
+        if time.monotonic() > end:
+            raise AssertionError(f"{DEADLINE} s passed before {what}")
+        time.sleep(0.01)
+
+
+def wait_for_files(directory: Path, count: int, process: subprocess.Popen) -> None:
+    """Wait until a directory holds so many finished tables."""
+
+    def there() -> bool:
+        return len(list(directory.glob("[0-9]*.parquet"))) >= count
+
+    wait_until(there, f"{count} files were in {directory}", process)
+
+
+def group_of(process: subprocess.Popen) -> list[int]:
+    """Return the live processes of a group, but for the head that was waited for."""
+    if not Path("/proc/self/stat").exists():
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 0)
+            return [process.pid]
+        return []
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            # The name, in brackets, may hold anything.
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(group) == process.pid and state != "Z":
+                members.append(int(stat.parent.name))
+    return members

@@ -1,0 +1,110 @@
+"""The floors of the house: imports point down, and what is light stays light."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aneurysm_assets
+
+PACKAGE = Path(aneurysm_assets.__file__).parent
+MODULES = {
+    ".".join(("aneurysm_assets", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+GROUND = (
+    "extraction",
+    "problems",
+    "tables",
+    "store",
+    "settings",
+    "workers",
+    "writers",
+    "placement",
+    "combine",
+    "assessment",
+    "sample",
+)
+GROUND_FLOOR = [
+    name for name in MODULES if any(f"{name}.".startswith(f"aneurysm_assets.{g}.") for g in GROUND)
+]
+
+HEAVY = ("dagster", "polars", "pyarrow", "pydicom", "nibabel", "numpy", "sqlalchemy", "rich")
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield (level, module) of every import of a file, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            yield node.level, module
+            yield from ((node.level, f"{module}.{alias.name}") for alias in node.names)
+
+
+def loaded_by(*modules: str) -> dict[str, list[str]]:
+    """Return which top-level packages are loaded after each import, in a fresh interpreter."""
+    program = (
+        "import importlib, json, sys\n"
+        "loaded = {}\n"
+        f"for name in {list(modules)!r}:\n"
+        "    importlib.import_module(name)\n"
+        "    loaded[name] = sorted({module.partition('.')[0] for module in sys.modules})\n"
+        "print(json.dumps(loaded))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    loaded: dict[str, list[str]] = json.loads(result.stdout)
+    return loaded
+
+
+def test_the_ground_floor_is_all_there() -> None:
+    assert {f"aneurysm_assets.{name}" for name in GROUND} <= set(GROUND_FLOOR)
+    assert {"aneurysm_assets.extraction.header", "aneurysm_assets.sample.small"} <= set(
+        GROUND_FLOOR
+    )
+
+
+def test_no_module_of_the_ground_floor_loads_dagster_be_it_through_others() -> None:
+    for name, packages in loaded_by(*GROUND_FLOOR).items():
+        assert not [package for package in packages if package.startswith("dagster")], name
+
+
+@pytest.mark.parametrize("name", GROUND_FLOOR)
+def test_no_module_of_the_ground_floor_imports_what_is_above_it(name: str) -> None:
+    for _, imported in imports(MODULES[name]):
+        assert not imported.startswith("dagster")
+        if imported.startswith("aneurysm_assets."):
+            assert imported.split(".")[1] in GROUND
+
+
+def test_extraction_does_not_know_how_tables_are_stored_or_work_is_shared_out() -> None:
+    above = {f"aneurysm_assets.{name}" for name in ("store", "workers", "writers", "combine")}
+    for name, path in MODULES.items():
+        if name.startswith("aneurysm_assets.extraction"):
+            assert above.isdisjoint(imported for _, imported in imports(path)), name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_import_is_relative(name: str) -> None:
+    assert not [module for level, module in imports(MODULES[name]) if level]
+
+
+def test_worker_processes_which_import_the_cli_load_nothing_heavy_by_it() -> None:
+    packages = loaded_by("aneurysm_assets.cli")["aneurysm_assets.cli"]
+    assert "click" in packages
+    assert set(HEAVY).isdisjoint(packages)
+
+
+def test_importing_the_package_alone_loads_nothing_else_of_it() -> None:
+    packages = loaded_by("aneurysm_assets")["aneurysm_assets"]
+    assert {*HEAVY, "click"}.isdisjoint(packages)

@@ -1,0 +1,121 @@
+"""The code location as Dagster sees it. `python -m tests.test_definitions` renews the snapshot."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.instance import InstanceRef
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._core.workspace.load_target import PyProjectFileTarget, WorkspaceFileTarget
+
+from aneurysm_assets.definitions import build_defs, defs
+from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.tables import ALL_TABLES
+from tests.processes import call
+from tests.record import SERIES_TABLES
+
+SNAPSHOT = Path(__file__).with_name("definitions_snapshot.json")
+
+RAW = {"raw/series", "raw/train_csv", "raw/train_localizers_csv", "raw/segmentations"}
+
+
+def described(spec: dg.AssetSpec, policy: dg.BackfillPolicy | None) -> dict[str, Any]:
+    schema = spec.metadata.get("dagster/column_schema")
+    partitions = spec.partitions_def
+    return {
+        "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+        "group": spec.group_name,
+        "kinds": sorted(spec.kinds),
+        "code_version": spec.code_version,
+        "partitions": f"{type(partitions).__name__} {partitions.name}" if partitions else None,
+        "runs_of_a_backfill": policy.policy_type.value if policy else None,
+        "description": spec.description,
+        "columns": {column.name: column.type for column in schema.columns} if schema else None,
+    }
+
+
+def current() -> dict[str, Any]:
+    graph = defs.resolve_asset_graph()
+    return {
+        spec.key.to_user_string(): described(spec, graph.get(spec.key).backfill_policy)
+        for spec in sorted(defs.resolve_all_asset_specs(), key=lambda s: s.key.to_user_string())
+    }
+
+
+def test_the_asset_specs_are_those_of_the_snapshot() -> None:
+    recorded = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+    assert current() == recorded, "if it is meant so: python -m tests.test_definitions"
+
+
+def test_lineage_begins_at_the_files() -> None:
+    graph = defs.resolve_asset_graph()
+    assert {key.to_user_string() for key in graph.external_asset_keys} == RAW
+    roots = {key for key in graph.get_all_asset_keys() if not graph.get(key).parent_keys}
+    assert {key.to_user_string() for key in roots} == RAW
+    upstream = graph.upstream_key_iterator(dg.AssetKey("unified_metadata"))
+    assert {key.to_user_string() for key in upstream} == RAW | set(SERIES_TABLES)
+
+
+def test_no_partitioned_asset_depends_on_another() -> None:
+    graph = defs.resolve_asset_graph()
+    partitioned = {key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned}
+    assert {key.to_user_string() for key in partitioned} == {
+        table.name for table in ALL_TABLES if table.name != "unified_metadata"
+    }
+    for key in partitioned:
+        assert not graph.get(key).parent_keys & partitioned
+
+
+def test_every_column_of_every_table_is_shown_with_its_type_and_description() -> None:
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    for table in ALL_TABLES:
+        shown = specs[table.name].metadata["dagster/column_schema"].columns
+        assert [(c.name, c.type) for c in shown] == [
+            (column.name, str(column.dtype)) for column in table.columns
+        ]
+        assert all(c.description for c in shown)
+
+
+def test_resources_can_be_put_in_place_of_the_default_ones() -> None:
+    resource = SettingsResource(data="/somewhere")
+    assert build_defs({"settings": resource}).resources["settings"] is resource
+    assert set(defs.resources) == {"settings", "reporter"}
+
+
+def test_steps_run_in_the_process_of_their_run() -> None:
+    assert defs.executor is dg.in_process_executor
+
+
+# As Dagster itself finds it.
+
+
+@pytest.mark.parametrize(
+    "target", [WorkspaceFileTarget(["workspace.yaml"]), PyProjectFileTarget("pyproject.toml")]
+)
+def test_both_files_name_the_same_location(target, project, monkeypatch) -> None:
+    monkeypatch.chdir(project)
+    (origin,) = target.create_origins()
+    assert isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)
+    assert origin.location_name == "aneurysm_assets"
+    assert origin.loadable_target_origin.module_name == "aneurysm_assets.definitions"
+
+
+@pytest.mark.parametrize("arguments", [["-w", "workspace.yaml"], []])
+def test_dagster_loads_the_location_from_the_projects_root(arguments, project) -> None:
+    checked = call("dagster", "definitions", "validate", *arguments, cwd=project)
+    assert checked.returncode == 0, checked.stderr
+    assert "Validation successful for code location aneurysm_assets." in checked.stdout
+
+
+def test_dagster_yaml_is_one_that_dagster_reads(project, tmp_path) -> None:
+    reference = InstanceRef.from_dir(str(tmp_path), config_dir=str(project))
+    assert reference.storage_data.class_name == "DataRootStorage"
+    assert reference.compute_logs_data.class_name == "DataRootComputeLogManager"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(
+        json.dumps(current(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

@@ -1,0 +1,177 @@
+"""`kill -9` at any instant: nothing done is done again, nothing half-written is read."""
+
+import json
+import shutil
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from aneurysm_assets.sample import write_load_sample
+from tests.processes import call, group_of, started, wait_for_files, wait_until
+from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, statuses
+
+SERIES = 30
+
+# Where a run is killed: when so many files of a table are there. Each run takes up what the one
+# before it had left, so together they are killed at the start, in the middle and near the end of
+# the tables that worker processes write, in those written in the run's own process, and while all
+# series are done and the unified table is being written.
+MOMENTS = [
+    ("dicom_tags", 1),
+    ("dicom_tags", 13),
+    ("dicom_tags", SERIES - 1),
+    ("localizers", 11),
+    ("segmentation_meta", 15),
+    ("unified_metadata", 1),
+]
+
+
+class Killed:
+    """A data root on which runs were killed one after another, and what was seen each time."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.runs: list[str] = []
+        self.events: list[dict[str, Counter]] = []
+        self.status: dict[str, Any] = {}
+        self.last_was_cut_off = False
+
+    def kill_at(self, table: str, files: int) -> None:
+        """Run until so many files of a table are there, and kill the run, not its workers."""
+        with (
+            (self.data / "log").open("w") as log,
+            started(
+                *("aneurysm-assets", "run", "--data", self.data, "--workers", 2), output=log
+            ) as process,
+        ):
+            if table in SERIES_TABLES:
+                wait_for_files(self.data / "interim" / table, files, process)
+            else:
+                interim, name = self.data / "interim", f"*{unified(self.data).name}*"
+                wait_until(lambda: list(interim.glob(name)), "the table was begun", process)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            wait_until(lambda: not group_of(process), "its worker processes had ended")
+        with instance_of(self.data) as instance:
+            (latest,) = instance.get_runs(limit=1)
+            self.last_was_cut_off = latest.status == dg.DagsterRunStatus.STARTED
+            if self.last_was_cut_off:
+                self.runs.append(latest.run_id)
+            self.events.append({name: events(instance, name) for name in ALL_TABLES})
+
+    def resume(self) -> str:
+        resumed = call("aneurysm-assets", "run", "--data", self.data, "--workers", 2)
+        assert resumed.returncode == 0, resumed.stderr
+        return resumed.stdout
+
+
+def unified(data: Path) -> Path:
+    return data / "interim" / "dicom_metadata_with_csv.parquet"
+
+
+def tables_of_series(data: Path) -> list[Path]:
+    files = [path for path in (data / "interim").rglob("[0-9]*.*") if not path.name.startswith(".")]
+    return sorted(path.relative_to(data) for path in files)
+
+
+@pytest.fixture(scope="module")
+def load_data(tmp_path_factory) -> Path:
+    data = tmp_path_factory.mktemp("load")
+    write_load_sample(data, series=SERIES, files=10)
+    return data
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(load_data, tmp_path_factory) -> Path:
+    """Return a data root that one run finished undisturbed."""
+    data = Path(shutil.copytree(load_data, tmp_path_factory.mktemp("uninterrupted") / "data"))
+    Killed(data).resume()
+    return data
+
+
+@pytest.fixture(scope="module")
+def killed(load_data, tmp_path_factory) -> Killed:
+    """Return a data root on which a run was killed at every one of the moments."""
+    data = Path(shutil.copytree(load_data, tmp_path_factory.mktemp("killed") / "data"))
+    killed = Killed(data)
+    for number, (table, files) in enumerate(MOMENTS):
+        killed.kill_at(table, files)
+        if number == 1:
+            shown = call("aneurysm-assets", "status", "--data", data, "--json")
+            killed.status = json.loads(shown.stdout)["assets"]
+    return killed
+
+
+@pytest.fixture(scope="module")
+def resumed(killed) -> str:
+    """Return what a last run, which nobody kills, said."""
+    return killed.resume()
+
+
+def test_every_table_that_has_its_name_is_whole_however_the_run_ended(killed) -> None:
+    # Before anything had a chance to tidy up after the last kill.
+    for path in tables_of_series(killed.data):
+        pl.read_parquet(killed.data / path)
+    if unified(killed.data).exists():
+        pl.read_parquet(unified(killed.data))
+
+
+def test_each_kill_left_the_record_of_what_was_done_by_then(killed) -> None:
+    # Files that were whole and not yet recorded are at most those in the workers' hands.
+    for (table, files), seen in zip(MOMENTS[:5], killed.events[:5], strict=True):
+        assert max(0, files - 9) <= len(seen[table]) <= SERIES
+        assert set(seen[table].values()) <= {1}
+
+
+def test_status_after_a_kill_counts_what_is_done_and_shows_nothing_under_way(killed) -> None:
+    for table in SERIES_TABLES:
+        asset, done = killed.status[table], len(killed.events[1][table])
+        assert (asset["done"], asset["missing"]) == (done, SERIES - done)
+        assert (asset["under_way"], asset["failed"]) == (0, 0)
+
+
+def test_each_series_has_exactly_one_event_a_table_over_all_runs(killed, resumed) -> None:
+    series = {path.name: 1 for path in (killed.data / "raw" / "series").iterdir()}
+    with instance_of(killed.data) as instance:
+        for table in SERIES_TABLES:
+            assert events(instance, table) == series
+            assert set(statuses(instance, table).values()) == {"MATERIALIZED"}
+
+
+def test_the_unified_table_is_recorded_once_all_series_are_done(killed, resumed) -> None:
+    with instance_of(killed.data) as instance:
+        assert events(instance, "unified_metadata") == {None: 1}
+
+
+def test_every_killed_run_is_canceled_by_the_next(killed, resumed) -> None:
+    assert len(killed.runs) >= len(MOMENTS) - 1
+    with instance_of(killed.data) as instance:
+        for run_id in killed.runs:
+            assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED
+    assert list((killed.data / "dagster" / "locks").glob("*.lock")) == []
+
+
+def test_the_run_that_goes_on_says_so(killed, resumed) -> None:
+    assert ("took up what 1 killed run(s) had left" in resumed) == killed.last_was_cut_off
+
+
+def test_no_partial_file_remains_after_the_resume(killed, resumed) -> None:
+    interim = killed.data / "interim"
+    assert [path for path in interim.rglob("*") if path.name.startswith(".")] == []
+
+
+def test_the_result_is_that_of_an_uninterrupted_run(killed, resumed, uninterrupted) -> None:
+    assert tables_of_series(killed.data) == tables_of_series(uninterrupted)
+    for path in tables_of_series(killed.data):
+        assert_frame_equal(
+            pl.read_parquet(killed.data / path), pl.read_parquet(uninterrupted / path)
+        )
+    assert_frame_equal(
+        pl.read_parquet(unified(killed.data)), pl.read_parquet(unified(uninterrupted))
+    )

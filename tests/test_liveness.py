@@ -1,0 +1,145 @@
+"""Which runs are alive: a lock lives as long as its process, and a dead run is ended."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from aneurysm_assets import liveness
+from aneurysm_assets.settings import Settings
+from tests.processes import started
+
+RUN = "2f6a3fc8-4c1b-4c0e-9d0e-5a2b7c9d1e3f"
+
+HOLD = """
+import sys, time
+from aneurysm_assets import liveness
+from aneurysm_assets.settings import Settings
+liveness.hold(Settings.from_environment(), sys.argv[1])
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings.from_environment({"ANEURYSM_DATA": str(tmp_path)})
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@contextmanager
+def other_process_holding(settings: Settings, name: str) -> Iterator[subprocess.Popen]:
+    with started("python", "-c", HOLD, name, ANEURYSM_DATA=settings.data) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def locks(settings: Settings) -> list[str]:
+    return sorted(path.name for path in (settings.dagster_home / "locks").glob("*.lock"))
+
+
+@dg.job
+def a_job() -> None: ...
+
+
+def begin_run(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    return instance.create_run_for_job(a_job, run_id=RUN, status=dg.DagsterRunStatus.STARTED)
+
+
+def status_of(instance: dg.DagsterInstance) -> dg.DagsterRunStatus:
+    return instance.get_run_by_id(RUN).status
+
+
+def test_holding_twice_in_one_process_changes_nothing(settings) -> None:
+    liveness.hold(settings, "name")
+    liveness.hold(settings, "name")
+    liveness.release(settings, "name")
+    assert locks(settings) == []
+
+
+def test_releasing_what_is_not_held_does_nothing(settings) -> None:
+    liveness.release(settings, "name")
+    assert locks(settings) == []
+
+
+def test_what_another_process_holds_cannot_be_held(settings) -> None:
+    with (
+        other_process_holding(settings, "name"),
+        pytest.raises(liveness.AlreadyRunning, match=r"another process holds .*name\.lock"),
+    ):
+        liveness.hold(settings, "name")
+
+
+def test_two_data_roots_can_be_worked_on_at_the_same_time(settings, tmp_path) -> None:
+    other = Settings.from_environment({"ANEURYSM_DATA": str(tmp_path / "other")})
+    with other_process_holding(other, "name"):
+        liveness.hold(settings, "name")
+        liveness.release(settings, "name")
+
+
+def test_a_killed_process_lets_go(settings) -> None:
+    with other_process_holding(settings, "name") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        liveness.hold(settings, "name")
+        liveness.release(settings, "name")
+
+
+def test_the_run_of_a_killed_process_is_canceled_and_leaves_no_lock(settings, instance) -> None:
+    begin_run(instance)
+    with other_process_holding(settings, RUN) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert liveness.end_dead_runs(instance, settings) == [RUN]
+    assert status_of(instance) == dg.DagsterRunStatus.CANCELED
+    assert locks(settings) == []
+    assert liveness.end_dead_runs(instance, settings) == []
+
+
+def test_the_run_of_a_live_process_is_left_alone(settings, instance) -> None:
+    begin_run(instance)
+    with other_process_holding(settings, RUN):
+        assert liveness.end_dead_runs(instance, settings) == []
+        assert status_of(instance) == dg.DagsterRunStatus.STARTED
+        assert locks(settings) == [f"{RUN}.lock"]
+
+
+def test_the_run_of_this_process_is_left_alone(settings, instance) -> None:
+    begin_run(instance)
+    liveness.hold(settings, RUN)
+    try:
+        assert liveness.end_dead_runs(instance, settings) == []
+        assert status_of(instance) == dg.DagsterRunStatus.STARTED
+    finally:
+        liveness.release(settings, RUN)
+
+
+def test_the_lock_of_a_run_that_ended_by_itself_is_cleared_away(settings, instance) -> None:
+    run = begin_run(instance)
+    instance.report_run_failed(run)
+    with other_process_holding(settings, RUN) as process:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+    assert liveness.end_dead_runs(instance, settings) == []
+    assert status_of(instance) == dg.DagsterRunStatus.FAILURE
+    assert locks(settings) == []
+
+
+def test_locks_that_are_no_run_of_this_instance_are_left_alone(settings, instance) -> None:
+    with other_process_holding(settings, "run"):
+        assert liveness.end_dead_runs(instance, settings) == []
+        assert locks(settings) == ["run.lock"]
+
+
+def test_where_nothing_was_ever_run_there_is_nothing_to_end(settings, instance) -> None:
+    assert liveness.end_dead_runs(instance, settings) == []
+    assert list(settings.data.iterdir()) == []

@@ -1,0 +1,533 @@
+"""Tables on disk: what is written comes back, and nothing half-written is ever seen."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aneurysm_assets import store
+from aneurysm_assets.store import (
+    find_table,
+    find_tables,
+    read_table,
+    remove_partials,
+    scan_tables,
+    write_table,
+)
+from aneurysm_assets.tables import ALL_TABLES, DICOM_TAGS, LOCALIZERS, SEGMENTATION_META, Table
+
+AWKWARD = [
+    "",
+    " ",
+    " lead and trail ",
+    "null",
+    "None",
+    "NaN",
+    "inf",
+    "true",
+    "[1]",
+    "[1.0, null]",
+    "0012",
+    "1e5",
+    "-0",
+    '"',
+    '""',
+    '"quoted", and not',
+    ",",
+    ";",
+    "\t",
+    "\n",
+    "\r",
+    "\r\n",
+    "line\none",
+    'end"\n"begin',
+    "\n,\n",
+    "#comment",
+    "\\",
+    "\\N",
+    "'",
+    "\x00",
+    "\x1a",
+    "\x85",
+    "\u2028",
+    "\ufeff",
+    "\ufffd",
+    "Ångström µm²",
+    "日本語",
+    "e\u0301",
+    "\U0001f9e0",
+]
+BITS = {pl.Int8: 8, pl.Int32: 32, pl.Int64: 64}
+
+
+def values(dtype: pl.DataType) -> st.SearchStrategy[Any]:
+    """Return what may stand in a column: any value of its dtype, also none."""
+    if isinstance(dtype, pl.Array):
+        of_one: st.SearchStrategy[Any] = values(dtype.inner)  # type: ignore[arg-type]
+        return st.none() | st.lists(of_one, min_size=dtype.size, max_size=dtype.size)
+    if dtype == pl.String:
+        texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+        return st.none() | st.sampled_from(AWKWARD) | texts
+    if dtype == pl.Float64:
+        extremes = [-0.0, 5e-324, 2.2250738585072014e-308, 1.7976931348623157e308, 0.1 + 0.2]
+        return st.none() | st.sampled_from(extremes) | st.floats()
+    half = next(2 ** (bits - 1) for whole, bits in BITS.items() if dtype == whole)
+    return st.none() | st.sampled_from([-half, half - 1, 0, -1]) | st.integers(-half, half - 1)
+
+
+def rows_of(table: Table, max_size: int = 4) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    return st.lists(st.tuples(*(values(c.dtype) for c in table.columns)), max_size=max_size)
+
+
+def frame_of(table: Table, rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=table.schema, orient="row")
+
+
+def nulls(table: Table, height: int) -> pl.DataFrame:
+    return frame_of(table, [(None,) * len(table.columns)] * height)
+
+
+def points(*names: str) -> pl.DataFrame:
+    """Return a frame of localizers with one row for each name."""
+    rows = [(name, f"1.2.{i}", i + 0.5, -0.5, None, "a") for i, name in enumerate(names)]
+    return frame_of(LOCALIZERS, rows)
+
+
+def exact(frame: pl.DataFrame) -> list[str]:
+    """Return the rows as text: 0.0 differs from -0.0, and NaN equals NaN."""
+    return [repr(row) for row in frame.to_arrow().to_pylist()]
+
+
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+@contextmanager
+def file_size_limited(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: as if the disk were full there."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+ROUND_TRIP = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+EACH_TABLE = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
+EACH_KIND = pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
+
+# -- the round trip ------------------------------------------------------------------------------
+
+
+@EACH_TABLE
+@ROUND_TRIP
+@given(lazy=st.booleans(), data=st.data())
+def test_every_table_comes_back_from_parquet_as_it_went_in(
+    table: Table, lazy: bool, data: st.DataObject
+) -> None:
+    frame = frame_of(table, data.draw(rows_of(table)))
+    with tempfile.TemporaryDirectory() as directory:
+        stem = Path(directory) / "1.2.3"
+        stored = write_table(frame.lazy() if lazy else frame, table, stem)
+        assert (stored.format, stored.rows, stored.warning) == ("parquet", frame.height, None)
+        assert names_in(Path(directory)) == {"1.2.3.parquet"}
+        back = read_table(table, stored.path)
+    assert back.schema == table.schema
+    assert exact(back) == exact(frame)
+
+
+@EACH_TABLE
+@ROUND_TRIP
+@given(lazy=st.booleans(), data=st.data())
+def test_every_table_comes_back_from_csv_as_it_went_in(
+    table: Table, lazy: bool, data: st.DataObject
+) -> None:
+    frame = frame_of(table, data.draw(rows_of(table)))
+    with tempfile.TemporaryDirectory() as directory:
+        stem = Path(directory) / "1.2.3"
+        (Path(directory) / "1.2.3.parquet").mkdir()
+        stored = write_table(frame.lazy() if lazy else frame, table, stem)
+        assert (stored.format, stored.rows) == ("csv", frame.height)
+        assert names_in(Path(directory)) == {"1.2.3.parquet", "1.2.3.csv"}
+        back = read_table(table, stored.path)
+    assert back.schema == table.schema
+    assert exact(back) == exact(frame)
+
+
+@EACH_TABLE
+def test_a_csv_that_is_read_in_several_pieces_loses_nothing(table: Table, tmp_path: Path) -> None:
+    texts = ['"\n"', 'a\n1,2,"x\n', "\r\n", ",", None, "", "x" * 300, '",\n']
+    columns = {}
+    for position, column in enumerate(table.columns):
+        if column.dtype == pl.String:
+            pattern: list[Any] = texts[position % 8 :] + texts[: position % 8]
+            columns[column.name] = pattern * 750
+        else:
+            columns[column.name] = [None] * 6000
+    frame = pl.DataFrame(columns, schema=table.schema)
+    (tmp_path / "t.parquet").mkdir()
+    back = read_table(table, write_table(frame, table, tmp_path / "t").path)
+    assert back.equals(frame)
+
+
+def test_the_csv_fallback_has_arrays_as_json_and_one_header_line(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").mkdir()
+    affine = [[1.0, 0.0, 0.0, -2.5], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0, 0, 0, 1]]
+    frame = nulls(SEGMENTATION_META, 1).with_columns(
+        nii_shape=pl.Series([[4, 5, 6]], dtype=pl.Array(pl.Int32, 3)),
+        nii_affine=pl.Series([affine], dtype=pl.Array(pl.Float64, (4, 4))),
+    )
+    stored = write_table(frame, SEGMENTATION_META, tmp_path / "t")
+    header, row = stored.path.read_text().splitlines()
+    assert header == ",".join(f'"{name}"' for name in SEGMENTATION_META.column_names)
+    assert '"[4, 5, 6]"' in row
+    assert '"[[1.0, 0.0, 0.0, -2.5], [0.0, 1.0, 0.0, 0.0]' in row
+
+
+@EACH_KIND
+def test_names_that_look_like_patterns_or_partitions_are_names(tmp_path: Path, lazy: bool) -> None:
+    frame = points("a", "b")
+    directory = tmp_path / "x=1" / "a[bc]*?{d}" / "%20 é"
+    stored = write_table(frame.lazy() if lazy else frame, LOCALIZERS, directory / "1.2[3]")
+    assert stored.path == directory / "1.2[3].parquet"
+    assert read_table(LOCALIZERS, stored.path).equals(frame)
+    (directory / "csv.parquet").mkdir()
+    stored = write_table(frame.lazy() if lazy else frame, LOCALIZERS, directory / "csv")
+    assert read_table(LOCALIZERS, stored.path).equals(frame)
+
+
+def test_the_last_component_of_a_uid_is_not_taken_for_a_suffix(tmp_path: Path) -> None:
+    for stem in ("1.2.3", "1.2.4", "1.2"):
+        write_table(points(stem), LOCALIZERS, tmp_path / stem)
+    assert names_in(tmp_path) == {"1.2.3.parquet", "1.2.4.parquet", "1.2.parquet"}
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        points("a").drop("location"),
+        points("a").with_columns(extra=1),
+        points("a").with_columns(pl.col("x").cast(pl.Float32)),
+        points("a").with_columns(pl.col("frame_index").cast(pl.Null)),
+        points("a").select(*reversed(LOCALIZERS.column_names)),
+    ],
+    ids=["a column less", "a column more", "another dtype", "a null column", "another order"],
+)
+@EACH_KIND
+def test_a_frame_with_another_schema_is_refused_and_nothing_touched(
+    tmp_path: Path, frame: pl.DataFrame, lazy: bool
+) -> None:
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    with pytest.raises(TypeError, match="schema of localizers"):
+        write_table(frame.lazy() if lazy else frame, LOCALIZERS, tmp_path / "t")
+    assert names_in(tmp_path) == {"t.parquet"}
+    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+
+
+# -- Parquet, or CSV, and exactly one of them ----------------------------------------------------
+
+
+def test_the_fallback_says_why(tmp_path: Path) -> None:
+    (tmp_path / "t.parquet").mkdir()
+    stored = write_table(points("a"), LOCALIZERS, tmp_path / "t")
+    assert stored.path == tmp_path / "t.csv"
+    assert stored.warning is not None
+    assert stored.warning.startswith("Parquet could not be written (IsADirectoryError: ")
+    assert str(tmp_path / "t.parquet") in stored.warning
+    assert "\n" not in stored.warning
+
+
+@EACH_KIND
+def test_where_only_the_csv_fits_it_replaces_the_older_parquet(tmp_path: Path, lazy: bool) -> None:
+    stem = tmp_path / "t"
+    write_table(nulls(DICOM_TAGS, 1), DICOM_TAGS, stem)
+    new = nulls(DICOM_TAGS, 3)
+    with file_size_limited(4096):
+        stored = write_table(new.lazy() if lazy else new, DICOM_TAGS, stem)
+    assert (stored.format, stored.rows) == ("csv", 3)
+    assert names_in(tmp_path) == {"t.csv"}
+    assert read_table(DICOM_TAGS, stored.path).equals(new)
+
+
+@EACH_KIND
+def test_a_later_parquet_replaces_the_csv(tmp_path: Path, lazy: bool) -> None:
+    blocking = tmp_path / "t.parquet"
+    blocking.mkdir()
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    blocking.rmdir()
+    new = points("new")
+    stored = write_table(new.lazy() if lazy else new, LOCALIZERS, tmp_path / "t")
+    assert (stored.format, stored.warning) == ("parquet", None)
+    assert names_in(tmp_path) == {"t.parquet"}
+    assert read_table(LOCALIZERS, stored.path).equals(new)
+
+
+def test_a_panic_inside_polars_is_answered_with_csv_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", panic)
+    stored = write_table(points("a"), LOCALIZERS, tmp_path / "t")
+    assert stored.format == "csv"
+    assert "index out of bounds" in (stored.warning or "")
+    assert names_in(tmp_path) == {"t.csv"}
+
+
+# -- failure leaves what was there, and nothing else ---------------------------------------------
+
+
+@EACH_KIND
+@pytest.mark.parametrize("limit", [16, 0])
+def test_when_neither_can_be_written_the_old_table_stays_and_nothing_partial(
+    tmp_path: Path, lazy: bool, limit: int
+) -> None:
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    new = points("new", "newer")
+    with file_size_limited(limit), pytest.raises(OSError, match="File too large"):
+        write_table(new.lazy() if lazy else new, LOCALIZERS, tmp_path / "t")
+    assert names_in(tmp_path) == {"t.parquet"}
+    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+
+
+@EACH_KIND
+def test_directories_in_place_of_both_files_leave_nothing_partial(
+    tmp_path: Path, lazy: bool
+) -> None:
+    (tmp_path / "t.parquet").mkdir()
+    (tmp_path / "t.csv").mkdir()
+    frame = points("a")
+    with pytest.raises(IsADirectoryError):
+        write_table(frame.lazy() if lazy else frame, LOCALIZERS, tmp_path / "t")
+    assert names_in(tmp_path) == {"t.parquet", "t.csv"}
+    assert find_table(tmp_path / "t") is None
+
+
+def test_a_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "interim").write_text("")
+    with pytest.raises(OSError, match="interim"):
+        write_table(points("a"), LOCALIZERS, tmp_path / "interim" / "t")
+
+
+def test_a_lazy_frame_that_fails_while_it_is_streamed_leaves_the_old_table(tmp_path: Path) -> None:
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 is no table")
+    broken = scan_tables(LOCALIZERS, [tmp_path / "broken.parquet"])
+    with pytest.raises(pl.exceptions.PolarsError):
+        write_table(broken, LOCALIZERS, tmp_path / "t")
+    assert names_in(tmp_path) == {"t.parquet", "broken.parquet"}
+    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+
+
+def test_an_interrupt_in_the_middle_of_writing_leaves_nothing_partial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    seen: list[set[str]] = []
+
+    def interrupt(_: int) -> None:
+        seen.append(names_in(tmp_path))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_table(points("new"), LOCALIZERS, tmp_path / "t")
+    assert len(seen[0]) == 2
+    assert names_in(tmp_path) == {"t.parquet"}
+    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+
+
+def test_a_table_is_flushed_before_it_takes_its_place_and_its_directory_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    flush, replace = os.fsync, Path.replace
+
+    def recording_flush(descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        (path,) = (p for p in (tmp_path, *tmp_path.iterdir()) if p.stat().st_ino == inode)
+        steps.append(f"flush {path.suffix or 'the directory'}")
+        flush(descriptor)
+
+    def recording_replace(path: Path, target: Path) -> Path:
+        steps.append(f"rename {path.suffix} to {target.name}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", recording_flush)
+    monkeypatch.setattr(Path, "replace", recording_replace)
+    write_table(points("a"), LOCALIZERS, tmp_path / "t")
+    assert steps == ["flush .partial", "rename .partial to t.parquet", "flush the directory"]
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from aneurysm_assets import store
+from aneurysm_assets.tables import LOCALIZERS
+
+def stop(descriptor):
+    print("written beside", flush=True)
+    signal.pause()
+
+os.fsync = stop
+store.write_table(LOCALIZERS.schema.to_frame(), LOCALIZERS, Path(sys.argv[1]))
+"""
+
+
+def test_what_a_killed_process_left_is_removed_once_it_is_dead_and_not_before(
+    tmp_path: Path,
+) -> None:
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    command = [sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path / "t")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"written beside\n"
+            (partial,) = names_in(tmp_path) - {"t.parquet"}
+            assert remove_partials(tmp_path) == 0
+            assert names_in(tmp_path) == {"t.parquet", partial}
+            assert find_tables(tmp_path) == {"t": tmp_path / "t.parquet"}
+            assert find_table(tmp_path / "t") == tmp_path / "t.parquet"
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert remove_partials(tmp_path) == 1
+    assert names_in(tmp_path) == {"t.parquet"}
+    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+
+
+def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    dead = process.pid
+    kept = {
+        f".t.parquet@{host}:{os.getpid()}.partial",
+        f".t.parquet@other-{host}:{dead}.partial",
+        f".t.parquet@{host}:none.partial",
+        f".t.parquet@{host}:{10**30}.partial",
+        ".t.partial",
+        f"t.parquet@{host}:{dead}.partial",
+        f".t.parquet@{host}:{dead}",
+        "t.parquet",
+    }
+    removed = {f".t.{suffix}@{host}:{dead}.partial" for suffix in ("parquet", "csv")}
+    for name in kept | removed:
+        (tmp_path / name).touch()
+    assert remove_partials(tmp_path) == 2
+    assert names_in(tmp_path) == kept
+    assert remove_partials(tmp_path / "missing") == 0
+
+
+# -- finding and scanning ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("newer", ["parquet", "csv"])
+def test_of_both_suffixes_the_newer_is_the_table(tmp_path: Path, newer: str) -> None:
+    for suffix in ("parquet", "csv"):
+        path = tmp_path / f"1.2.3.{suffix}"
+        path.touch()
+        # Seconds as of today, a nanosecond apart: a float would not tell them apart.
+        os.utime(path, ns=(0, 1_790_000_000_000_000_000 + (suffix == newer)))
+    assert find_table(tmp_path / "1.2.3") == tmp_path / f"1.2.3.{newer}"
+    assert find_tables(tmp_path) == {"1.2.3": tmp_path / f"1.2.3.{newer}"}
+
+
+def test_tables_are_found_among_what_is_none(tmp_path: Path) -> None:
+    for name in ("1.2.parquet", "1.3.csv", ".hidden.parquet", "1.4.txt", "1.5", "parquet"):
+        (tmp_path / name).touch()
+    (tmp_path / "1.6.parquet").mkdir()
+    (tmp_path / "1.7.parquet").mkdir()
+    (tmp_path / "1.7.csv").touch()
+    expected = {"1.2": "1.2.parquet", "1.3": "1.3.csv", "1.7": "1.7.csv"}
+    assert find_tables(tmp_path) == {stem: tmp_path / name for stem, name in expected.items()}
+    for stem in ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7"):
+        assert find_table(tmp_path / stem) == find_tables(tmp_path).get(stem)
+
+
+def test_a_directory_that_is_not_there_has_no_tables(tmp_path: Path) -> None:
+    assert find_tables(tmp_path / "missing") == {}
+    assert find_table(tmp_path / "missing" / "t") is None
+
+
+def written(directory: Path, name: str, frame: pl.DataFrame, table: Table, suffix: str) -> Path:
+    if suffix == "csv":
+        (directory / f"{name}.parquet").mkdir()
+    stored = write_table(frame, table, directory / name)
+    assert stored.format == suffix
+    return stored.path
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_mixed_files_are_scanned_as_one_in_the_order_given(tmp_path: Path, reverse: bool) -> None:
+    suffixes = ["csv", "parquet", "parquet", "csv", "csv", "parquet", "csv"]
+    frames = [points(*(f"{i}/{row}" for row in range(i % 4))) for i in range(len(suffixes))]
+    paths = [
+        written(tmp_path, str(i), frame, LOCALIZERS, suffix)
+        for i, (frame, suffix) in enumerate(zip(frames, suffixes, strict=True))
+    ]
+    if reverse:
+        paths.reverse()
+        frames.reverse()
+    scan = scan_tables(LOCALIZERS, paths)
+    assert scan.collect_schema() == LOCALIZERS.schema
+    assert scan.collect().equals(pl.concat(frames))
+    stored = write_table(scan, LOCALIZERS, tmp_path / "all")
+    assert read_table(LOCALIZERS, stored.path).equals(pl.concat(frames))
+
+
+@EACH_TABLE
+@pytest.mark.parametrize("suffixes", [["parquet", "parquet"], ["csv", "csv"], ["csv", "parquet"]])
+@pytest.mark.parametrize("height", [0, 2])
+def test_a_first_file_without_a_single_value_does_not_break_a_scan(
+    tmp_path: Path, table: Table, suffixes: list[str], height: int
+) -> None:
+    def some_value(dtype: pl.DataType) -> Any:
+        if isinstance(dtype, pl.Array):
+            return [some_value(dtype.inner)] * dtype.size  # type: ignore[arg-type]
+        return "text" if dtype == pl.String else 1
+
+    full = frame_of(table, [tuple(some_value(c.dtype) for c in table.columns)])
+    frames = [nulls(table, height), full]
+    paths = [
+        written(tmp_path, str(i), frame, table, suffix)
+        for i, (frame, suffix) in enumerate(zip(frames, suffixes, strict=True))
+    ]
+    back = scan_tables(table, paths).collect()
+    assert back.schema == table.schema
+    assert exact(back) == exact(pl.concat(frames))
+
+
+@EACH_TABLE
+def test_a_scan_of_no_files_has_the_schema_and_no_rows(table: Table) -> None:
+    assert scan_tables(table, []).collect().equals(table.schema.to_frame())
+
+
+def test_a_process_lives_until_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.is_alive(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert store.is_alive(process.pid)
+    assert not store.is_alive(process.pid)
+
+    def not_ours(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", not_ours)
+    assert store.is_alive(process.pid)

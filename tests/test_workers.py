@@ -1,0 +1,291 @@
+"""The same work for many series: each fails alone, and no process is left when it ends."""
+
+import multiprocessing
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import pytest
+
+from aneurysm_assets.store import StoredTable
+from aneurysm_assets.workers import Failed, Outcome, Written, attempt, map_series
+from tests import work
+from tests.work import DEADLINE
+
+ROOT = Path(__file__).parent.parent
+
+DIED = (
+    "the worker process died while it read this series (out of memory, or a file that crashes a "
+    "library)"
+)
+
+
+class Announcements:
+    """The lines that worker processes write to a FIFO which they keep open until they end."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self._rest = b""
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def line(self) -> str:
+        """Return the next line, as soon as a process has written one."""
+        while b"\n" not in self._rest:
+            received = self._receive()
+            assert received, "the processes ended"
+            self._rest += received
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def processes(self, number: int) -> set[int]:
+        """Return the first so many processes that announced themselves."""
+        found: set[int] = set()
+        while len(found) < number:
+            found.add(int(self.line().split()[0]))
+        return found
+
+    def wait_until_all_ended(self) -> None:
+        """Return once no process has the FIFO open any more."""
+        while self._receive():
+            pass
+
+    def _receive(self) -> bytes:
+        ready, _, _ = select.select([self._descriptor], [], [], DEADLINE)
+        assert ready, f"nothing was heard of the processes for {DEADLINE} seconds"
+        return os.read(self._descriptor, 65536)
+
+
+@pytest.fixture
+def announcements(tmp_path: Path) -> Iterator[Announcements]:
+    with closing(Announcements(tmp_path / "announcements")) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _no_worker_is_left() -> Iterator[None]:
+    yield
+    for child in multiprocessing.active_children():
+        # Not child.join: the pool's own thread joins it too, and only one of the two is told.
+        assert wait([child.sentinel], DEADLINE), f"{child} lives on"
+
+
+def outcomes(
+    do: Callable[[str], Written], series: Sequence[str], workers: int
+) -> dict[str, Outcome]:
+    """Return the outcome of each series, having seen that each came exactly once."""
+    pairs = list(map_series(do, series, workers))
+    assert Counter(uid for uid, _ in pairs) == Counter(series)
+    return dict(pairs)
+
+
+def is_written(series: str, outcome: Outcome) -> bool:
+    """Tell whether the outcome is just what the work returned, but for the time it took."""
+    assert isinstance(outcome, Written), outcome
+    table = StoredTable(Path(f"/interim/{series}.parquet"), "parquet", rows=len(series))
+    process = outcome.notes[1]
+    return outcome == Written(table, 1, 0, 10, outcome.seconds, (series, process))
+
+
+# -- one series ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("series", "reason"),
+    [
+        ("series 1", "series 1 has no files"),
+        ("full 1", "No space left on device: /interim/full 1"),
+        ("unnamed", "Input/output error"),
+        ("polars", "No space left on device (os error 28)"),
+        ("bare", "OSError"),
+        ("panic", "PanicException: index out of bounds (work.py:"),
+        ("value 1", "ValueError: what value 1 is (work.py:"),
+        ("unpicklable", "Unpicklable: unpicklable (work.py:"),
+    ],
+)
+def test_a_failure_says_what_happened_and_to_which_file(series: str, reason: str) -> None:
+    outcome = attempt(work.fail, series)
+    assert isinstance(outcome, Failed)
+    if reason.endswith("(work.py:"):
+        head, _, place = outcome.reason.rpartition(":")
+        assert f"{head}:" == reason
+        line = int(place.removesuffix(")"))
+        assert "raise " in Path(work.__file__).read_text().splitlines()[line - 1]
+    else:
+        assert outcome.reason == reason
+
+
+def test_what_the_work_returns_is_passed_on_with_the_time_it_took() -> None:
+    outcome = attempt(work.fail, "good")
+    assert is_written("good", outcome)
+    assert isinstance(outcome, Written)
+    assert outcome.seconds > 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_no_failure_of_a_series(error: type[BaseException]) -> None:
+    def interrupted(_: str) -> Written:
+        raise error
+
+    with pytest.raises(error):
+        attempt(interrupted, "1.2")
+
+
+# -- many series ---------------------------------------------------------------------------------
+
+FAILING = {
+    "series 1": "series 1 has no files",
+    "full 1": "No space left on device: /interim/full 1",
+    "polars": "No space left on device (os error 28)",
+    "value 1": "ValueError: what value 1 is",
+    "panic": "PanicException: index out of bounds",
+    "unpicklable": "Unpicklable: unpicklable",
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_series_that_fails_touches_no_other(workers: int) -> None:
+    good = [f"good {i}" for i in range(12)]
+    results = outcomes(work.fail, [*good[:6], *FAILING, *good[6:]], workers)
+    assert all(is_written(uid, results[uid]) for uid in good)
+    for uid, reason in FAILING.items():
+        outcome = results[uid]
+        assert isinstance(outcome, Failed)
+        assert outcome.reason.partition(" (work.py")[0] == reason
+
+
+@pytest.mark.parametrize(("number", "workers"), [(20, 1), (3, 8), (1, 8)])
+def test_with_one_worker_or_few_series_the_work_is_done_in_this_process(
+    number: int, workers: int
+) -> None:
+    for outcome in outcomes(work.written, [str(i) for i in range(number)], workers).values():
+        assert isinstance(outcome, Written)
+        assert outcome.notes[1] == str(os.getpid())
+
+
+def test_no_series_is_nothing_to_do() -> None:
+    assert list(map_series(work.fail, [], 4)) == []
+
+
+def test_series_are_read_in_as_many_processes_as_asked_for_and_not_in_this_one(
+    announcements: Announcements,
+) -> None:
+    series = ["first", *map(str, range(10))]
+    with closing(map_series(partial(work.block_but, "first", announcements.path), series, 2)) as it:
+        assert next(it)[0] == "first"
+        assert os.getpid() not in announcements.processes(2)
+
+
+def test_an_outcome_is_there_as_soon_as_its_series_is_done(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    results = map_series(partial(work.wait_for_release, gate), ["slow", *"123456"], 2)
+    quick = dict(next(results) for _ in range(6))
+    assert all(is_written(uid, quick[uid]) for uid in "123456")
+    gate.write_text("go")
+    ((uid, outcome),) = results
+    assert is_written(uid, outcome)
+
+
+# -- processes that die --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killer", ["dies", "exits"])
+@pytest.mark.parametrize("place", [0, 15, 29])
+def test_a_series_that_kills_its_worker_fails_and_every_other_is_done(
+    killer: str, place: int
+) -> None:
+    series = [f"good {i}" for i in range(30)]
+    series[place] = killer
+    results = outcomes(work.fail, series, 2)
+    assert results.pop(killer) == Failed(DIED)
+    assert all(is_written(uid, outcome) for uid, outcome in results.items())
+
+
+def test_of_several_series_that_kill_their_worker_each_fails_and_every_other_is_done() -> None:
+    killers = {"dies 1", "dies 2", "exits 3"}
+    series = ["good 1", "dies 1", "dies 2", *(f"good {i}" for i in range(2, 20)), "exits 3"]
+    results = outcomes(work.fail, series, 2)
+    assert {uid for uid, outcome in results.items() if outcome == Failed(DIED)} == killers
+    assert all(is_written(uid, results[uid]) for uid in results.keys() - killers)
+
+
+# -- left early ----------------------------------------------------------------------------------
+
+
+def test_left_early_the_workers_end_though_they_are_in_the_middle_of_a_series(
+    announcements: Announcements,
+) -> None:
+    series = ["first", *map(str, range(10))]
+    results = map_series(partial(work.block_but, "first", announcements.path), series, 2)
+    assert next(results)[0] == "first"
+    assert len(announcements.processes(2)) == 2
+    results.close()  # type: ignore[attr-defined]
+    announcements.wait_until_all_ended()
+
+
+def test_an_error_of_who_takes_the_outcomes_ends_the_workers(announcements: Announcements) -> None:
+    def take_one() -> None:
+        do = partial(work.block_but, "first", announcements.path)
+        for _ in map_series(do, ["first", *map(str, range(10))], 2):
+            assert len(announcements.processes(2)) == 2
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        take_one()
+    announcements.wait_until_all_ended()
+
+
+@contextmanager
+def mapping(kind: str, announcements: Announcements, state: Path) -> Iterator[subprocess.Popen]:
+    """Start a process that maps blocking series, as the head of a group as a terminal has it."""
+    arguments = [kind, str(announcements.path), str(state)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.work", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("pool", 2), ("alone", 1)])
+def test_ctrl_c_ends_the_process_and_its_workers_at_once_and_only_it_complains(
+    tmp_path: Path, announcements: Announcements, kind: str, workers: int
+) -> None:
+    with mapping(kind, announcements, tmp_path / "state") as process:
+        announcements.processes(workers)
+        os.killpg(process.pid, signal.SIGINT)
+        _, complaint = process.communicate(timeout=DEADLINE)
+        announcements.wait_until_all_ended()
+    assert process.returncode == -signal.SIGINT
+    assert complaint.count("Traceback") == 1
+    assert complaint.endswith("KeyboardInterrupt\n")
+
+
+@pytest.mark.parametrize(("kind", "workers"), [("pool", 2), ("alone", 1)])
+def test_workers_do_not_outlive_a_parent_that_is_killed(
+    tmp_path: Path, announcements: Announcements, kind: str, workers: int
+) -> None:
+    with mapping(kind, announcements, tmp_path / "state") as process:
+        announcements.processes(workers)
+        process.kill()
+        process.wait(DEADLINE)
+        announcements.wait_until_all_ended()

@@ -1,0 +1,111 @@
+"""What worker processes do in tests: importable by name, as a spawned process must."""
+
+import errno
+import os
+import select
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+import polars as pl
+
+from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.store import StoredTable
+from aneurysm_assets.workers import Written, map_series
+
+DEADLINE = 60
+"""Seconds after which a wait has failed. Nothing that works comes near it."""
+
+_kept_open: list[IO[str]] = []
+
+
+def written(series: str) -> Written:
+    table = StoredTable(Path(f"/interim/{series}.parquet"), "parquet", rows=len(series))
+    return Written(table, files=1, unreadable_files=0, bytes=10, notes=(series, str(os.getpid())))
+
+
+def fail(series: str) -> Written:
+    """Fail in the way that the first word of the series says; other series are written."""
+    error = errors(series).get(series.partition(" ")[0])
+    if error is not None:
+        raise error
+    if series.startswith("dies"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if series.startswith("exits"):
+        os._exit(0)
+    return written(series)
+
+
+def errors(series: str) -> dict[str, BaseException]:
+    return {
+        "series": SeriesError(f"{series} has no files"),
+        "full": OSError(errno.ENOSPC, "No space left on device", f"/interim/{series}"),
+        "unnamed": OSError(errno.EIO, "Input/output error"),
+        "polars": OSError("No space left on device (os error 28)"),
+        "bare": OSError(),
+        "value": ValueError(f"what {series} is"),
+        "panic": pl.exceptions.PanicException("index out of bounds"),
+        "unpicklable": Unpicklable(series),
+    }
+
+
+class Unpicklable(Exception):  # noqa: N818
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.function = lambda: text
+
+
+def announce(fifo: Path, text: str) -> None:
+    """Write a line to a FIFO, and keep it open until this process ends."""
+    stream = fifo.open("w", buffering=1)
+    _kept_open.append(stream)
+    stream.write(f"{text}\n")
+
+
+def block(fifo: Path, series: str) -> Written:
+    """Say over the FIFO which process has begun which series, and never end."""
+    announce(fifo, f"{os.getpid()} {series}")
+    while True:
+        signal.pause()
+
+
+def block_but(first: str, fifo: Path, series: str) -> Written:
+    return written(series) if series == first else block(fifo, series)
+
+
+def die_then_block(fifo: Path, state: Path, series: str) -> Written:
+    """Kill the first process that has this series, and block the second one."""
+    if series != "dies":
+        return written(series)
+    if state.exists():
+        return block(fifo, series)
+    state.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def wait_for_release(gate: Path, series: str) -> Written:
+    """End a series named `slow` only once somebody has opened the gate, a FIFO."""
+    if series == "slow":
+        descriptor = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
+        ready, _, _ = select.select([descriptor], [], [], DEADLINE)
+        os.close(descriptor)
+        if not ready:
+            raise TimeoutError("nobody opened the gate")
+    return written(series)
+
+
+def main(kind: str, fifo: str, state: str) -> None:
+    """Map series that block, as a process that a test can interrupt or kill."""
+    work = partial(block, Path(fifo))
+    if kind == "alone":
+        work = partial(die_then_block, Path(fifo), Path(state))
+    series = ["dies", *map(str, range(20))]
+    for uid, outcome in map_series(work, series, 2):
+        print(uid, outcome, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
