@@ -26,8 +26,8 @@ ALONG_NORMAL = 0.9
 """Cosine of the angle between the normal and the way from slice to slice, at least."""
 
 OUTSIDE_PX = 0.5
-"""A point may lie this far before the centre of the first pixel, and up to Columns and Rows: whether
-whole numbers are centres or corners of pixels the data set does not say."""
+"""A point may lie this far before the centre of the first pixel, and up to Columns and Rows:
+whether whole numbers are centres or corners of pixels the data set does not say."""
 
 AIR_HU = -900.0
 """The least value of CT must reach down to this, or air, -1000 HU, cannot be in the image."""

@@ -1,7 +1,8 @@
 """What `series_quality` and its checks cost on as many series as the data set has.
 
 The tables of made-up series are written straight to disk, without any raw data, and registered as
-done; then the two assets and the checks run as Dagster runs them. Prints a table and a line of JSON.
+done; then the two assets and the checks run as Dagster runs them. Prints a table and a line of
+JSON.
 
     python benchmarks/checks.py [--series 4400] [--images 230] [--keep DIR]
 """
@@ -13,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.partitions import recorded_files, register
+from aneurysm_assets.partitions import complete, recorded_files, register
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.tables import (
@@ -44,6 +45,7 @@ SPOILT = 5
 
 
 def uid_of(number: int) -> str:
+    """Return a UID as long as those of the data set."""
     return f"{PREFIX}.{10**38 + number * 7919}"
 
 
@@ -87,6 +89,7 @@ def images_of(number: int, count: int) -> pl.DataFrame:
 
 
 def labels_of(number: int) -> pl.DataFrame:
+    """Return the `labels` of a series: every second one has an aneurysm."""
     positive = number % 2
     row: dict[str, Any] = {
         SERIES_KEY: [uid_of(number)],
@@ -100,6 +103,7 @@ def labels_of(number: int) -> pl.DataFrame:
 
 
 def points_of(number: int, images: int) -> pl.DataFrame:
+    """Return the `localizers` of a series: a point where it has an aneurysm."""
     if number % 2 == 0:
         return LOCALIZERS.schema.to_frame()
     uid = uid_of(number)
@@ -114,6 +118,7 @@ def points_of(number: int, images: int) -> pl.DataFrame:
 
 
 def filled(columns: dict[str, Any], table: Table, count: int) -> pl.DataFrame:
+    """Return a table of the given columns, null in all others."""
     return pl.DataFrame(
         [
             pl.Series(name, columns.get(name, [None] * count), dtype=dtype)
@@ -123,6 +128,7 @@ def filled(columns: dict[str, Any], table: Table, count: int) -> pl.DataFrame:
 
 
 def write_tables(settings: Settings, series: int, images: int) -> None:
+    """Write the four tables of every series."""
     for table in SERIES_TABLES:
         (settings.interim / table.name).mkdir(parents=True)
     makers: dict[str, Callable[[int], pl.DataFrame]] = {
@@ -137,7 +143,8 @@ def write_tables(settings: Settings, series: int, images: int) -> None:
             make(number).write_parquet(settings.interim / name / f"{uid_of(number)}.parquet")
 
 
-def record_done(instance: dg.DagsterInstance, series: Iterable[str], images: int) -> None:
+def record_done(instance: dg.DagsterInstance, series: Sequence[str], images: int) -> None:
+    """Register the series and record their materialisations, as runs would have."""
     register(instance, series)
     for table in SERIES_TABLES:
         for uid in series:
@@ -158,23 +165,23 @@ def peak_mb() -> float:
 
 
 def forget_peak() -> None:
+    """Let `peak_mb` begin anew, where the system can do that."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")
 
 
-def measured(step: Callable[[], Any]) -> dict[str, float]:
+def measured(step: Callable[[], object]) -> dict[str, float]:
+    """Return the wall time and peak memory of a step."""
     forget_peak()
     start = time.perf_counter()
-    result = step()
-    seconds = time.perf_counter() - start
-    if isinstance(result, dg.ExecuteInProcessResult) and not result.success:
-        raise SystemExit("a step failed")
-    return {"seconds": round(seconds, 2), "peak_mb": round(peak_mb())}
+    step()
+    return {"seconds": round(time.perf_counter() - start, 2), "peak_mb": round(peak_mb())}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Read the options, and leave nothing behind that was not asked for."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--series", type=int, default=4_400)
     parser.add_argument("--images", type=int, default=230)
     parser.add_argument("--keep", type=Path, help="reuse the tables there, or leave them there")
@@ -188,45 +195,49 @@ def main() -> None:
 
 
 def report(data: Path, series: int, images: int) -> None:
-    resource_ = SettingsResource(data=str(data))
-    settings = resource_.get()
-    (data / "dagster").mkdir(parents=True, exist_ok=True)
+    """Measure each step once, and print what it took."""
+    source = SettingsResource(data=str(data))
+    settings = source.get()
     if not settings.interim.exists():
         print(f"writing the tables of {series} series", file=sys.stderr)
         write_tables(settings, series, images)
-    with dg.DagsterInstance.ephemeral(tempdir=str(data / "dagster")) as instance:
+    with dg.DagsterInstance.ephemeral() as instance:
         print("recording them as done", file=sys.stderr)
         record_done(instance, sorted(map(uid_of, range(series))), images)
-        job = build_defs({"settings": resource_}).resolve_implicit_global_asset_job_def()
-        quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-        def execute(job: dg.JobDefinition, **what: Any) -> dg.ExecuteInProcessResult:
-            return job.execute_in_process(
-                instance=instance, run_config=quiet, raise_on_error=False, **what
-            )
-
-        quality = dg.AssetKey(SERIES_QUALITY.name)
-        checks = {spec.key for spec in build_defs().resolve_all_asset_check_specs()} if False else None
-        alone = job.get_subset(
+        job = build_defs({"settings": source}).resolve_implicit_global_asset_job_def()
+        checks_alone = job.get_subset(
             asset_selection=set(),
-            asset_check_selection={key for key in job.asset_layer.asset_graph.asset_check_keys},
+            asset_check_selection=set(job.asset_layer.asset_graph.asset_check_keys),
         )
-        steps: dict[str, Callable[[], Any]] = {
-            "unified_metadata (before it)": lambda: execute(
-                job, asset_selection=[dg.AssetKey(UNIFIED_METADATA.name)]
-            ),
-            "series_quality with its checks": lambda: execute(job, asset_selection=[quality]),
-            "of that: reading the record of files": lambda: recorded_files(instance),
-            "the checks alone": lambda: execute(alone),
+        steps = {
+            "unified_metadata, before it": lambda: materialise(instance, job, UNIFIED_METADATA),
+            "series_quality with its checks": lambda: materialise(instance, job, SERIES_QUALITY),
+            "  of that, who is done": lambda: complete(instance, settings),
+            "  of that, how many files each had": lambda: recorded_files(instance),
+            "the checks alone": lambda: materialise(instance, checks_alone),
         }
-        results = {name: measured(step) for name, step in steps.items()}
+        results = {name.strip(): measured(step) for name, step in steps.items()}
     found = pl.read_parquet(settings.interim / "series_quality.parquet")
-    print(f"{series} series of {images} images, {int(found['findings'].is_not_null().sum())} with a problem\n")
+    problems = int(found["findings"].is_not_null().sum())
+    print(f"{series} series of {images} images, {problems} of them with a problem\n")
     print(f"{'':40}{'seconds':>10}{'peak MB':>10}")
-    for name, result in results.items():
+    for name in steps:
+        result = results[name.strip()]
         print(f"{name:40}{result['seconds']:>10.2f}{result['peak_mb']:>10.0f}")
     print()
     print(json.dumps({"series": series, "images": images, "steps": results}))
+
+
+def materialise(instance: dg.DagsterInstance, job: dg.JobDefinition, *tables: Table) -> None:
+    """Execute a job, of its assets only those tables where some are named."""
+    result = job.execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        asset_selection=[dg.AssetKey(table.name) for table in tables] or None,
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise SystemExit("a step failed")
 
 
 if __name__ == "__main__":

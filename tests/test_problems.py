@@ -82,6 +82,18 @@ def halves(name: str, orientation: tuple[float, ...], **attributes: object) -> M
     return with_images(first, stack(first.uid, 5, orientation=orientation, first=6), **attributes)
 
 
+AT_A_LIMIT = (np.sqrt(1 - 0.25**2), 0.25, 0, -0.25, np.sqrt(1 - 0.25**2), 0)
+
+
+def trembling(series: MadeUp) -> MadeUp:
+    """Let a cosine of 0.25 differ in the seventh decimal from image to image."""
+    for number, image in enumerate(series.images):
+        across = list(image["ImageOrientationPatient"])
+        across[1] += (-1) ** number * 1e-7
+        image["ImageOrientationPatient"] = across
+    return series
+
+
 def rotating(name: str) -> MadeUp:
     """Return projections around the patient's axis, 15 degrees apart, all of one matrix."""
     series = mr(name, 12)
@@ -259,6 +271,16 @@ CASES = [
     Case("mixed_orientation", "its projections rotate", rotating),
     Case(
         "mixed_orientation",
+        "half of it is coronal and its cosines differ by their rounding",
+        lambda name: trembling(
+            with_images(
+                mr(name, 5, orientation=AT_A_LIMIT),
+                stack(uid_of(name), 5, orientation=CORONAL, first=6),
+            )
+        ),
+    ),
+    Case(
+        "mixed_orientation",
         "half of it leans by two degrees",
         lambda name: halves(name, (1, 0, 0, 0, np.cos(np.radians(2)), np.sin(np.radians(2)))),
         "cosines differ by up to 0.035",
@@ -280,6 +302,12 @@ CASES = [
         "no image has an orientation",
         lambda name: mr(name).every(ImageOrientationPatient=None),
         "001.dcm; 002.dcm; 003.dcm; and 7 more",
+    ),
+    Case(
+        "position_missing",
+        "one image has no orientation",
+        lambda name: ct(name).one(-1, ImageOrientationPatient=None),
+        "010.dcm",
     ),
     Case(
         "positions_not_distinct",
@@ -523,14 +551,6 @@ def _with_junk(series: MadeUp, name: str) -> MadeUp:
     return series
 
 
-def at_a_limit_of_rounding(name: str) -> MadeUp:
-    """Return a series whose cosines differ in the seventh decimal, on both sides of 0.25."""
-    series = mr(name, orientation=(np.sqrt(1 - 0.25**2), 0.25, 0, -0.25, np.sqrt(1 - 0.25**2), 0))
-    for sign, image in zip([1, -1] * (SLICES // 2), series.images, strict=True):
-        image["ImageOrientationPatient"][1] += sign * 1e-7
-    return series
-
-
 def numbered_backwards(name: str) -> MadeUp:
     series = ct(name)
     for number, image in enumerate(reversed(series.images), start=1):
@@ -553,7 +573,9 @@ CLEAN: dict[str, Build] = {
     "an axial MR": lambda name: mr(name, orientation=AXIAL),
     "one image": lambda name: mr(name, 1),
     "slices numbered against their order": numbered_backwards,
-    "cosines that differ by their rounding": at_a_limit_of_rounding,
+    "cosines that differ by their rounding": lambda name: trembling(
+        mr(name, orientation=AT_A_LIMIT)
+    ),
     "gaps half a per cent apart": lambda name: ct(name).one(
         -1, ImagePositionPatient=[*ORIGIN[:2], ORIGIN[2] + DZ * (SLICES - 1 + 0.005)]
     ),
