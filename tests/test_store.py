@@ -515,6 +515,26 @@ def test_a_first_file_without_a_single_value_does_not_break_a_scan(
     assert exact(back) == exact(pl.concat(frames))
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        points("a").drop("location"),
+        points("a").with_columns(extra=1),
+        points("a").rename({"x": "z"}),
+        points("a").with_columns(x=pl.lit("text")),
+    ],
+    ids=["a column less", "a column more", "another name", "another dtype"],
+)
+def test_a_file_with_another_schema_is_an_error_and_not_another_table(
+    tmp_path: Path, suffix: str, other: pl.DataFrame
+) -> None:
+    path = tmp_path / f"t.{suffix}"
+    getattr(other, f"write_{suffix}")(path)
+    with pytest.raises(pl.exceptions.PolarsError):
+        read_table(LOCALIZERS, path)
+
+
 @EACH_TABLE
 def test_a_scan_of_no_files_has_the_schema_and_no_rows(table: Table) -> None:
     assert scan_tables(table, []).collect().equals(table.schema.to_frame())

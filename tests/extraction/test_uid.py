@@ -54,6 +54,7 @@ def test_a_dicom_uid_is_one_also_with_leading_zeros(text: str) -> None:
         "~",
         "*",
         "1.\u0662",
+        "\u0661",
         "\uff11.\uff12",
         "1.\u00b2",
         "\ufeff1.2",
