@@ -85,17 +85,16 @@ def _frames(root: Path) -> Iterable[Line]:
         count = FRAMES if "frames" in name else FILES
         yield _compare(
             f"directory to polars frame, {name}, an image",
-            "list of dicts",
             lambda folder=folder, raw=raw: read_series(folder, raw),
             lambda folder=folder, raw=raw: _plain_frame(folder, raw),
             count,
+            "",
         )
 
 
 def _values(what: str, series: Sequence[Series], count: int, budget: str) -> Line:
     return _compare(
         what,
-        "pydicom",
         lambda: [_read(files) for files in series],
         lambda: [[_plain_values(path) for path in files] for files in series],
         count,
@@ -104,15 +103,11 @@ def _values(what: str, series: Sequence[Series], count: int, budget: str) -> Lin
 
 
 def _compare(
-    what: str,
-    against: str,
-    ours: Callable[[], object],
-    theirs: Callable[[], object],
-    count: int,
-    budget: str = "",
+    what: str, ours: Callable[[], object], theirs: Callable[[], object], count: int, budget: str
 ) -> Line:
-    medians = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(theirs), ROUNDS)
-    return Line(what, against, *(1e6 * seconds / count for seconds in medians), "us", budget)
+    seconds = in_turn(lambda: cpu_seconds(ours), lambda: cpu_seconds(theirs), ROUNDS)
+    mine, other = (1e6 * median / count for median in seconds)
+    return Line(what, "pydicom", mine, other, "us", budget)
 
 
 def _read(files: Series) -> None:

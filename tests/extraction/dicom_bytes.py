@@ -13,7 +13,7 @@ BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 JPEG_2000 = "1.2.840.10008.1.2.4.90"
 
 UNDEFINED = 0xFFFFFFFF
-LONG_VRS = "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
+LONG_VRS = ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]
 
 PYDICOM_FILES = Path(pydicom.data.__file__).parent / "test_files"
 
