@@ -117,7 +117,7 @@ def quality_of(count: int, name: str) -> pl.DataFrame:
         {
             "SeriesInstanceUID": [f"1.2.{number:04}" for number in range(count)],
             **dict.fromkeys(NAMES, False),
-            "findings": [f"scouts: 1\n{name}: at {n}\nnot_{name}: 2" for n in range(count)],
+            "findings": [f"not_{name}: 1\n{name}: at {n}\nscouts: 2" for n in range(count)],
         },
         schema=SERIES_QUALITY.schema,
     ).with_columns(pl.Series(name, found))

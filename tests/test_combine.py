@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -402,7 +402,7 @@ POINTS = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(contents=st.lists(st.tuples(FILES, POINTS), min_size=1, max_size=3))
 def test_whatever_the_points_every_image_is_there_and_the_key_is_unique(
     tmp_path_factory: pytest.TempPathFactory, contents: list[tuple[dict[str, int], list[Any]]]

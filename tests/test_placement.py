@@ -185,7 +185,7 @@ def test_a_localizer_lands_in_its_vessel_from_pixel_through_lps_mm_to_voxel(
     apart = np.linalg.norm(lps[:, None] - lps, axis=-1)[np.triu_indices(13, 1)]
     assert apart.min() > 5 + 2, "of each point only its own vessel is within reach"
 
-    assert combined.points(name).height == 13
+    assert combined.points(name)["localizer_index"].to_list() == [0] * 13
     found = {row["location"]: row for row in combined.points(name).iter_rows(named=True)}
 
     assert {place: row["localizer_vessel"] for place, row in found.items()} == {

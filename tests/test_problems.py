@@ -105,9 +105,11 @@ def rotating(name: str) -> MadeUp:
 
 
 def with_scout(name: str) -> MadeUp:
+    """Return a series with a scout that lacks what no one needs of a scout."""
     series = ct(name)
     scout = stack(series.uid, 1, orientation=CORONAL, first=11, origin=(-200, 0, 200))
-    return with_images(series, scout, Rows=24, Columns=20)
+    with_images(series, scout, Rows=24, Columns=20, RescaleIntercept=0.0)
+    return series.one(-1, PixelSpacing=None, SliceThickness=None)
 
 
 def without_slice(name: str, number: int) -> MadeUp:
@@ -257,6 +259,14 @@ CASES = [
         "005.dcm",
     ),
     Case("scouts", "it begins with a scout of another plane and matrix", with_scout, "011.dcm"),
+    Case(
+        "scouts",
+        "one ImageType says LOCALIZER and has no position",
+        lambda name: ct(name).one(
+            0, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImagePositionPatient=None
+        ),
+        "001.dcm",
+    ),
     Case(
         "scouts",
         "one ImageType says LOCALIZER",

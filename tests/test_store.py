@@ -126,7 +126,7 @@ def file_size_limited(size: int) -> Iterator[None]:
 
 
 ROUND_TRIP = settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -76,9 +76,12 @@ def announcements(tmp_path: Path) -> Iterator[Announcements]:
 @pytest.fixture(autouse=True)
 def _no_worker_is_left() -> Iterator[None]:
     yield
-    for child in multiprocessing.active_children():
-        # Not child.join: the pool's own thread joins it too, and only one of the two is told.
-        assert wait([child.sentinel], DEADLINE), f"{child} lives on"
+    # Not child.join: the pool's own thread joins it too, and only one of the two is told.
+    children = multiprocessing.active_children()
+    left = [child for child in children if not wait([child.sentinel], DEADLINE)]
+    for child in left:
+        child.kill()  # else the interpreter would wait for it at its end
+    assert not left
 
 
 def outcomes(
@@ -88,6 +91,17 @@ def outcomes(
     pairs = list(map_series(do, series, workers))
     assert Counter(uid for uid, _ in pairs) == Counter(series)
     return dict(pairs)
+
+
+@contextmanager
+def opened(gate: Path) -> Iterator[None]:
+    """Let through whoever waits at a FIFO; who is not there yet need not wait."""
+    descriptor = os.open(gate, os.O_RDWR)  # without a reader, O_WRONLY would block
+    try:
+        os.write(descriptor, b"go")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_written(series: str, outcome: Outcome) -> bool:
@@ -193,16 +207,33 @@ def test_an_outcome_is_there_as_soon_as_its_series_is_done(tmp_path: Path) -> No
     results = map_series(partial(work.wait_for_release, gate), ["slow", *"123456"], 2)
     quick = dict(next(results) for _ in range(6))
     assert all(is_written(uid, quick[uid]) for uid in "123456")
-    gate.write_text("go")
-    ((uid, outcome),) = results
+    with opened(gate):
+        ((uid, outcome),) = results
     assert is_written(uid, outcome)
+
+
+def test_ctrl_c_is_not_for_the_workers_to_heed(
+    tmp_path: Path, announcements: Announcements
+) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    series = ["slow", *"123456"]
+    results = map_series(partial(work.announce_and_wait, announcements.path, gate), series, 2)
+    quick = [next(results)[0] for _ in range(6)]
+    os.kill(int(announcements.line()), signal.SIGINT)
+    try:
+        with opened(gate):
+            ((uid, outcome),) = results
+    except KeyboardInterrupt:
+        pytest.fail("the worker took it for its own, and passed it on")
+    assert is_written(uid, outcome)
+    assert sorted([uid, *quick]) == sorted(series)
 
 
 # -- processes that die --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("killer", ["dies", "exits"])
-@pytest.mark.parametrize("place", [0, 15, 29])
+@pytest.mark.parametrize(("killer", "place"), [("dies", 0), ("exits", 15), ("dies", 29)])
 def test_a_series_that_kills_its_worker_fails_and_every_other_is_done(
     killer: str, place: int
 ) -> None:

@@ -97,6 +97,12 @@ def wait_for_release(gate: Path, series: str) -> Written:
     return written(series)
 
 
+def announce_and_wait(fifo: Path, gate: Path, series: str) -> Written:
+    if series == "slow":
+        announce(fifo, str(os.getpid()))
+    return wait_for_release(gate, series)
+
+
 def main(kind: str, fifo: str, state: str) -> None:
     """Map series that block, as a process that a test can interrupt or kill."""
     work = partial(block, Path(fifo))

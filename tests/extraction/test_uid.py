@@ -1,7 +1,7 @@
 """Which strings may become a partition key and part of a path."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aneurysm_assets.extraction.uid import is_uid
@@ -64,12 +64,14 @@ def test_what_is_no_uid_is_none(text: str) -> None:
     assert not is_uid(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("0123456789", min_size=1, max_size=8), min_size=1, max_size=12))
 def test_digits_joined_by_dots_are_a_uid_up_to_64_characters(components: list[str]) -> None:
     text = ".".join(components)
     assert is_uid(text) == (len(text) <= 64)
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("0123456789./\\~ \n"), max_size=70) | st.text(max_size=70))
 def test_whatever_is_taken_is_safe_as_a_name(text: str) -> None:
     if is_uid(text):
