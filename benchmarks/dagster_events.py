@@ -1,16 +1,18 @@
-"""What Dagster itself costs a partition and asset: planned and materialised, embedded against stock."""
+"""What Dagster itself costs a partition and asset, embedded against stock storage."""
 
+import os
 import tempfile
 from pathlib import Path
 
 import dagster as dg
 from dagster._core.instance import InstanceRef
 
-from aneurysm_assets import recording
 from aneurysm_assets.definitions import build_defs
+from aneurysm_assets.extraction.competition import TrainCsv
 from aneurysm_assets.instance import CONFIG
 from aneurysm_assets.partitions import register
 from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.writers import write_labels
 from benchmarks.measure import Line, in_turn, report, wall_seconds
 
 SERIES = 400
@@ -21,15 +23,17 @@ def measure() -> list[Line]:
     ours, stock = in_turn(lambda: _partition(embedded=True), lambda: _partition(embedded=False), 3)
     return [
         Line(
-            "Dagster a partition and asset", "stock SQLite storage", ours, stock, "ms",
+            "Dagster a partition and asset",
+            "stock SQLite storage",
+            ours,
+            stock,
+            "ms",
             "10x, at most 2 ms",
         )
     ]
 
 
 def _partition(*, embedded: bool) -> float:
-    import os
-
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         (root / "raw" / "series").mkdir(parents=True)
@@ -62,9 +66,6 @@ def _partition(*, embedded: bool) -> float:
 
 
 def _files_only(root: Path, series: list[str]) -> None:
-    from aneurysm_assets.extraction.competition import TrainCsv
-    from aneurysm_assets.writers import write_labels
-
     settings = SettingsResource(data=str(root), interim=str(root / "apart")).get()
     empty = TrainCsv(settings.train_csv, refused=(), sha256="", rows={})
     for uid in series:
@@ -73,4 +74,3 @@ def _files_only(root: Path, series: list[str]) -> None:
 
 if __name__ == "__main__":
     report(measure())
-    assert recording

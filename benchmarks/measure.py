@@ -73,6 +73,10 @@ def report(lines: Sequence[Line], results: Path | None = None) -> None:
             f"{line.ratio:>8.1f}x  {line.budget} [{line.unit}]"
         )
     if results is not None:
-        machine = {"python": sys.version.split()[0], "cpus": os.cpu_count(), "system": platform.platform()}
+        machine = {
+            "python": sys.version.split()[0],
+            "cpus": os.cpu_count(),
+            "system": platform.platform(),
+        }
         rows = [asdict(line) | {"ratio": line.ratio} for line in lines]
         results.write_text(json.dumps({"machine": machine, "lines": rows}, indent=2))
