@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from aneurysm_assets.placement import (
+    POINT_KEY,
+    Placement,
+    in_patient_coordinates,
+    place,
+    segmented,
+)
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_tables, scan_tables
 from aneurysm_assets.tables import (
@@ -46,7 +54,23 @@ class Combined:
     series_with_segmentations: int
 
 
-def combine(settings: Settings, series: Sequence[str]) -> pl.LazyFrame:
+@dataclass(frozen=True)
+class Unified:
+    """The unified table, not yet computed.
+
+    Attributes
+    ----------
+    frame : pl.LazyFrame
+        With the schema of `tables.UNIFIED_METADATA`.
+    warnings : list of str
+        Segmentations that could not be read any more.
+    """
+
+    frame: pl.LazyFrame
+    warnings: list[str]
+
+
+def combine(settings: Settings, series: Sequence[str]) -> Unified:
     """Join the four tables of the given series.
 
     Parameters
@@ -58,28 +82,49 @@ def combine(settings: Settings, series: Sequence[str]) -> pl.LazyFrame:
 
     Returns
     -------
-    pl.LazyFrame
-        With the schema of `tables.UNIFIED_METADATA`: each row of dicom_tags once, and once more
-        for each further point on the same image.
+    Unified
+        Each row of dicom_tags once, and once more for each further point on the same image.
 
     Raises
     ------
     FileNotFoundError
         A file of a series is not there.
     """
-    images = _scan(settings, DICOM_TAGS, series)
-    labels = _scan(settings, LABELS, series)
+    images = scan_series(settings, DICOM_TAGS, series)
+    labels = scan_series(settings, LABELS, series)
     shared = (set(DICOM_TAGS.column_names) & set(LABELS.column_names)) - {SERIES_KEY}
     images = images.rename({name: f"{name}_dicom" for name in shared})
     labels = labels.rename({name: f"{name}_train" for name in shared})
-    localizers = _by_image(_scan(settings, LOCALIZERS, series).collect()).drop("row")
-    segmentations = _scan(settings, SEGMENTATION_META, series)
-    return (
+    points = _by_image(scan_series(settings, LOCALIZERS, series).collect()).drop("row")
+    segmentations = scan_series(settings, SEGMENTATION_META, series).collect()
+    placement = _placement(settings, series, points, segmentations)
+    frame = (
         images.join(labels, on=SERIES_KEY, how="left", maintain_order="left")
-        .join(localizers.lazy(), on=_IMAGE, how="left", nulls_equal=True, maintain_order="left")
-        .join(segmentations, on=SERIES_KEY, how="left", maintain_order="left")
+        .join(points.lazy(), on=_IMAGE, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(in_patient_coordinates())
+        .join(
+            placement.points.lazy(),
+            on=POINT_KEY,
+            how="left",
+            nulls_equal=True,
+            maintain_order="left",
+        )
+        .join(segmentations.lazy(), on=SERIES_KEY, how="left", maintain_order="left")
+        .join(placement.matches.lazy(), on=SERIES_KEY, how="left", maintain_order="left")
         .select(UNIFIED_METADATA.column_names)
     )
+    return Unified(frame, placement.warnings)
+
+
+def _placement(
+    settings: Settings, series: Sequence[str], points: pl.DataFrame, segmentations: pl.DataFrame
+) -> Placement:
+    """Place the points of the series that have a segmentation; the others' images are not read."""
+    some = segmented(series, segmentations)
+    images = scan_series(settings, DICOM_TAGS, some).collect()
+    placed = images.join(points, on=_IMAGE, how="inner", nulls_equal=True, maintain_order="left")
+    placed = placed.select(*POINT_KEY, *in_patient_coordinates())
+    return place(settings, images, placed, segmentations)
 
 
 def describe(settings: Settings, series: Sequence[str], unified: pl.LazyFrame) -> Combined:
@@ -103,13 +148,22 @@ def describe(settings: Settings, series: Sequence[str], unified: pl.LazyFrame) -
         images_with_localizers=(pl.col("localizer_index") == 0).sum(),
         series_with_segmentations=pl.col(SERIES_KEY).filter(segmented).n_unique(),
     ).collect()
+    points = scan_series(settings, LOCALIZERS, series).collect()
+    lost = points_without_image(points, unified)
     return Combined(
-        localizers_without_image=_without_image(settings, series, unified),
+        localizers_without_image=tuple(map(_point_name, lost.iter_rows(named=True))),
         **counts.row(0, named=True),
     )
 
 
-def _scan(settings: Settings, table: Table, series: Sequence[str]) -> pl.LazyFrame:
+def scan_series(settings: Settings, table: Table, series: Sequence[str]) -> pl.LazyFrame:
+    """Scan one table of the given series, in their order.
+
+    Raises
+    ------
+    FileNotFoundError
+        A file of a series is not there.
+    """
     files = find_tables(settings.interim / table.name)
     return scan_tables(table, [_file(files, table, uid) for uid in series])
 
@@ -137,16 +191,22 @@ def _by_image(localizers: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _without_image(
-    settings: Settings, series: Sequence[str], unified: pl.LazyFrame
-) -> tuple[str, ...]:
-    points = _scan(settings, LOCALIZERS, series).collect()
+def points_without_image(points: pl.DataFrame, unified: pl.LazyFrame) -> pl.DataFrame:
+    """Return those of the points that stand on no row of the unified table.
+
+    Parameters
+    ----------
+    points : pl.DataFrame
+        The `localizers` of the series that were combined.
+    unified : pl.LazyFrame
+        The unified table.
+    """
     key = [*_IMAGE, "localizer_index"]
     placed = unified.filter(pl.col("localizer_index").is_not_null()).select(key).collect()
     found = _by_image(points).join(placed, on=key, how="semi", nulls_equal=True)["row"].unique()
-    lost = points.with_row_index("row").filter(~pl.col("row").is_in(found.implode()))
-    return tuple(
-        f"{row[SERIES_KEY]}/{row['SOPInstanceUID']}"
-        + ("" if row["frame_index"] is None else f"/{row['frame_index']}")
-        for row in lost.iter_rows(named=True)
-    )
+    return points.with_row_index("row").filter(~pl.col("row").is_in(found.implode())).drop("row")
+
+
+def _point_name(row: dict[str, Any]) -> str:
+    frame = "" if row["frame_index"] is None else f"/{row['frame_index']}"
+    return f"{row[SERIES_KEY]}/{row['SOPInstanceUID']}{frame}"

@@ -8,16 +8,27 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Column, Table
+from aneurysm_assets.problems import PROBLEMS
+from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Column, Table
 
 
 def tables_markdown() -> str:
     """Return every table with its columns' type, unit, source and description."""
     parts = [_table(table) for table in SERIES_TABLES]
-    return "\n".join([*parts, _unified()])
+    return "\n".join([*parts, _unified(), _table(SERIES_QUALITY)])
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"tables": tables_markdown}
+def checks_markdown() -> str:
+    """Return the asset checks with what they find, severity, tolerance and source."""
+    rows = ["| check | severity | finds | tolerance | source |", "|---|---|---|---|---|"]
+    rows += [
+        f"| `{p.name}` | {p.severity} | {p.description} | {p.tolerance} | {p.source} |"
+        for p in PROBLEMS
+    ]
+    return "\n".join(rows) + "\n"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {"tables": tables_markdown, "checks": checks_markdown}
 
 
 def with_current_parts(text: str) -> str:

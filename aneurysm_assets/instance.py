@@ -26,6 +26,7 @@ from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClassData
 from dagster._utils import ensure_file, touch_file
 
+from aneurysm_assets.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.settings import Settings
 
@@ -51,7 +52,21 @@ _CLAIM = "aneurysm_assets/interim"
 
 
 class DataRootStorage(DagsterSqliteStorage):
-    """Dagster's embedded SQLite storage, at `<data>/dagster` as the settings have it."""
+    """Dagster's embedded SQLite storage, at `<data>/dagster`, with events written in batches."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        events = Path(base_dir) / "history" / "runs"
+        self._event_log_storage = BatchingSqliteEventLogStorage(str(events))
+
+    @property
+    def event_storage_data(self) -> ConfigurableClassData | None:
+        """How another process opens the same event log."""
+        return ConfigurableClassData(
+            BatchingSqliteEventLogStorage.__module__,
+            BatchingSqliteEventLogStorage.__name__,
+            yaml.dump({"base_dir": str(Path(self.base_dir) / "history" / "runs")}),
+        )
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

@@ -12,7 +12,7 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_tables
-from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.tables import DICOM_TAGS, SERIES_TABLES, UNIFIED_METADATA, Table
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
 
@@ -20,6 +20,8 @@ Status = Literal["done", "failed", "under_way", "missing"]
 
 # One request with more keys than SQLite takes variables fails; one a key is slow.
 _REGISTERED_AT_ONCE = 5_000
+
+_EVENTS_AT_ONCE = 1_000
 
 _STATUS: Mapping[AssetPartitionStatus | None, Status] = {
     AssetPartitionStatus.MATERIALIZED: "done",
@@ -94,6 +96,26 @@ def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str
         status = statuses(instance, settings, table, keys)
         done &= {uid for uid in keys if status[uid] == "done"}
     return sorted(done), sorted(set(keys) - done)
+
+
+def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
+    """Return how many files each series had when its `dicom_tags` was last materialised."""
+    files: dict[str, int] = {}
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(
+            dg.AssetKey(DICOM_TAGS.name), limit=_EVENTS_AT_ONCE, cursor=cursor
+        )
+        for record in page.records:
+            materialization = record.asset_materialization
+            if materialization is None or materialization.partition is None:
+                continue
+            count = materialization.metadata.get("files")
+            if count is not None and materialization.partition not in files:
+                files[materialization.partition] = int(str(count.value))
+        if not page.has_more:
+            return files
+        cursor = page.cursor
 
 
 def is_combined(instance: dg.DagsterInstance) -> bool:

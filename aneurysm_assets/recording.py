@@ -6,6 +6,7 @@ partition yields an ordinary result, so that its dependants run in the same run.
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +30,12 @@ from aneurysm_assets.tables import Table
 from aneurysm_assets.workers import Failed, Work, Written, map_series
 
 Metadata = dict[str, dg.MetadataValue | int | float | str]
+
+_BATCH = 100
+"""Series recorded in one transaction, at most."""
+
+_BATCH_SECONDS = 0.5
+"""A series waits no longer than about this for its record."""
 
 _NAMED_IN_FULL = 1_000
 """Failed series that a failure's description names; its metadata name all."""
@@ -58,7 +65,7 @@ class Batch:
     work : callable
         From a SeriesInstanceUID to `Written`; picklable where there are several workers.
     workers : int
-        Processes to do it in.
+        Processes to do it in; 0 for this one.
     """
 
     table: Table
@@ -124,8 +131,13 @@ def materialize_series(
         _plan(context, series)
     reporter.begin(table, len(series))
     failed: dict[str, str] = {}
+    recorder = _Recorder(context, reporter, table)
     try:
-        for uid, outcome in map_series(batch.work, series, batch.workers):
+        for result in map_series(batch.work, series, batch.workers):
+            recorder.flush_if_due()
+            if result is None:
+                continue
+            uid, outcome = result
             if isinstance(outcome, Failed):
                 failed[uid] = outcome.reason
                 context.log.error(f"{uid}: {outcome.reason}")
@@ -135,12 +147,14 @@ def materialize_series(
                 context.log.warning(f"{uid}: {note}")
             if is_partitioned and len(series) == 1:
                 yield dg.MaterializeResult(metadata=_metadata(outcome))
+                reporter.done(table, uid, outcome)
             else:
-                _record(context, uid, outcome)
-            reporter.done(table, uid, outcome)
+                recorder.add(uid, outcome)
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         _end_as_canceled(context)
         raise
+    finally:
+        recorder.flush()
     if failed:
         raise _failure(table, failed, len(series))
 
@@ -183,12 +197,45 @@ def _plan(context: dg.AssetExecutionContext, series: Sequence[str]) -> None:
         )
 
 
-def _record(context: dg.AssetExecutionContext, series_instance_uid: str, written: Written) -> None:
-    context.log_event(
-        dg.AssetMaterialization(
-            context.asset_key, partition=series_instance_uid, metadata=_metadata(written)
-        )
-    )
+class _Recorder:
+    """Records done series in batches: one transaction for many, and none later than a moment.
+
+    What a kill can lose is the record of series whose files are whole; they are read once more.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, reporter: Reporter, table: Table) -> None:
+        self._context = context
+        self._reporter = reporter
+        self._table = table
+        self._pending: list[tuple[str, Written]] = []
+        self._since = 0.0
+
+    def add(self, series_instance_uid: str, written: Written) -> None:
+        """Take a series whose file is safe on disk."""
+        if not self._pending:
+            self._since = time.monotonic()
+        self._pending.append((series_instance_uid, written))
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """Record what has waited its time."""
+        if len(self._pending) >= _BATCH or time.monotonic() - self._since >= _BATCH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record all that waits."""
+        pending, self._pending = self._pending, []
+        batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
+        for index, (uid, written) in enumerate(pending):
+            DagsterEvent.asset_materialization(
+                self._context.get_step_execution_context(),
+                dg.AssetMaterialization(
+                    self._context.asset_key, partition=uid, metadata=_metadata(written)
+                ),
+                DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
+            )
+        for uid, written in pending:
+            self._reporter.done(self._table, uid, written)
 
 
 def _end_as_canceled(context: dg.AssetExecutionContext) -> None:

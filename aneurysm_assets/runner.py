@@ -25,7 +25,7 @@ from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
-from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
 from aneurysm_assets.workers import Written
 
 _RUN_LOCK = "run"
@@ -243,9 +243,10 @@ class _Run:
     def _combine(self) -> None:
         summary = self._summary
         complete, _ = partitions.complete(self._instance, self._settings)
-        there = find_table(self._settings.unified_table) is not None
+        stems = (self._settings.unified_table, self._settings.quality_table)
+        there = all(find_table(stem) is not None for stem in stems)
         if complete and not (there and partitions.is_combined(self._instance)):
-            self._execute([UNIFIED_METADATA])
+            self._execute([UNIFIED_METADATA, SERIES_QUALITY])
         path = find_table(self._settings.unified_table)
         event = self._instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
         if path is not None and event is not None and event.asset_materialization is not None:

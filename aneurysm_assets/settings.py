@@ -106,6 +106,11 @@ class Settings:
         """The unified table without its suffix, which is `.parquet`, or `.csv` as a fallback."""
         return self.interim / "dicom_metadata_with_csv"
 
+    @property
+    def quality_table(self) -> Path:
+        """The table `series_quality` without its suffix."""
+        return self.interim / "series_quality"
+
     def table_of_series(self, table: str, series_instance_uid: str) -> Path:
         """Path, without suffix, of one series' file of a table.
 

@@ -231,8 +231,8 @@ def _write_csv(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> int:
     return frame.height
 
 
-def _array_columns(schema: pl.Schema) -> dict[str, pl.Array]:
-    return {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.Array)}
+def _array_columns(schema: pl.Schema) -> dict[str, pl.DataType]:
+    return {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.Array | pl.List)}
 
 
 def _arrays_as_json(schema: pl.Schema) -> list[pl.Expr]:

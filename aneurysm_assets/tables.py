@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from aneurysm_assets.problems import PROBLEMS
+
 SERIES_KEY = "SeriesInstanceUID"
 
 LOCATIONS: tuple[str, ...] = (
@@ -30,6 +32,23 @@ LOCATIONS: tuple[str, ...] = (
 """The 13 locations of train.csv, in its order."""
 
 ANEURYSM_PRESENT = "Aneurysm Present"
+
+VESSEL_CLASSES: tuple[str, ...] = (
+    "Other Posterior Circulation",
+    "Basilar Tip",
+    "Right Posterior Communicating Artery",
+    "Left Posterior Communicating Artery",
+    "Right Infraclinoid Internal Carotid Artery",
+    "Left Infraclinoid Internal Carotid Artery",
+    "Right Supraclinoid Internal Carotid Artery",
+    "Left Supraclinoid Internal Carotid Artery",
+    "Right Middle Cerebral Artery",
+    "Left Middle Cerebral Artery",
+    "Right Anterior Cerebral Artery",
+    "Left Anterior Cerebral Artery",
+    "Anterior Communicating Artery",
+)
+"""The classes of a vessel segmentation: label 1 is the first. Not the order of train.csv."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +234,74 @@ COMPETITION_TAGS: tuple[Column, ...] = (
 )
 """The 25 tags that the competition keeps, in its order."""
 
+OPTIONAL_TAGS: tuple[Column, ...] = (
+    Column(
+        "ImageType",
+        pl.String(),
+        "Values joined by a backslash, as DICOM has them; null where absent.",
+        "(0008,0008), C.7.6.1.1.2",
+    ),
+    Column(
+        "Manufacturer",
+        pl.String(),
+        "The scanner's maker; null where absent.",
+        "(0008,0070), C.7.5.1",
+    ),
+    Column(
+        "WindowCenter",
+        pl.Float64(),
+        "Centre of the first window that the header names, in output units.",
+        f"(0028,1050), C.11.2; {_FUNCTIONAL} (C.7.6.16.2.10)",
+    ),
+    Column(
+        "WindowWidth",
+        pl.Float64(),
+        "Width of the first window that the header names, in output units.",
+        f"(0028,1051), C.11.2; {_FUNCTIONAL} (C.7.6.16.2.10)",
+    ),
+)
+"""Tags beyond the competition's, for those who have them."""
+
+_GEOMETRY_COLUMNS: tuple[Column, ...] = (
+    Column(
+        "slice_position_mm",
+        pl.Float64(),
+        "ImagePositionPatient along the normal of ImageOrientationPatient (row x column, LPS); "
+        "null without either.",
+        "C.7.6.2.1.1",
+        "mm",
+    ),
+    Column(
+        "slice_index",
+        pl.Int32(),
+        "0-based order along the normal within the images of one orientation and matrix; "
+        "InstanceNumber breaks ties, and serves where there is no position.",
+        "computed from the series",
+    ),
+    Column(
+        "slice_spacing_mm",
+        pl.Float64(),
+        "Median gap of the distinct slice positions of the series' largest group of one "
+        "orientation and matrix; the same for every image of the series.",
+        "computed from the series",
+        "mm",
+    ),
+    Column(
+        "orientation_plane",
+        pl.String(),
+        "`axial`, `coronal`, `sagittal`, or `oblique` where the row or column direction has no "
+        "cosine above 0.8.",
+        "computed from ImageOrientationPatient",
+    ),
+    Column(
+        "is_localizer_image",
+        pl.Boolean(),
+        "A scout: ImageType says LOCALIZER, or its orientation and matrix are those of at most "
+        "a fifth of the series' images while half or more share others.",
+        "computed from the series",
+    ),
+)
+
 _FRAME_INDEX_DESCRIPTION = (
     "0-based frame of a multi-frame file; null for a single-frame file, which is not 0."
 )
@@ -240,6 +327,8 @@ DICOM_TAGS = Table(
             "null where there are none.",
             "PS3.3 C.7.6.16",
         ),
+        *OPTIONAL_TAGS,
+        *_GEOMETRY_COLUMNS,
         Column(
             "dicom_path", pl.String(), "The file, relative to the raw root, `/` between.", "disk"
         ),
@@ -335,7 +424,25 @@ def _segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             "Direction in which i, j and k grow, such as `RAS`.",
             "affine",
         ),
+        Column(
+            f"{prefix}_determinant_sign",
+            pl.Int8(),
+            "1 where the affine keeps handedness, -1 where it mirrors, 0 where it is degenerate.",
+            "affine",
+        ),
+        Column(
+            f"{prefix}_voxel_size",
+            _float_array(3),
+            "Length of the affine's columns, along i, j, k.",
+            "affine",
+            "mm",
+        ),
     )
+
+
+def vessel_column(vessel: str) -> str:
+    """Return the name of the column that counts a vessel class's voxels."""
+    return f"cowseg_voxels_{vessel.lower().replace(' ', '_')}"
 
 
 SEGMENTATION_META = Table(
@@ -345,6 +452,23 @@ SEGMENTATION_META = Table(
         _SERIES,
         *_segmentation_columns("nii", "image, `{SeriesInstanceUID}.nii`"),
         *_segmentation_columns("cowseg", "vessel labels, `{SeriesInstanceUID}_cowseg.nii`"),
+        Column(
+            "cowseg_labels",
+            pl.List(pl.Int32),
+            "The label values present, ascending, 0 for background among them; also such as "
+            "belong to no class.",
+            "voxels",
+        ),
+        *(
+            Column(
+                vessel_column(vessel),
+                pl.Int64(),
+                f"Voxels of label {label}, {vessel}.",
+                "voxels",
+                "voxel",
+            )
+            for label, vessel in enumerate(VESSEL_CLASSES, start=1)
+        ),
     ),
     key=(SERIES_KEY,),
 )
@@ -354,6 +478,43 @@ LOCALIZER_INDEX = Column(
     pl.Int32(),
     "0, 1, ... over the points of one image, in the order of the CSV; null for an image without.",
     "train_localizers.csv",
+)
+
+
+_PLACED_COLUMNS: tuple[Column, ...] = (
+    *(
+        Column(
+            f"localizer_{axis}_mm",
+            pl.Float64(),
+            f"The point's {axis} in patient coordinates, LPS; whole x and y are centres of pixels.",
+            "C.7.6.2.1.1, from the image's position, orientation and pixel spacing",
+            "mm",
+        )
+        for axis in "xyz"
+    ),
+    Column(
+        "localizer_voxel",
+        pl.Array(pl.Int32, 3),
+        "Voxel (i, j, k) of the vessel segmentation at the point, rounded; it may lie outside the "
+        "volume. Null without a segmentation.",
+        "cowseg_affine (RAS) and the point (LPS)",
+        "voxel",
+    ),
+    Column(
+        "localizer_vessel",
+        pl.String(),
+        "The vessel class at the point, or the nearest within 5 mm; null where there is none, or "
+        "no segmentation.",
+        "cowseg voxels",
+    ),
+    Column(
+        "segmentation_matches_series",
+        pl.Boolean(),
+        "Whether the grid of every segmentation file is the series' grid: dimensions up to axis "
+        "order, spacing within 1 %, position within half a voxel. Null without a segmentation, or "
+        "where the series has no usable geometry.",
+        "computed from both",
+    ),
 )
 
 
@@ -368,6 +529,7 @@ def _unified_columns() -> Iterable[Column]:
     joined_on = {SERIES_KEY, "SOPInstanceUID", "frame_index"}
     yield from (column for column in LOCALIZERS.columns if column.name not in joined_on)
     yield from SEGMENTATION_META.columns[1:]
+    yield from _PLACED_COLUMNS
 
 
 def _renamed(column: Column, name: str) -> Column:
@@ -384,4 +546,30 @@ UNIFIED_METADATA = Table(
 SERIES_TABLES: tuple[Table, ...] = (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META)
 """The tables with one file a series, in the order in which they are made."""
 
-ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA)
+SERIES_QUALITY = Table(
+    name="series_quality",
+    description="One row a series: which problems it has, so that a filter excludes them.",
+    columns=(
+        _SERIES,
+        *(
+            Column(
+                problem.name,
+                pl.Boolean(),
+                problem.description
+                + (f" Tolerance: {problem.tolerance}." * bool(problem.tolerance)),
+                problem.source,
+            )
+            for problem in PROBLEMS
+        ),
+        Column(
+            "findings",
+            pl.String(),
+            "A line a problem: where in the series it is, the first of each; null where there "
+            "is none.",
+            "the checks",
+        ),
+    ),
+    key=(SERIES_KEY,),
+)
+
+ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)

@@ -28,6 +28,8 @@ from aneurysm_assets.store import StoredTable
 _AHEAD = 4
 """Series handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
 
+_TICK_SECONDS = 0.25
+
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
 
@@ -80,7 +82,9 @@ Outcome = Written | Failed
 Work = Callable[[str], Written]
 
 
-def map_series(work: Work, series: Sequence[str], workers: int) -> Iterator[tuple[str, Outcome]]:
+def map_series(
+    work: Work, series: Sequence[str], workers: int
+) -> Iterator[tuple[str, Outcome] | None]:
     """Do the work for each series and yield each outcome as soon as it is there.
 
     Parameters
@@ -90,26 +94,29 @@ def map_series(work: Work, series: Sequence[str], workers: int) -> Iterator[tupl
     series : sequence of str
         SeriesInstanceUIDs.
     workers : int
-        Processes; with one, or for very few series, the work is done in this process.
+        Processes. With 0, or for very few series, the work is done in this process.
 
     Yields
     ------
-    tuple of str and Outcome
+    tuple of str and Outcome, or None
         In the order of completion; each series once. A worker process that dies (out of memory,
-        a crash in a library) costs no series but the one that kills it.
+        a crash in a library) costs no series but the one that kills it. None, several times a
+        second, while workers are busy: the caller may have something to do meanwhile.
     """
-    if workers == 1 or len(series) < _WORTH_A_POOL:
+    if workers == 0 or len(series) < _WORTH_A_POOL:
         for uid in series:
             yield uid, attempt(work, uid)
         return
     left = list(series)
     while left:
         suspects: list[str] = []
-        for uid, outcome in _map_in_pool(work, left, workers):
-            if outcome is None:
-                suspects.append(uid)
+        for key, outcome in _map_in_pool(work, left, workers):
+            if key is None:
+                yield None
+            elif outcome is None:
+                suspects.append(key)
             else:
-                yield uid, outcome
+                yield key, outcome
         # A dead worker takes the pool with it and does not say over which series it died: each
         # that was under way is tried alone. The rest goes on in a new pool.
         for uid in suspects[: workers * _AHEAD]:
@@ -144,8 +151,11 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
 
 def _map_in_pool(
     work: Work, series: Sequence[str], workers: int
-) -> Iterator[tuple[str, Outcome | None]]:
-    """Yield outcomes; None, last, for each series that a broken pool did not get to finish."""
+) -> Iterator[tuple[str | None, Outcome | None]]:
+    """Yield outcomes, and (None, None) while there is none to yield.
+
+    Last come, without an outcome, the series that a broken pool did not get to finish.
+    """
     waiting = iter(series)
     lost: list[str] = []
     under_way: dict[Future[Outcome], str] = {}
@@ -160,7 +170,10 @@ def _map_in_pool(
         for uid in islice(waiting, workers * _AHEAD):
             submit(uid)
         while under_way:
-            for future in _first_done(under_way):
+            done, _ = wait(under_way, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None, None
+            for future in done:
                 uid = under_way.pop(future)
                 try:
                     yield uid, future.result()

@@ -19,7 +19,19 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-GROUND = ("extraction", "tables", "store", "settings", "workers", "writers", "combine", "sample")
+GROUND = (
+    "extraction",
+    "problems",
+    "tables",
+    "store",
+    "settings",
+    "workers",
+    "writers",
+    "placement",
+    "combine",
+    "assessment",
+    "sample",
+)
 GROUND_FLOOR = [
     name for name in MODULES if any(f"{name}.".startswith(f"aneurysm_assets.{g}.") for g in GROUND)
 ]

@@ -66,15 +66,18 @@ class Interim:
         assert stored.format == ("csv" if csv else "parquet")
 
     def combined(self) -> pl.DataFrame:
-        return combine(self.settings, self.series).collect()
+        return combine(self.settings, self.series).frame.collect()
 
     def described(self) -> Combined:
-        return describe(self.settings, self.series, combine(self.settings, self.series))
+        return describe(self.settings, self.series, combine(self.settings, self.series).frame)
 
 
 @pytest.fixture
 def interim(tmp_path: Path) -> Interim:
     return Interim(tmp_path)
+
+
+PLACED = UNIFIED_METADATA.column_names[-6:]
 
 
 def image(sop: str, frame_index: int | None = None, **values: Any) -> Row:
@@ -120,6 +123,10 @@ def test_every_column_of_every_table_arrives(interim: Interim) -> None:
     def value(dtype: pl.DataType, seed: int) -> Any:
         if isinstance(dtype, pl.Array):
             return [value(dtype.inner, seed + i) for i in range(dtype.size)]  # type: ignore[arg-type]
+        if isinstance(dtype, pl.List):
+            return [seed % 100]
+        if dtype == pl.Boolean:
+            return seed % 2 == 0
         return f"text {seed}" if dtype == pl.String else seed % 100
 
     joined_on = {"SeriesInstanceUID": "1.1", "SOPInstanceUID": "9.1", "frame_index": 4}
@@ -147,7 +154,10 @@ def test_every_column_of_every_table_arrives(interim: Interim) -> None:
         for table, values in rows.items()
         for name, v in values.items()
     }
+    placed = {name: row.pop(name) for name in PLACED}
     assert row == expected | {"localizer_index": 0}
+    assert placed["localizer_x_mm"] is not None
+    assert placed["localizer_vessel"] is None  # its volume is not there
 
 
 def test_labels_and_segmentation_are_on_every_image_of_their_series_and_no_other(
@@ -315,7 +325,7 @@ def test_the_order_holds_on_disk_for_many_rows(interim: Interim) -> None:
         images = [image(f"9.{series}.{i}", InstanceNumber=i) for i in range(5000)]
         points = [point(f"9.{series}.{i}", i) for i in (4999, 0, 7)]
         interim.add(f"1.{series}", images, points=points)
-    unified = combine(interim.settings, interim.series)
+    unified = combine(interim.settings, interim.series).frame
     stored = write_table(unified, UNIFIED_METADATA, interim.settings.unified_table)
     assert stored.format == "parquet"
     frame = pl.read_parquet(stored.path)

@@ -77,6 +77,10 @@ def values(dtype: pl.DataType) -> st.SearchStrategy[Any]:
     if isinstance(dtype, pl.Array):
         of_one: st.SearchStrategy[Any] = values(dtype.inner)  # type: ignore[arg-type]
         return st.none() | st.lists(of_one, min_size=dtype.size, max_size=dtype.size)
+    if isinstance(dtype, pl.List):
+        return st.none() | st.lists(values(dtype.inner), max_size=5)  # type: ignore[arg-type]
+    if dtype == pl.Boolean:
+        return st.none() | st.booleans()
     if dtype == pl.String:
         texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
         return st.none() | st.sampled_from(AWKWARD) | texts
@@ -502,6 +506,10 @@ def test_a_first_file_without_a_single_value_does_not_break_a_scan(
     def some_value(dtype: pl.DataType) -> Any:
         if isinstance(dtype, pl.Array):
             return [some_value(dtype.inner)] * dtype.size  # type: ignore[arg-type]
+        if isinstance(dtype, pl.List):
+            return [some_value(dtype.inner)]  # type: ignore[arg-type]
+        if dtype == pl.Boolean:
+            return True
         return "text" if dtype == pl.String else 1
 
     full = frame_of(table, [tuple(some_value(c.dtype) for c in table.columns)])

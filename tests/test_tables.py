@@ -14,8 +14,10 @@ from aneurysm_assets.tables import (
     LOCALIZERS,
     LOCATIONS,
     SEGMENTATION_META,
+    SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
+    VESSEL_CLASSES,
     Column,
     Table,
 )
@@ -78,6 +80,12 @@ DIMENSIONLESS = {
     "NumberOfFrames": "a count",
     "frame_index": "an index",
     "localizer_index": "an index",
+    "slice_index": "an index",
+    "WindowCenter": "of RescaleType",
+    "WindowWidth": "of RescaleType",
+    "nii_determinant_sign": "a sign",
+    "cowseg_determinant_sign": "a sign",
+    "cowseg_labels": "labels",
     **dict.fromkeys((*LOCATIONS_IN_ORDER, "Aneurysm Present"), "0 or 1"),
 }
 """The numbers without a unit, and why."""
@@ -88,16 +96,26 @@ EACH_COLUMN = pytest.mark.parametrize(
     ids=lambda value: value.name,
 )
 
+PLACED = (
+    "localizer_x_mm",
+    "localizer_y_mm",
+    "localizer_z_mm",
+    "localizer_voxel",
+    "localizer_vessel",
+    "segmentation_matches_series",
+)
 
-def test_the_tables_are_the_five_of_the_design() -> None:
+
+def test_the_tables_are_those_of_the_design() -> None:
     assert [table.name for table in ALL_TABLES] == [
         "dicom_tags",
         "labels",
         "localizers",
         "segmentation_meta",
         "unified_metadata",
+        "series_quality",
     ]
-    assert (*SERIES_TABLES, UNIFIED_METADATA) == ALL_TABLES
+    assert (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY) == ALL_TABLES
     assert all(table.description for table in ALL_TABLES)
 
 
@@ -112,6 +130,15 @@ def test_dicom_tags_has_besides_them_what_the_design_says() -> None:
         "NumberOfFrames",
         "frame_index",
         "geometry_source",
+        "ImageType",
+        "Manufacturer",
+        "WindowCenter",
+        "WindowWidth",
+        "slice_position_mm",
+        "slice_index",
+        "slice_spacing_mm",
+        "orientation_plane",
+        "is_localizer_image",
         "dicom_path",
         "file_size",
         "header_series_instance_uid",
@@ -141,11 +168,25 @@ def test_localizers_and_segmentation_meta_have_the_columns_of_the_design() -> No
         "frame_index",
         "location",
     )
-    fields = ("path", "shape", "affine", "pixdim", "dtype", "axis_codes")
+    fields = (
+        *("path", "shape", "affine", "pixdim", "dtype"),
+        *("axis_codes", "determinant_sign", "voxel_size"),
+    )
     assert SEGMENTATION_META.column_names == (
         "SeriesInstanceUID",
         *(f"{file}_{field}" for file in ("nii", "cowseg") for field in fields),
+        "cowseg_labels",
+        *(f"cowseg_voxels_{vessel.lower().replace(' ', '_')}" for vessel in VESSEL_CLASSES),
     )
+
+
+def test_the_vessel_classes_are_the_13_locations_in_the_order_of_their_labels() -> None:
+    assert sorted(VESSEL_CLASSES) == sorted(LOCATIONS)
+    assert VESSEL_CLASSES[0] == "Other Posterior Circulation"
+    assert VESSEL_CLASSES[1] == "Basilar Tip"
+    sides = [vessel.split()[0] for vessel in VESSEL_CLASSES[2:12]]
+    assert sides == ["Right", "Left"] * 5
+    assert VESSEL_CLASSES[12] == "Anterior Communicating Artery"
 
 
 def test_the_unified_table_has_every_column_once_and_suffixes_only_where_names_are_shared() -> None:
@@ -157,6 +198,7 @@ def test_the_unified_table_has_every_column_once_and_suffixes_only_where_names_a
         "y",
         "location",
         *SEGMENTATION_META.column_names[1:],
+        *PLACED,
     )
 
 
@@ -164,7 +206,7 @@ def test_a_unified_column_has_the_dtype_unit_and_words_of_the_column_it_comes_fr
     origins = {c.name: c for table in reversed(SERIES_TABLES) for c in table.columns}
     labels = {c.name: c for c in LABELS.columns}
     for column in UNIFIED_METADATA.columns:
-        if column.name == "localizer_index":
+        if column.name in ("localizer_index", *PLACED):
             continue
         origin = labels["Modality"] if column.name == "Modality_train" else None
         origin = origin or origins[column.name.removesuffix("_dicom")]
@@ -188,6 +230,7 @@ def test_the_keys_are_those_of_the_design() -> None:
         "localizers": (),
         "segmentation_meta": ("SeriesInstanceUID",),
         "unified_metadata": ("SOPInstanceUID", "frame_index", "localizer_index"),
+        "series_quality": ("SeriesInstanceUID",),
     }
 
 
@@ -202,19 +245,24 @@ def test_every_column_says_what_it_is_and_where_it_comes_from(table: Table, colu
 @EACH_COLUMN
 def test_every_number_has_a_unit_or_a_reason_for_none(table: Table, column: Column) -> None:
     inner = column.dtype
-    while isinstance(inner, pl.Array):
+    while isinstance(inner, pl.Array | pl.List):
         inner = inner.inner  # type: ignore[assignment]
     assert column.unit in UNITS
-    if inner == pl.String or column.name in DIMENSIONLESS:
+    if inner in (pl.String, pl.Boolean) or column.name in DIMENSIONLESS:
         assert column.unit == ""
     else:
         assert column.unit
 
 
 @EACH_COLUMN
-def test_no_column_has_a_null_type_or_a_list(table: Table, column: Column) -> None:
-    scalars = (pl.String, pl.Float64, pl.Int8, pl.Int32, pl.Int64)
-    assert isinstance(column.dtype, (pl.Array, *scalars))
+def test_no_column_has_a_null_type_and_only_the_labels_present_vary_in_number(
+    table: Table, column: Column
+) -> None:
+    scalars = (pl.String, pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean)
+    if column.name == "cowseg_labels":
+        assert column.dtype == pl.List(pl.Int32)
+    else:
+        assert isinstance(column.dtype, (pl.Array, *scalars))
 
 
 def test_vectors_are_arrays_of_fixed_size() -> None:
@@ -226,6 +274,8 @@ def test_vectors_are_arrays_of_fixed_size() -> None:
         **{f"{file}_shape": (3,) for file in ("nii", "cowseg")},
         **{f"{file}_affine": (4, 4) for file in ("nii", "cowseg")},
         **{f"{file}_pixdim": (3,) for file in ("nii", "cowseg")},
+        **{f"{file}_voxel_size": (3,) for file in ("nii", "cowseg")},
+        "localizer_voxel": (3,),
     }
 
 

@@ -84,11 +84,19 @@ def _no_worker_is_left() -> Iterator[None]:
     assert not left
 
 
+def finished(
+    do: Callable[[str], Written], series: Sequence[str], workers: int
+) -> Iterator[tuple[str, Outcome]]:
+    """Yield what is done, without the moments in which there is nothing."""
+    with closing(map_series(do, series, workers)) as results:  # type: ignore[type-var]
+        yield from (result for result in results if result is not None)
+
+
 def outcomes(
     do: Callable[[str], Written], series: Sequence[str], workers: int
 ) -> dict[str, Outcome]:
     """Return the outcome of each series, having seen that each came exactly once."""
-    pairs = list(map_series(do, series, workers))
+    pairs = list(finished(do, series, workers))
     assert Counter(uid for uid, _ in pairs) == Counter(series)
     return dict(pairs)
 
@@ -168,7 +176,7 @@ FAILING = {
 }
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [0, 1, 2])
 def test_a_series_that_fails_touches_no_other(workers: int) -> None:
     good = [f"good {i}" for i in range(12)]
     results = outcomes(work.fail, [*good[:6], *FAILING, *good[6:]], workers)
@@ -179,8 +187,8 @@ def test_a_series_that_fails_touches_no_other(workers: int) -> None:
         assert outcome.reason.partition(" (work.py")[0] == reason
 
 
-@pytest.mark.parametrize(("number", "workers"), [(20, 1), (3, 8), (1, 8)])
-def test_with_one_worker_or_few_series_the_work_is_done_in_this_process(
+@pytest.mark.parametrize(("number", "workers"), [(20, 0), (3, 8), (1, 8)])
+def test_without_workers_or_with_few_series_the_work_is_done_in_this_process(
     number: int, workers: int
 ) -> None:
     for outcome in outcomes(work.written, [str(i) for i in range(number)], workers).values():
@@ -189,22 +197,29 @@ def test_with_one_worker_or_few_series_the_work_is_done_in_this_process(
 
 
 def test_no_series_is_nothing_to_do() -> None:
-    assert list(map_series(work.fail, [], 4)) == []
+    assert list(finished(work.fail, [], 4)) == []
 
 
 def test_series_are_read_in_as_many_processes_as_asked_for_and_not_in_this_one(
     announcements: Announcements,
 ) -> None:
     series = ["first", *map(str, range(10))]
-    with closing(map_series(partial(work.block_but, "first", announcements.path), series, 2)) as it:
+    with closing(finished(partial(work.block_but, "first", announcements.path), series, 2)) as it:
         assert next(it)[0] == "first"
         assert os.getpid() not in announcements.processes(2)
+
+
+def test_while_workers_are_busy_the_caller_gets_to_do_something(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with closing(map_series(partial(work.wait_for_release, gate), ["slow"] * 4, 2)) as results:
+        assert next(results) is None
 
 
 def test_an_outcome_is_there_as_soon_as_its_series_is_done(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     os.mkfifo(gate)
-    results = map_series(partial(work.wait_for_release, gate), ["slow", *"123456"], 2)
+    results = finished(partial(work.wait_for_release, gate), ["slow", *"123456"], 2)
     quick = dict(next(results) for _ in range(6))
     assert all(is_written(uid, quick[uid]) for uid in "123456")
     with opened(gate):
@@ -218,7 +233,7 @@ def test_ctrl_c_is_not_for_the_workers_to_heed(
     gate = tmp_path / "gate"
     os.mkfifo(gate)
     series = ["slow", *"123456"]
-    results = map_series(partial(work.announce_and_wait, announcements.path, gate), series, 2)
+    results = finished(partial(work.announce_and_wait, announcements.path, gate), series, 2)
     quick = [next(results)[0] for _ in range(6)]
     os.kill(int(announcements.line()), signal.SIGINT)
     try:
@@ -259,7 +274,7 @@ def test_left_early_the_workers_end_though_they_are_in_the_middle_of_a_series(
     announcements: Announcements,
 ) -> None:
     series = ["first", *map(str, range(10))]
-    results = map_series(partial(work.block_but, "first", announcements.path), series, 2)
+    results = finished(partial(work.block_but, "first", announcements.path), series, 2)
     assert next(results)[0] == "first"
     assert len(announcements.processes(2)) == 2
     results.close()  # type: ignore[attr-defined]
@@ -269,7 +284,7 @@ def test_left_early_the_workers_end_though_they_are_in_the_middle_of_a_series(
 def test_an_error_of_who_takes_the_outcomes_ends_the_workers(announcements: Announcements) -> None:
     def take_one() -> None:
         do = partial(work.block_but, "first", announcements.path)
-        for _ in map_series(do, ["first", *map(str, range(10))], 2):
+        for _ in finished(do, ["first", *map(str, range(10))], 2):
             assert len(announcements.processes(2)) == 2
             raise ConnectionError
 

@@ -25,5 +25,5 @@ def labels(
     now = settings_of_run(context, settings)
     empty = TrainCsv(now.train_csv, refused=(), sha256="", rows={})
     csv = read_csv_once(context, now.train_csv, read_train_csv, empty=empty)
-    batch = Batch(LABELS, partial(write_labels, now, csv), workers=1)
+    batch = Batch(LABELS, partial(write_labels, now, csv), workers=0)
     yield from materialize_series(context, config, reporter, now, batch)

@@ -25,5 +25,5 @@ def localizers(
     now = settings_of_run(context, settings)
     empty = LocalizersCsv(now.localizers_csv, refused=(), sha256="", rows={})
     csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
-    batch = Batch(LOCALIZERS, partial(write_localizers, now, csv), workers=1)
+    batch = Batch(LOCALIZERS, partial(write_localizers, now, csv), workers=0)
     yield from materialize_series(context, config, reporter, now, batch)

@@ -33,11 +33,12 @@ def unified_metadata(
         context.log.warning(f"{len(left)} series are not done in all four tables and left out")
     remove_partials(now.interim)
     try:
-        stored = write_table(combine(now, done), UNIFIED_METADATA, now.unified_table)
+        unified = combine(now, done)
+        stored = write_table(unified.frame, UNIFIED_METADATA, now.unified_table)
     except (OSError, InputError) as error:
         raise dg.Failure(f"the unified table: {error}", allow_retries=False) from error
-    if stored.warning:
-        context.log.warning(stored.warning)
+    for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
+        context.log.warning(warning)
     combined = describe(now, done, scan_tables(UNIFIED_METADATA, [stored.path]))
     return dg.MaterializeResult(metadata=_metadata(stored, combined, len(done), left))
 

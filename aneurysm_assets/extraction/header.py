@@ -1,7 +1,9 @@
-"""DICOM header bytes to tag values: one file in, the values of each of its images out.
+"""DICOM header to tag values by pydicom: one file in, the values of each of its images out.
 
-What a value means is DICOM's (PS3.3), which are wanted and as which dtype stands in `tables`.
-Pixels are never read. A header that cannot be trusted to its end is no header: `UnreadableFile`.
+This is the reader for every file there is, and the judge of what is right; `walk` does the same
+for plain files in a fraction of the time. What a value means is DICOM's (PS3.3), which are wanted
+and as which dtype stands in `tables`. Pixels are never read. A header that cannot be trusted to
+its end is no header: `UnreadableFile`.
 """
 
 import io
@@ -21,53 +23,24 @@ from pydicom.multival import MultiValue
 
 from aneurysm_assets.extraction.errors import UnreadableFile
 from aneurysm_assets.extraction.uid import is_uid
-from aneurysm_assets.tables import COMPETITION_TAGS, SERIES_KEY
-
-Value = int | float | str | tuple[float, ...] | None
-PixelData = Literal["whole", "cut", "none"]
-
-MAX_FRAMES = 100_000
-"""No scanner writes more frames into one file; a header that claims so is damaged."""
-
-_DTYPES: Mapping[str, pl.DataType] = {
-    **{column.name: column.dtype for column in COMPETITION_TAGS},
-    "NumberOfFrames": pl.Int32(),
-    SERIES_KEY: pl.String(),
-}
-
-_GROUPS: Mapping[str, str] = {
-    "ImageOrientationPatient": "PlaneOrientationSequence",
-    "ImagePositionPatient": "PlanePositionSequence",
-    "PixelSpacing": "PixelMeasuresSequence",
-    "RescaleIntercept": "PixelValueTransformationSequence",
-    "RescaleSlope": "PixelValueTransformationSequence",
-    "RescaleType": "PixelValueTransformationSequence",
-    "SliceThickness": "PixelMeasuresSequence",
-    "SpacingBetweenSlices": "PixelMeasuresSequence",
-}
-"""The functional group macro (PS3.3 C.7.6.16.2) that holds an attribute in a multi-frame file."""
-
-GEOMETRY = (
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "SpacingBetweenSlices",
+from aneurysm_assets.extraction.wanted import (
+    DTYPES,
+    FIRST_OF_SEVERAL,
+    GEOMETRY,
+    GROUPS,
+    MAX_FRAMES,
+    PER_FRAME,
+    PIXEL_DATA_BITS,
+    SHARED,
+    SOURCES,
+    PixelData,
+    Value,
 )
-"""The attributes of which `geometry_source` tells where they were found."""
+from aneurysm_assets.tables import SERIES_KEY
 
-_SOURCES = ("per_frame", "shared", "top_level")
+_TOP_LEVEL = tuple(name for name in DTYPES if name != "TransferSyntaxUID")
 
-_TOP_LEVEL = tuple(name for name in _DTYPES if name != "TransferSyntaxUID")
-
-_READ = (
-    *_TOP_LEVEL,
-    "PerFrameFunctionalGroupsSequence",
-    "SharedFunctionalGroupsSequence",
-)
-
-_PIXEL_DATA_TAGS = {0x7FE00008: 32, 0x7FE00009: 64, 0x7FE00010: 0}
-"""Float, double float and plain pixel data, with the bits a sample that the first two imply."""
+_READ = (*_TOP_LEVEL, PER_FRAME, SHARED)
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OV", b"OL", b"UN")
@@ -80,8 +53,8 @@ class Header:
     Attributes
     ----------
     images : list of dict
-        One an image: each of the 25 tags, `frame_index` and `geometry_source`, typed as in
-        `tables.DICOM_TAGS`; None where absent, empty or malformed.
+        One an image: each of the 25 tags, the optional tags, `frame_index` and `geometry_source`,
+        typed as in `tables.DICOM_TAGS`; None where absent, empty or malformed.
     number_of_frames : int or None
         NumberOfFrames (0028,0008), None where absent.
     series_instance_uid : str or None
@@ -111,8 +84,8 @@ def read_header(path: Path | str) -> Header:
     Returns
     -------
     Header
-        One image for a single-frame file, one for each frame otherwise. Geometry and rescale
-        values of a frame come from its PerFrame item, else from the Shared functional groups,
+        One image for a single-frame file, one for each frame otherwise. Geometry, rescale and
+        window of a frame come from its PerFrame item, else from the Shared functional groups,
         else from the top level (PS3.3 C.7.6.16). Positions and orientations are LPS, lengths mm.
 
     Raises
@@ -131,7 +104,8 @@ def read_header(path: Path | str) -> Header:
         raise
     except Exception as error:
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
-        reason = " ".join(str(error).split())[:200]
+        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = " ".join(told.split())[:200]
         raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
 
 
@@ -199,8 +173,8 @@ def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
     )
     series_instance_uid = top.pop(SERIES_KEY)
     number_of_frames = top.pop("NumberOfFrames")
-    per_frame: Sequence[Dataset] = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    shared: Sequence[Dataset] = dataset.get("SharedFunctionalGroupsSequence") or ()
+    per_frame: Sequence[Dataset] = dataset.get(PER_FRAME) or ()
+    shared: Sequence[Dataset] = dataset.get(SHARED) or ()
     frames = _number_of_images(number_of_frames, len(per_frame))
     images: list[dict[str, Value]] = []
     for index in range(frames):
@@ -234,10 +208,10 @@ def _image(
     """Return the values of one image, the attributes of functional groups from the nearest."""
     image = dict(top)
     used = set()
-    for name, sequence in _GROUPS.items():
+    for name, sequence in GROUPS.items():
         found: Value = top[name]
         source = "top_level"
-        for group, group_source in zip(groups, _SOURCES, strict=False):
+        for group, group_source in zip(groups, SOURCES, strict=False):
             items = group.get(sequence) if group is not None else None
             if items and not _is_empty(items[0], name):
                 found, source = _value(items[0], name, malformed), group_source
@@ -245,7 +219,7 @@ def _image(
         image[name] = found
         if name in GEOMETRY and found is not None:
             used.add(source)
-    image["geometry_source"] = "+".join(s for s in _SOURCES if s in used) or None
+    image["geometry_source"] = "+".join(s for s in SOURCES if s in used) or None
     return image
 
 
@@ -264,7 +238,9 @@ def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
         return None
     try:
         value = dataset[name].value
-        return _typed(value, _DTYPES[name])
+        if name in FIRST_OF_SEVERAL and isinstance(value, MultiValue | list) and value:
+            value = value[0]
+        return _typed(value, DTYPES[name])
     except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
         malformed.append(f"{name}: {' '.join(str(error).split())[:100]}")
         return None
@@ -313,7 +289,7 @@ def _pixel_data(top: Mapping[str, Value], frames: int, file: _Watched, size: int
     order: Literal["little", "big"] = "little" if element[:2] == b"\xe0\x7f" else "big"
     group, number = (int.from_bytes(element[i : i + 2], order) for i in (0, 2))
     tag = group << 16 | number
-    if tag not in _PIXEL_DATA_TAGS:
+    if tag not in PIXEL_DATA_BITS:
         return "none"
     if element[4:6] in _LONG_VRS:
         length, offset = int.from_bytes(element[8:12], order), 12
@@ -322,10 +298,10 @@ def _pixel_data(top: Mapping[str, Value], frames: int, file: _Watched, size: int
     there = size - start - offset
     if length == _UNDEFINED_LENGTH or there >= length:
         return "whole"
-    return "whole" if there >= _needed_bytes(top, frames, _PIXEL_DATA_TAGS[tag]) else "cut"
+    return "whole" if there >= needed_bytes(top, frames, PIXEL_DATA_BITS[tag]) else "cut"
 
 
-def _needed_bytes(top: Mapping[str, Value], frames: int, bits: int) -> float:
+def needed_bytes(top: Mapping[str, Value], frames: int, bits: int) -> float:
     """Return the bytes that native pixels take, infinity where the header does not say."""
     factors = [top[name] for name in ("Rows", "Columns", "SamplesPerPixel")]
     factors.append(bits or top["BitsAllocated"])

@@ -1,41 +1,32 @@
-"""What the headers of a series' two NIfTI files say: shape, affine, voxel size, dtype.
+"""What a series' two NIfTI files hold: shape, affine, voxel size, dtype, and the vessels' labels.
 
-Only headers are read. They go through nibabel's own header classes and checks, not through
-`nibabel.load`: that reads extensions too, up to the whole file where vox_offset is 0, and logs to
-a logger that all of the process shares.
+Headers go through nibabel's own header classes and checks, not through `nibabel.load`: that reads
+extensions too, up to the whole file where vox_offset is 0, and logs to a logger that all of the
+process shares.
 """
 
 import gzip
 import logging
 import math
 import stat
-import zlib
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import polars as pl
-from nibabel.spatialimages import HeaderDataError
 
 from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.grid import Grid, determinant_sign, voxel_sizes
 from aneurysm_assets.extraction.uid import is_uid
-from aneurysm_assets.tables import SEGMENTATION_META, SERIES_KEY
+from aneurysm_assets.extraction.volume import Volume, label_counts, series_error
+from aneurysm_assets.tables import SEGMENTATION_META, SERIES_KEY, VESSEL_CLASSES, vessel_column
 
 _SCHEMA = SEGMENTATION_META.schema
 _STEM_SUFFIXES = {"nii": "", "cowseg": "_cowseg"}  # by the prefix of their columns
 _EXTENSIONS = (".nii", ".nii.gz")  # the first that exists is taken
 _LONGEST_HEADER = 540  # bytes, NIfTI-2
 _MAX_DIM = 2**31 - 1  # Int32, the dtype of a shape
-
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    zlib.error,
-    HeaderDataError,
-    ValueError,
-    OverflowError,
-)
 
 # nibabel reports what it repairs in a header to the logger it is given. Not one from getLogger:
 # its level would be open to whoever configures logging.
@@ -66,14 +57,18 @@ def segmentation_meta(
     Raises
     ------
     SeriesError
-        A file is there and is no whole three-dimensional NIfTI image, or cannot be read.
+        A file is there and is no whole three-dimensional NIfTI image, or cannot be read, or a
+        voxel of the vessel labels is no label: not finite, no whole number, or beyond Int32.
     """
     row: dict[str, Any] = {SERIES_KEY: series_instance_uid}
     for prefix, suffix in _STEM_SUFFIXES.items():
         path = _existing(segmentations_root, series_instance_uid, suffix)
         if path is not None:
             row[f"{prefix}_path"] = path.relative_to(raw_root).as_posix()
-            row |= {f"{prefix}_{name}": value for name, value in _described(path).items()}
+            volume = read_header(path)
+            row |= {f"{prefix}_{name}": value for name, value in _described(volume).items()}
+            if prefix == "cowseg":
+                row |= _counted(volume)
     if len(row) == 1:
         return _SCHEMA.to_frame()
     return pl.DataFrame({name: [row.get(name)] for name in _SCHEMA}, schema=_SCHEMA)
@@ -106,6 +101,46 @@ def segmentation_files(segmentations_root: Path, series_instance_uid: str) -> li
     return [path for path in paths if path is not None]
 
 
+def read_header(path: Path) -> Volume:
+    """Read the header of a NIfTI file, and nothing else of it.
+
+    Parameters
+    ----------
+    path : Path
+        A `.nii` or `.nii.gz` file.
+
+    Returns
+    -------
+    Volume
+        Its affine leads to RAS mm, and is finite; it may be flat.
+
+    Raises
+    ------
+    SeriesError
+        It is missing, or is no whole three-dimensional NIfTI image.
+    """
+    with series_error(path):
+        header = _header(path)
+        shape = _shape(header)
+        affine = header.get_best_affine()
+        i, j, k = (float(zoom) for zoom in header.get_zooms()[:3])
+        if not np.isfinite([*affine.flat, i, j, k, *voxel_sizes(affine)]).all():
+            raise ValueError("affine or pixdim is not finite")
+        slope, intercept = header.get_slope_inter()  # raises where nibabel could not read the data
+        offset = header.get_data_offset()
+        volume = Volume(
+            path=path,
+            grid=Grid(shape, affine),
+            pixdim=(i, j, k),
+            dtype=header.get_data_dtype(),
+            offset=offset or None,
+            slope=1.0 if slope is None else slope,
+            intercept=0.0 if intercept is None else intercept,
+        )
+        _check_length(volume, header.single_vox_offset)
+    return volume
+
+
 def _existing(segmentations_root: Path, series_instance_uid: str, suffix: str) -> Path | None:
     if not is_uid(series_instance_uid):
         raise SeriesError(f"{series_instance_uid!r} is no DICOM UID, so no path is made of it")
@@ -123,28 +158,28 @@ def _existing(segmentations_root: Path, series_instance_uid: str, suffix: str) -
     return None
 
 
-def _described(path: Path) -> dict[str, Any]:
-    """Return the columns of one file, without their prefix."""
-    try:
-        with np.errstate(all="ignore"):
-            header = _header(path)
-            shape = _shape(header)
-            affine = header.get_best_affine()
-            pixdim = [float(zoom) for zoom in header.get_zooms()[:3]]
-            if not np.isfinite(affine).all() or not np.isfinite(pixdim).all():
-                raise ValueError("affine or pixdim is not finite")
-            _check_length(path, header)
-            codes = nib.aff2axcodes(affine)  # type: ignore[no-untyped-call]
-        return {
-            "shape": shape,
-            "affine": affine.tolist(),
-            "pixdim": pixdim,
-            "dtype": header.get_data_dtype().name,
-            "axis_codes": None if None in codes else "".join(codes),
-        }
-    except _READ_ERRORS as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise SeriesError(f"{path}: no usable NIfTI file: {reason or error}") from error
+def _described(volume: Volume) -> dict[str, Any]:
+    """Return the columns of one file's header, without their prefix."""
+    affine = volume.grid.affine_ras
+    with series_error(volume.path):
+        codes = nib.aff2axcodes(affine)  # type: ignore[no-untyped-call]
+    return {
+        "shape": volume.grid.shape,
+        "affine": affine.tolist(),
+        "pixdim": volume.pixdim,
+        "dtype": volume.dtype.name,
+        "axis_codes": None if None in codes else "".join(codes),
+        "determinant_sign": determinant_sign(affine),
+        "voxel_size": voxel_sizes(affine),
+    }
+
+
+def _counted(volume: Volume) -> dict[str, Any]:
+    """Return the columns of the vessel labels' voxels."""
+    counts = label_counts(volume)
+    classes = enumerate(VESSEL_CLASSES, start=1)
+    voxels = {vessel_column(vessel): counts.get(label, 0) for label, vessel in classes}
+    return {"cowseg_labels": list(counts), **voxels}
 
 
 def _header(path: Path) -> Any:  # noqa: ANN401 - nibabel's header classes are not typed
@@ -158,29 +193,29 @@ def _header(path: Path) -> Any:  # noqa: ANN401 - nibabel's header classes are n
         if kind.may_contain_header(head):
             header = kind(head[: kind.sizeof_hdr], check=False)
             header.check_fix(logger=_SILENT)
-            header.get_slope_inter()  # raises where nibabel could not read the data
             if header["magic"] != kind.single_magic:
                 raise ValueError("the header of a .hdr and .img pair, without its data")
             return header
     raise ValueError("no NIfTI header")
 
 
-def _shape(header: Any) -> list[int]:  # noqa: ANN401
+def _shape(header: Any) -> tuple[int, int, int]:  # noqa: ANN401
     shape = [int(length) for length in header.get_data_shape()]
     spatial, others = shape[:3], shape[3:]
     if len(spatial) < 3 or any(length != 1 for length in others):
         raise ValueError(f"shape {tuple(shape)} is not three-dimensional")
     if not all(1 <= length <= _MAX_DIM for length in spatial):
         raise ValueError(f"shape {tuple(shape)} is not possible")
-    return spatial
+    i, j, k = spatial
+    return i, j, k
 
 
-def _check_length(path: Path, header: Any) -> None:  # noqa: ANN401
+def _check_length(volume: Volume, least_offset: int) -> None:
     """Refuse a file shorter than its header says; a compressed one cannot be told unread."""
-    if path.suffix == ".gz":
+    if volume.is_compressed:
         return
-    offset = max(header.get_data_offset(), header.single_vox_offset)
-    needed = offset + math.prod(_shape(header)) * header.get_data_dtype().itemsize
-    size = path.stat().st_size
+    voxels = math.prod(volume.grid.shape)
+    needed = (volume.offset or least_offset) + voxels * volume.dtype.itemsize
+    size = volume.path.stat().st_size
     if size < needed:
         raise ValueError(f"truncated: {size} bytes where the header asks for {needed}")

@@ -1,16 +1,23 @@
 """A series directory to one table: a row an image, and a row for every file that is none."""
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
+from aneurysm_assets.extraction.columns import SeriesColumns
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
-from aneurysm_assets.extraction.header import Header, read_header
+from aneurysm_assets.extraction.geometry import add_geometry
+from aneurysm_assets.extraction.header import read_header
 from aneurysm_assets.extraction.listing import is_directory
-from aneurysm_assets.tables import DICOM_TAGS, SERIES_KEY
+from aneurysm_assets.extraction.reader import SeriesReader
+from aneurysm_assets.extraction.walk import Walked
+from aneurysm_assets.extraction.wanted import ROW, SLOTS
+from aneurysm_assets.tables import SERIES_KEY
+
+_ROWS = SLOTS["Rows"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,8 @@ class SeriesTable:
         Files in the directory.
     unreadable_files : int
         Those of them with a `read_error`.
+    fast_files : int
+        Those of them whose header was read by its bytes, without pydicom.
     bytes : int
         The size of all files together.
     malformed : list of str
@@ -35,6 +44,7 @@ class SeriesTable:
     frame: pl.DataFrame
     files: int
     unreadable_files: int
+    fast_files: int
     bytes: int
     malformed: list[str]
 
@@ -60,38 +70,59 @@ def read_series(directory: Path, raw_root: Path) -> SeriesTable:
     SeriesError
         The directory cannot be read, or no file of it is a readable DICOM image.
     """
-    rows: list[dict[str, Any]] = []
+    columns = SeriesColumns(directory.name)
+    folder = directory.relative_to(raw_root).as_posix()
     malformed: list[str] = []
-    unreadable = size = 0
+    errors: list[str] = []
+    fast = total = 0
     files = _files(directory)
-    for path in files:
-        file_size = _size(path)
-        size += file_size
-        about: dict[str, Any] = {
-            SERIES_KEY: directory.name,
-            "dicom_path": _as_text(path.relative_to(raw_root).as_posix()),
-            "file_size": file_size,
-        }
+    reader = SeriesReader(len(files))
+    for name, is_regular in files:
+        path = os.path.join(directory, name)  # noqa: PTH118 - a Path costs as much as reading
+        shown = name if name.isascii() else _as_text(name)
         try:
-            header = _image_header(path)
+            walked, notes, is_fast = _read(reader, path, is_regular)
+            fast += is_fast
+            _require_image(walked)
         except UnreadableFile as error:
-            unreadable += 1
-            rows.append(about | {"read_error": str(error)})
-            continue
-        rows.extend(_rows(header, about))
-        name = Path(about["dicom_path"]).name
-        malformed.extend(f"{name}: {note}" for note in dict.fromkeys(header.malformed))
-    if unreadable == len(files):
-        raise SeriesError(_nothing_readable(directory, rows))
-    return SeriesTable(_frame(rows), len(files), unreadable, size, malformed)
+            errors.append(f"{shown} {error}")
+            size = _size(path)
+            columns.add_unreadable(f"{folder}/{shown}", size, str(error))
+        else:
+            malformed += (f"{shown}: {note}" for note in notes)
+            size = walked.size
+            columns.add(walked.rows, f"{folder}/{shown}", size)
+        total += size
+    if len(errors) == len(files):
+        raise SeriesError(_nothing_readable(directory, errors))
+    frame = add_geometry(columns.to_frame())
+    return SeriesTable(frame, len(files), len(errors), fast, total, malformed)
 
 
-def _files(directory: Path) -> list[Path]:
+def _files(directory: Path) -> list[tuple[str, bool]]:
+    """Return the name of each file in order, and whether it is a regular one."""
     try:
         with os.scandir(directory) as entries:
-            return sorted(Path(entry.path) for entry in entries if not is_directory(entry))
+            return sorted((e.name, _is_file(e)) for e in entries if not is_directory(e))
     except OSError as error:
         raise SeriesError(f"{directory} cannot be read: {error.strerror}") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        # A link that leads to itself leads nowhere; of any other that cannot be followed, opening
+        # it gives the reason.
+        return not _leads_to_itself(entry.path)
+
+
+def _leads_to_itself(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - as the listing has it
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _as_text(name: str) -> str:
@@ -99,45 +130,35 @@ def _as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _size(path: Path) -> int:
+def _size(path: str) -> int:
     try:
-        return path.stat().st_size
+        return Path(path).stat().st_size
     except OSError:
         return 0  # the row's read_error says that the file cannot be opened
 
 
-def _image_header(path: Path) -> Header:
-    try:
-        regular = path.is_file()
-    except OSError as error:
-        raise UnreadableFile(f"cannot be read: {error.strerror}") from error
-    if not regular:
+def _read(reader: SeriesReader, path: str, is_regular: bool) -> tuple[Walked, list[str], bool]:
+    """Return what a file holds, its malformed values, and whether pydicom was not asked."""
+    if not is_regular:
         raise UnreadableFile("is no regular file, or a link to nothing")
+    walked = reader.read(path)
+    if walked is not None:
+        return walked, [], True
     header = read_header(path)
-    if header.pixel_data == "cut":
+    of_file = {"NumberOfFrames": header.number_of_frames, SERIES_KEY: header.series_instance_uid}
+    rows = [[(image | of_file)[name] for name in ROW] for image in header.images]
+    notes = list(dict.fromkeys(header.malformed))
+    return Walked(rows, header.pixel_data, _size(path)), notes, False
+
+
+def _require_image(walked: Walked) -> None:
+    if walked.pixel_data == "cut":
         raise UnreadableFile("is cut short in its pixel data")
-    if header.pixel_data == "none" and header.images[0]["Rows"] is None:
+    if walked.pixel_data == "none" and walked.rows[0][_ROWS] is None:
         raise UnreadableFile("is DICOM but no image: it has neither Rows nor pixel data")
-    return header
 
 
-def _rows(header: Header, about: dict[str, Any]) -> list[dict[str, Any]]:
-    own = header.series_instance_uid
-    file_values = about | {
-        "NumberOfFrames": header.number_of_frames,
-        "header_series_instance_uid": None if own == about[SERIES_KEY] else own,
-    }
-    return [image | file_values for image in header.images]
-
-
-def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    columns = {name: [row.get(name) for row in rows] for name in DICOM_TAGS.column_names}
-    frame = pl.DataFrame(columns, schema=DICOM_TAGS.schema)
-    return frame.sort("InstanceNumber", "dicom_path", "frame_index", nulls_last=[True, True, False])
-
-
-def _nothing_readable(directory: Path, rows: list[dict[str, Any]]) -> str:
-    if not rows:
+def _nothing_readable(directory: Path, errors: list[str]) -> str:
+    if not errors:
         return f"{directory} has no files"
-    name, reason = Path(rows[0]["dicom_path"]).name, rows[0]["read_error"]
-    return f"{directory} has no readable DICOM image among {len(rows)} files: {name} {reason}"
+    return f"{directory} has no readable DICOM image among {len(errors)} files: {errors[0]}"

@@ -57,8 +57,10 @@ WHOLE_NUMBERS = (
     "SamplesPerPixel",
 )
 DECIMALS = ("RescaleIntercept", "RescaleSlope", "SliceThickness", "SpacingBetweenSlices")
+FIRST_OF_SEVERAL = ("WindowCenter", "WindowWidth")
 LISTS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
 TAGS = (*TEXTS, *WHOLE_NUMBERS, *DECIMALS, *LISTS)
+OPTIONAL = ("ImageType", "Manufacturer", *FIRST_OF_SEVERAL)
 
 GEOMETRY = tuple(keyword for keyword in MACROS if not keyword.startswith("Rescale"))
 SOURCES = ("per_frame", "shared", "top_level")
@@ -111,10 +113,15 @@ def plain(data: Dataset | None, keyword: str) -> Any:
     if keyword in LISTS:
         assert len(several) == LISTS[keyword]
         return tuple(float(item) for item in several)
-    if keyword in TEXTS:
+    if keyword in (*TEXTS, *OPTIONAL[:2]):
         return "\\".join(str(item) for item in several)
+    if keyword in FIRST_OF_SEVERAL:
+        return float(several[0])
     assert len(several) == 1
     return float(value) if keyword in DECIMALS else int(value)
+
+
+OPTIONAL_MACROS = MACROS | dict.fromkeys(FIRST_OF_SEVERAL, "FrameVOILUTSequence")
 
 
 def reference(path: Path) -> list[dict[str, Any]]:
@@ -126,10 +133,10 @@ def reference(path: Path) -> list[dict[str, Any]]:
     number = len(per_frame) if declared is None else int(declared)
     images = []
     for index in range(max(1, number)):
-        image = {keyword: plain(data, keyword) for keyword in TAGS}
+        image = {keyword: plain(data, keyword) for keyword in (*TAGS, *OPTIONAL)}
         image["TransferSyntaxUID"] = plain(data.file_meta, "TransferSyntaxUID")
         used = set()
-        for keyword, macro in MACROS.items():
+        for keyword, macro in OPTIONAL_MACROS.items():
             places = dict.fromkeys(SOURCES, data)
             places["per_frame"] = item(per_frame[index] if index < len(per_frame) else None, macro)
             places["shared"] = item(shared, macro)
@@ -238,6 +245,7 @@ EXPECTED_SMALL = {
 
 def small(syntax: str | None) -> dict[str, Any]:
     return EXPECTED_SMALL | {
+        **dict.fromkeys(OPTIONAL),
         "TransferSyntaxUID": syntax,
         "frame_index": None,
         "geometry_source": "top_level",
@@ -247,7 +255,7 @@ def small(syntax: str | None) -> dict[str, Any]:
 @pytest.mark.parametrize("syntax", [*NATIVE.values(), DeflatedExplicitVRLittleEndian])
 def test_all_25_tags_are_read_in_every_encoding(tmp_path: Path, syntax: Any) -> None:
     header = read_bytes(tmp_path, encode(dataset(syntax)))
-    assert len(small(None)) == 25 + 2
+    assert len(small(None)) == 25 + 4 + 2
     assert exact(header.images) == exact([small(str(syntax))])
     assert header.pixel_data == ("none" if syntax.is_deflated else "whole")
     assert header.series_instance_uid == SERIES
@@ -345,7 +353,8 @@ def test_whatever_values_pydicom_writes_are_read_back_equal(
     data = dataset(syntax, **values, PixelData=b"ab")
     data.SpecificCharacterSet = "ISO_IR 192"
     image = image_of(scratch, encode(data))
-    expected = {keyword: expected_value(keyword, value) for keyword, value in values.items()}
+    expected: dict[str, Any] = dict.fromkeys(OPTIONAL)
+    expected |= {keyword: expected_value(keyword, value) for keyword, value in values.items()}
     has_geometry = any(values[keyword] is not None for keyword in GEOMETRY)
     expected |= {
         "TransferSyntaxUID": str(syntax),

@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.extraction.nifti import segmentation_files, segmentation_meta
-from aneurysm_assets.tables import SEGMENTATION_META
+from aneurysm_assets.tables import SEGMENTATION_META, VESSEL_CLASSES, vessel_column
 
 SERIES = "1.2.826.0.1"
 SHAPE = (4, 5, 6)
@@ -88,24 +88,32 @@ def test_a_pair_is_one_row_with_what_both_headers_say(raw):
         "nii_pixdim": [0.5, 0.75, 1.25],
         "nii_dtype": "int16",
         "nii_axis_codes": "LAS",
+        "nii_determinant_sign": -1,
+        "nii_voxel_size": [0.5, 0.75, 1.25],
         "cowseg_path": f"segmentations/{SERIES}/{SERIES}_cowseg.nii",
         "cowseg_shape": [7, 8, 9],
         "cowseg_affine": np.diag([1.0, 1, 3, 1]).tolist(),
         "cowseg_pixdim": [1.0, 1.0, 3.0],
         "cowseg_dtype": "uint8",
         "cowseg_axis_codes": "RAS",
+        "cowseg_determinant_sign": 1,
+        "cowseg_voxel_size": [1.0, 1.0, 3.0],
+        "cowseg_labels": [1],
+        **dict.fromkeys(map(vessel_column, VESSEL_CLASSES), 0),
+        vessel_column("Other Posterior Circulation"): 7 * 8 * 9,
     }
 
 
 @pytest.mark.parametrize(
-    ("present", "absent", "suffix"), [("nii", "cowseg", ""), ("cowseg", "nii", "_cowseg")]
+    ("present", "absent", "suffix", "columns"),
+    [("nii", "cowseg", "", 8 + 1 + 13), ("cowseg", "nii", "_cowseg", 8)],
 )
-def test_a_missing_one_of_the_pair_is_nulls_for_that_one(raw, present, absent, suffix):
+def test_a_missing_one_of_the_pair_is_nulls_for_that_one(raw, present, absent, suffix, columns):
     raw.write(suffix)
     row = raw.row()
     values = {name: row[name] for name in row if name.startswith(f"{absent}_")}
-    assert len(values) == 6
-    assert set(values.values()) == {None}
+    assert len(values) == columns
+    assert all(value is None for value in values.values())
     assert all(row[name] is not None for name in row if name.startswith(f"{present}_"))
 
 
@@ -175,6 +183,23 @@ def test_flipped_permuted_and_oblique_affines_are_those_of_nibabel(raw, affine, 
     assert np.allclose(row["nii_affine"], affine, atol=1e-4)
     assert row["nii_axis_codes"] == codes == "".join(nib.aff2axcodes(loaded.affine))
     assert row["nii_pixdim"] == [float(zoom) for zoom in loaded.header.get_zooms()]
+    assert row["nii_determinant_sign"] == np.sign(np.linalg.det(loaded.affine[:3, :3]))
+    assert np.allclose(row["nii_voxel_size"], nib.affines.voxel_sizes(loaded.affine), rtol=1e-12)
+
+
+def test_voxel_size_is_the_affines_where_pixdim_says_otherwise(raw):
+    edited(raw.write(), pixdim=[1, 9, 9, 9, 1, 1, 1, 1])
+    row = raw.row()
+    assert row["nii_pixdim"] == [9.0, 9.0, 9.0]
+    assert row["nii_voxel_size"] == [0.5, 0.75, 1.25]
+
+
+def test_a_mirrored_volume_has_a_negative_determinant_and_a_turned_one_has_not(raw):
+    for flips, sign in [((1, 1, 1), 1), ((-1, 1, 1), -1), ((-1, -1, 1), 1), ((-1, -1, -1), -1)]:
+        raw.write(affine=rotation(35, 0) @ np.diag([*flips, 1]))
+        assert raw.row()["nii_determinant_sign"] == sign
+    raw.write(affine=np.diag([1e-4, 1e-4, 1e-4, 1]))  # small, and no less sound
+    assert raw.row()["nii_determinant_sign"] == 1
 
 
 @pytest.mark.parametrize(("sform_code", "qform_code"), [(1, 1), (1, 0), (0, 1), (0, 0)])
@@ -234,6 +259,278 @@ def test_a_flat_affine_has_no_axis_codes(raw):
     row = raw.row()
     assert row["nii_axis_codes"] is None
     assert row["nii_affine"][2] == [0, 0, 0, 0]
+    assert row["nii_determinant_sign"] == 0
+
+
+def test_columns_in_one_plane_are_degenerate_though_rounding_hides_it(raw):
+    edited(raw.write(), srow_x=[0.1, 0.3, 0.4, 0], srow_y=[0.7, 0.2, 0.9, 0], srow_z=[1, 1, 2, 0])
+    row = raw.row()
+    assert np.linalg.det(np.array(row["nii_affine"])[:3, :3]) != 0
+    assert row["nii_determinant_sign"] == 0
+
+
+# --- what the voxels of the vessels say -----------------------------------------------------------
+
+FLOATS = ["float32", "float64"]
+INTEGERS = ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+def vessels(shape=(9, 11, 13)) -> np.ndarray:
+    """Give label n of 0 to 13 about n + 1 voxels of each 105, scattered."""
+    values = np.repeat(np.arange(14), np.arange(1, 15))
+    rng = np.random.default_rng(7)
+    return rng.choice(values, shape)
+
+
+def counted(volume: np.ndarray) -> dict[str, object]:
+    """Count as someone would who has the whole volume in memory."""
+    labels = sorted({int(value) for value in volume.flat})
+    voxels = {vessel_column(name): (volume == 1 + n).sum() for n, name in enumerate(VESSEL_CLASSES)}
+    return {"cowseg_labels": labels, **voxels}
+
+
+def save(path: Path, volume: np.ndarray, dtype: str, order="<", kind=nib.Nifti1Image) -> Path:
+    header = kind.header_class(endianness=order)
+    header.set_data_dtype(dtype)
+    nib.save(kind(volume.astype(dtype), AFFINE, header), path)
+    return path
+
+
+def voxel_columns(row: dict[str, object]) -> dict[str, object]:
+    return {name: row[name] for name in counted(np.zeros(1))}
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", [*INTEGERS, *FLOATS])
+def test_every_class_is_counted_by_its_name_whatever_the_stored_dtype(
+    raw, dtype, order, kind, extension
+):
+    volume = vessels()
+    save(raw.path("_cowseg", extension), volume, dtype, order, kind)
+    row = raw.row()
+    assert voxel_columns(row) == counted(volume)
+    assert row["cowseg_dtype"] == dtype
+    assert len({row[vessel_column(name)] for name in VESSEL_CLASSES}) > 10
+
+
+def test_the_names_are_those_of_the_data_set_not_the_order_of_train_csv(raw):
+    volume = np.zeros(SHAPE)
+    volume[0, 0, :2] = 4
+    volume[1, 0, :3] = 5
+    volume[2, 0, :4] = 13
+    save(raw.path("_cowseg"), volume, "uint8")
+    row = raw.row()
+    assert row["cowseg_voxels_left_posterior_communicating_artery"] == 2
+    assert row["cowseg_voxels_right_infraclinoid_internal_carotid_artery"] == 3
+    assert row["cowseg_voxels_anterior_communicating_artery"] == 4
+    assert row["cowseg_labels"] == [0, 4, 5, 13]
+
+
+def test_labels_of_no_class_are_listed_and_counted_in_none(raw):
+    volume = np.zeros(SHAPE)
+    volume[0, 0, :4] = [-(2**31), -1, 14, 2**31 - 1]
+    for dtype in ("int32", "int64", "float64"):
+        save(raw.path("_cowseg"), volume, dtype)
+        row = raw.row()
+        assert row["cowseg_labels"] == [-(2**31), -1, 0, 14, 2**31 - 1]
+        assert sum(row[vessel_column(name)] for name in VESSEL_CLASSES) == 0
+
+
+def test_a_volume_without_background_and_one_of_nothing_else(raw):
+    raw.write("_cowseg", dtype="uint8")
+    assert raw.row()["cowseg_labels"] == [1]
+    save(raw.path("_cowseg"), np.full(SHAPE, -0.0), "float32")
+    assert voxel_columns(raw.row()) == counted(np.zeros(SHAPE))
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+def test_the_first_and_the_last_voxel_count_and_those_around_the_ends_of_slabs(raw, extension):
+    volume = np.zeros(1_500_001, "int16")  # 3 MB, and no whole number of slabs
+    for label, place in enumerate([0, 2**19 - 1, 2**19, 2**20 - 1, 2**20, -1], start=1):
+        volume[place] = label
+    path = raw.path("_cowseg", extension)
+    nib.save(nib.Nifti2Image(volume.reshape(-1, 1, 1), AFFINE), path)
+    assert voxel_columns(raw.row()) == counted(volume)
+    assert raw.row()["cowseg_labels"] == [0, 1, 2, 3, 4, 5, 6]
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    dtype=st.sampled_from([*INTEGERS, *FLOATS]),
+    slope=st.sampled_from([0, 1, 2, 0.1, 0.5, -1, 1e-4, float("nan"), float("inf")]),
+    inter=st.sampled_from([0, 3, -2, 0.25, 0.5]),
+    stored=st.lists(st.integers(0, 127), min_size=1, max_size=9),
+)
+def test_scaled_labels_are_those_of_nibabel_or_are_refused(raw, dtype, slope, inter, stored):
+    volume = np.array(stored).reshape(-1, 1, 1)
+    path = edited(save(raw.path("_cowseg"), volume, dtype), scl_slope=slope, scl_inter=inter)
+    values = np.asanyarray(nib.load(path).dataobj).astype(float)
+    unscaled = slope in (0, 1) and inter == 0
+    if (abs(values - values.round()) <= (0 if unscaled else 1e-3)).all():
+        assert voxel_columns(raw.row()) == counted(values.round())
+    else:
+        assert "is no whole number" in raw.failure()
+
+
+def test_stored_values_that_scale_to_one_label_are_counted_together(raw):
+    volume = np.array([29_999, 30_000, 30_001, 0]).reshape(4, 1, 1)
+    edited(save(raw.path("_cowseg"), volume, "int16"), scl_slope=1e-4)
+    row = raw.row()
+    assert row["cowseg_labels"] == [0, 3]
+    assert row["cowseg_voxels_right_posterior_communicating_artery"] == 3
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    ("value", "dtype", "says"),
+    [
+        (1.5, "float32", "label 1.5 is no whole number"),
+        (2.0001, "float64", "label 2.0001 is no whole number"),
+        (1e-9, "float64", "is no whole number"),
+        (np.nan, "float32", "not finite"),
+        (-np.inf, "float64", "not finite"),
+        (2.0**31, "float64", "do not fit Int32"),
+        (-(2.0**31) - 1, "float64", "do not fit Int32"),
+        (3e38, "float32", "do not fit Int32"),
+        (2**31, "uint32", "do not fit Int32"),
+        (-(2**31) - 1, "int64", "do not fit Int32"),
+        (2**63, "uint64", "do not fit Int32"),
+        (1j, "complex64", "complex64 voxels are no labels"),
+    ],
+)
+def test_values_that_are_no_labels_make_a_broken_file(raw, value, dtype, says, extension):
+    volume = np.zeros(SHAPE, dtype)
+    volume[-1, -1, -1] = value
+    path = save(raw.path("_cowseg", extension), volume, dtype)
+    message = raw.failure()
+    assert message.startswith(f"{path}: no usable NIfTI file: ")
+    assert says in message
+    path.rename(raw.path("", extension))  # nobody asks that of the image
+    assert raw.row()["nii_dtype"] == dtype
+
+
+def test_colours_are_no_labels(raw):
+    volume = np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(volume, AFFINE), raw.path("_cowseg"))
+    assert "voxels are no labels" in raw.failure()
+
+
+def test_noise_in_place_of_labels_does_not_fill_the_table(raw):
+    save(raw.path("_cowseg"), np.arange(80_000).reshape(40, 40, 50), "int32")
+    assert "more than 65536 different values" in raw.failure()
+    save(raw.path("_cowseg"), np.arange(-(2**15), 2**15).reshape(64, 64, 16), "int16")
+    assert len(raw.row()["cowseg_labels"]) == 2**16  # an image in its place, at most
+
+
+def test_voxels_begin_where_the_header_says(raw):
+    path = save(raw.path("_cowseg"), vessels(), "uint8")
+    data = path.read_bytes()
+    path.write_bytes(data[:352] + b"\x09" * 16 + data[352:])
+    edited(path, vox_offset=368)
+    assert voxel_columns(raw.row()) == counted(nib.load(path).get_fdata()) == counted(vessels())
+
+
+def test_extensions_are_no_voxels(raw):
+    image = nib.Nifti1Image(vessels().astype("uint8"), AFFINE)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"\x07" * 100))
+    nib.save(image, raw.path("_cowseg"))
+    assert voxel_columns(raw.row()) == counted(vessels())
+
+
+def test_labels_are_not_guessed_where_readers_differ_on_the_first_voxel(raw):
+    path = edited(save(raw.path("_cowseg"), vessels(), "uint8"), vox_offset=0)
+    assert counted(nib.load(path).get_fdata()) != counted(vessels())  # it takes the header's bytes
+    assert "vox_offset is 0: where the voxels begin is not said" in raw.failure()
+
+
+def test_compressed_labels_that_are_cut_short_or_damaged_are_named(raw):
+    path = save(raw.path("_cowseg", ".nii.gz"), vessels((60, 60, 60)), "uint8")
+    packed, plain = path.read_bytes(), gzip.decompress(path.read_bytes())
+    checksum_wrong = packed[:-8] + bytes([packed[-8] ^ 1]) + packed[-7:]
+    middle = len(packed) // 2
+    flipped = packed[:middle] + bytes([packed[middle] ^ 16]) + packed[middle + 1 :]
+    for content, says in [
+        (packed[:-1], "ended before"),
+        (packed[:-20_000], "ended before"),
+        (gzip.compress(plain[:-1]), "truncated: its data end before the last voxel"),
+        (checksum_wrong, "CRC"),
+        (flipped, ""),
+    ]:
+        path.write_bytes(content)
+        message = raw.failure()
+        assert message.startswith(f"{path}: no usable NIfTI file: ")
+        assert says in message
+    path.write_bytes(gzip.compress(plain[:-500]) + gzip.compress(plain[-500:]))
+    assert voxel_columns(raw.row()) == counted(vessels((60, 60, 60)))
+
+
+def test_a_compressed_file_is_read_once_from_start_to_end(raw, monkeypatch):
+    path = save(raw.path("_cowseg", ".nii.gz"), vessels((200, 200, 100)), "uint8")
+    places = []
+    open_file = Path.open
+
+    def watched(self: Path, *arguments: object):
+        file = open_file(self, *arguments)
+
+        class Watched:
+            def __getattr__(self, name):
+                return getattr(file, name)
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                file.close()
+
+            def read(self, *size):
+                data = file.read(*size)
+                places.append(file.tell())
+                return data
+
+        return Watched()
+
+    monkeypatch.setattr(Path, "open", watched)
+    raw.row()
+    of_voxels = places[places.index(min(places), 1) :]  # after those of the header
+    assert of_voxels == sorted(of_voxels)
+    assert of_voxels[-1] == path.stat().st_size
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is Linux's")
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+def test_peak_memory_stays_far_below_the_volumes_size(raw, extension):
+    header = nib.Nifti1Header()
+    header.set_data_dtype("int16")
+    header.set_data_shape((512, 512, 600))
+    header.set_sform(AFFINE, 1)
+    header["vox_offset"] = BYTES_OF_HEADER
+    path = raw.path("_cowseg", extension)
+    with path.open("wb") as file:
+        file.write(header.binaryblock + bytes(4) + b"\x05\0")
+        file.truncate(BYTES_OF_HEADER + 2 * 512 * 512 * 600)  # 300 MB that take no place on disk
+    if extension == ".nii.gz":
+        path.write_bytes(gzip.compress(path.read_bytes(), 1))
+    program = (
+        "import re, sys; from pathlib import Path\n"
+        "from aneurysm_assets.extraction.nifti import segmentation_meta\n"
+        "def peak(): return int(re.search('VmHWM:(.*)kB', status.read_text())[1]) / 1024\n"
+        "root, status = Path(sys.argv[1]), Path('/proc/self/status')\n"
+        "before = peak()\n"
+        "row = segmentation_meta(root / 'segmentations', root, sys.argv[2])\n"
+        "print(peak() - before, row['cowseg_labels'].to_list())\n"
+    )
+    command = [sys.executable, "-c", program, str(raw.root), SERIES]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    megabytes, labels = output.split(maxsplit=1)
+    assert labels.strip() == "[[0, 5]]"
+    assert float(megabytes) < 30
 
 
 # --- headers only -------------------------------------------------------------------------------

@@ -1,0 +1,225 @@
+"""Where voxels are in mm: the grid of a series, and whether a volume's grid is the same.
+
+DICOM coordinates are LPS, those of NIfTI are RAS. A `Grid` is in RAS, whatever it was built from.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""x and y grow to left and posterior in LPS, to right and anterior in RAS. Its own inverse."""
+
+SPACING_TOLERANCE = 0.01
+"""Most by which a gap between slices may differ from the median gap, relative."""
+DISTINCT_MM = 1e-3
+"""Slices that are nearer than this are in one place: the rest is rounding, mm."""
+IN_PLANE_TOLERANCE_MM = 0.1
+"""Most by which a slice may lie beside the straight line from the first to the last, mm."""
+COSINE_TOLERANCE = 0.01
+"""Most by which a row or column direction may miss length 1, and their product 0."""
+DIRECTION_TOLERANCE = 0.99
+"""Least absolute cosine between an axis of one grid and the axis of the other taken for it."""
+VOXEL_SIZE_TOLERANCE = 0.01
+"""Most by which voxel sizes of the same grid may differ, relative to the larger."""
+CORNER_TOLERANCE = 0.5
+"""Most by which corners of the same grid may be apart, in voxels along each axis of either."""
+FLAT = 1e-6
+"""Volume of the parallelepiped of an affine's unit columns from which on it can be inverted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular grid of voxels.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Voxels along i, j, k.
+    affine_ras : ndarray
+        4 x 4, from voxel index (i, j, k, 1) to the voxel's centre in RAS mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine_ras: Floats
+
+
+def voxel_sizes(affine: Floats) -> tuple[float, float, float]:
+    """Return the lengths of an affine's first three columns, in its own unit (mm here)."""
+    i, j, k = (math.hypot(*column) for column in affine[:3, :3].T.tolist())
+    return i, j, k
+
+
+def determinant_sign(affine: Floats) -> int:
+    """Tell how an affine to LPS or RAS mm treats handedness.
+
+    Parameters
+    ----------
+    affine : ndarray
+        4 x 4, finite.
+
+    Returns
+    -------
+    int
+        1 where it keeps handedness, -1 where it mirrors, 0 where its columns lie in a plane (the
+        parallelepiped of the unit columns has a volume of less than `FLAT`).
+    """
+    sizes = voxel_sizes(affine)
+    if min(sizes) == 0:
+        return 0
+    volume = float(np.linalg.det(affine[:3, :3] / sizes))
+    return 0 if abs(volume) < FLAT else int(math.copysign(1, volume))
+
+
+def series_grid(
+    positions: ArrayLike,
+    orientation: ArrayLike,
+    pixel_spacing: ArrayLike,
+    rows: int,
+    columns: int,
+) -> Grid | None:
+    """Build the grid of parallel slices: i is the column, j the row, k the slice along the normal.
+
+    Parameters
+    ----------
+    positions : array_like
+        n x 3, ImagePositionPatient of each slice in any order: centre of its first pixel, LPS mm.
+    orientation : array_like
+        ImageOrientationPatient that all share: along which the column index grows, then along
+        which the row index grows, LPS.
+    pixel_spacing : array_like
+        PixelSpacing: distance of neighbouring rows, then of neighbouring columns, mm.
+    rows, columns : int
+        Height and width of the slices in pixels.
+
+    Returns
+    -------
+    Grid or None
+        In RAS mm. The step from slice to slice is that of the positions, so that a tilted gantry
+        gives a sheared grid. None where there are fewer than two slices, two of them are in one
+        place, gaps differ by more than `SPACING_TOLERANCE`, a slice is off the line by more than
+        `IN_PLANE_TOLERANCE_MM`, or a number is missing or impossible.
+    """
+    places = np.asarray(positions, float).reshape(-1, 3)
+    between_rows, between_columns = np.asarray(pixel_spacing, float).tolist()
+    affine_lps = np.eye(4)
+    with np.errstate(all="ignore"):
+        directions = _directions(np.asarray(orientation, float).reshape(2, 3))
+        if directions is None or len(places) < 2:
+            return None
+        across, down = directions
+        line = _line(places, np.cross(across, down))
+        if line is None or min(rows, columns) < 1 or min(between_rows, between_columns) <= 0:
+            return None
+        sides = [across * between_columns, down * between_rows]
+        affine_lps[:3] = np.column_stack([*sides, *line])
+    if not np.isfinite(affine_lps).all() or determinant_sign(affine_lps) == 0:
+        return None
+    return Grid((columns, rows, len(places)), LPS_TO_RAS @ affine_lps)
+
+
+def _directions(cosines: Floats) -> Floats | None:
+    """Return the unit vectors of two directions in LPS, if they are all but that and orthogonal."""
+    lengths = np.linalg.norm(cosines, axis=1)
+    across, down = units = cosines / lengths[:, None]
+    # Written so that a NaN anywhere makes them False, as in what follows.
+    sound = (np.abs(lengths - 1) <= COSINE_TOLERANCE).all()
+    return units if sound and abs(across @ down) <= COSINE_TOLERANCE else None
+
+
+def _line(places: Floats, normal: Floats) -> tuple[Floats, Floats] | None:
+    """Return the step along the normal from place to place and the first, LPS, if all are alike."""
+    ordered = places[np.argsort(places @ normal, kind="stable")]
+    gaps = np.diff(ordered @ normal)
+    typical = np.median(gaps)
+    first, step = ordered[0], (ordered[-1] - ordered[0]) / (len(ordered) - 1)
+    off = ordered - first - np.outer(np.arange(len(ordered)), step)
+    beside = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
+    even = (np.abs(gaps - typical) <= SPACING_TOLERANCE * typical).all()
+    straight = (beside <= IN_PLANE_TOLERANCE_MM).all()
+    return (step, first) if typical > DISTINCT_MM and even and straight else None
+
+
+def grids_match(one: Grid, other: Grid) -> bool:
+    """Tell whether two grids are the same voxels, whatever the order and direction of their axes.
+
+    Parameters
+    ----------
+    one, other : Grid
+        Both in RAS mm.
+
+    Returns
+    -------
+    bool
+        True where each axis of one has an axis of the other along it (`DIRECTION_TOLERANCE`), with
+        as many voxels, of the same size (`VOXEL_SIZE_TOLERANCE`), and the corner voxels' centres
+        are the same (`CORNER_TOLERANCE`). False where an affine is not finite or is flat.
+    """
+    affines = (one.affine_ras, other.affine_ras)
+    if not all(np.isfinite(affine).all() and determinant_sign(affine) for affine in affines):
+        return False
+    return any(_match_in_order(one, other, order) for order in permutations(range(3)))
+
+
+def _match_in_order(one: Grid, other: Grid, order: tuple[int, ...]) -> bool:
+    """Tell whether the grids match where axis n of `one` is axis order[n] of `other`."""
+    if one.shape != tuple(other.shape[axis] for axis in order):
+        return False
+    sizes = np.array(voxel_sizes(one.affine_ras))
+    other_sizes = np.array(voxel_sizes(other.affine_ras))[list(order)]
+    if (np.abs(sizes - other_sizes) > VOXEL_SIZE_TOLERANCE * np.maximum(sizes, other_sizes)).any():
+        return False
+    axes, other_axes = one.affine_ras[:3, :3], other.affine_ras[:3, order]
+    cosines = (axes * other_axes).sum(axis=0) / (sizes * other_sizes)
+    if (np.abs(cosines) < DIRECTION_TOLERANCE).any():
+        return False
+    last = np.array(one.shape) - 1
+    corners = np.array(list(product((0, 1), repeat=3))) * last
+    same_corners = np.where(cosines < 0, last - corners, corners)
+    apart = (corners @ axes.T + one.affine_ras[:3, 3]) - (
+        same_corners @ other_axes.T + other.affine_ras[:3, 3]
+    )
+    in_voxels = [np.linalg.solve(matrix, apart.T) for matrix in (axes, other_axes)]
+    return bool((np.abs(in_voxels) <= CORNER_TOLERANCE).all())
+
+
+def localizer_mm(
+    x: ArrayLike,
+    y: ArrayLike,
+    position: ArrayLike,
+    orientation: ArrayLike,
+    pixel_spacing: ArrayLike,
+) -> Floats:
+    """Give points of images their place in the patient: the equation of PS3.3 C.7.6.2.1.1.
+
+    Parameters
+    ----------
+    x, y : array_like
+        n pixels along the columns (x, from the left) and the rows (y, from the top); whole numbers
+        are centres of pixels, and 0 is the first.
+    position : array_like
+        n x 3, ImagePositionPatient: centre of the first pixel, LPS mm.
+    orientation : array_like
+        n x 6, ImageOrientationPatient: along which x grows, then along which y grows, LPS.
+    pixel_spacing : array_like
+        n x 2, PixelSpacing: distance of neighbouring rows, then of neighbouring columns, mm.
+
+    Returns
+    -------
+    ndarray
+        n x 3, LPS mm; all three NaN where any number of the point is missing. One point without
+        the n gives one.
+    """
+    cosines, spacing = np.asarray(orientation, float), np.asarray(pixel_spacing, float)
+    between_rows, between_columns = spacing[..., :1], spacing[..., 1:]
+    with np.errstate(all="ignore"):
+        along = cosines[..., :3] * between_columns * np.asarray(x, float)[..., None]
+        down = cosines[..., 3:] * between_rows * np.asarray(y, float)[..., None]
+        points = np.asarray(position, float) + along + down
+    known = np.isfinite(points).all(axis=-1, keepdims=True)
+    return np.where(known, points, np.nan)

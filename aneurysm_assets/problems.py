@@ -1,0 +1,194 @@
+"""What can be wrong with a series: each problem's name, meaning, tolerance and source.
+
+One declaration makes the column of `series_quality`, the asset check and the line of the README.
+How a problem is found stands in `extraction.quality`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["ERROR", "WARN"]
+
+DISTINCT_MM = 1e-3
+"""Positions nearer than this are the same position."""
+
+SPACING_RELATIVE = 0.01
+"""Gaps of slices may differ from their median by this share."""
+
+IN_PLANE_MM = 0.1
+"""Slices of one orientation and matrix may be shifted in their plane by this, from first to last:
+between neighbours the tilt of a gantry is less where slices are thin."""
+
+COSINES = 0.01
+"""Direction cosines may differ by this from unit length, from a right angle, and in a series."""
+
+ALONG_NORMAL = 0.9
+"""Cosine of the angle between the normal and the way from slice to slice, at least."""
+
+OUTSIDE_PX = 0.5
+"""A point may lie this far before the centre of the first pixel, and up to Columns and Rows:
+whether whole numbers are centres or corners of pixels the data set does not say."""
+
+AIR_HU = -900.0
+"""The least value of CT must reach down to this, or air, -1000 HU, cannot be in the image."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that can be wrong with a series.
+
+    Attributes
+    ----------
+    name : str
+        The column of `series_quality` and the name of the asset check.
+    description : str
+        What is the case where it is true.
+    severity : {"ERROR", "WARN"}
+        ERROR where the table would be wrong, WARN where the data are.
+    tolerance : str
+        What is still let pass, with its unit; empty where nothing is measured.
+    source : str
+        Where the rule or the tolerance comes from.
+    """
+
+    name: str
+    description: str
+    severity: Severity = "WARN"
+    tolerance: str = ""
+    source: str = "data set"
+
+
+_IDC = "IDC volume_geometry_index"
+
+PROBLEMS: tuple[Problem, ...] = (
+    Problem(
+        "not_done",
+        "A partition is not done in all four tables, or not in the unified table.",
+        "ERROR",
+        source="partition status",
+    ),
+    Problem(
+        "key_not_unique",
+        "(SOPInstanceUID, frame_index, localizer_index) occurs more than once.",
+        "ERROR",
+        source="PS3.3 C.12.1: a SOPInstanceUID is unique",
+    ),
+    Problem(
+        "files_unaccounted",
+        "The unified table has another number of files than were in the directory when it was "
+        "read.",
+        "ERROR",
+        source="materialisation metadata",
+    ),
+    Problem("unreadable_files", "At least one file has a `read_error`.", source="reading"),
+    Problem(
+        "header_series_differs",
+        "A header's SeriesInstanceUID is not the directory's name.",
+        source="(0020,000E)",
+    ),
+    Problem(
+        "scouts", "Holds localizer images (scouts): `is_localizer_image`.", source="PS3.3 C.8.2.1"
+    ),
+    Problem(
+        "mixed_orientation",
+        "Images that are no scouts differ in ImageOrientationPatient.",
+        tolerance=f"{COSINES} a cosine",
+        source=_IDC,
+    ),
+    Problem("mixed_matrix", "Images that are no scouts differ in Rows or Columns.", source=_IDC),
+    Problem(
+        "position_missing",
+        "An image that is no scout has no ImagePositionPatient or ImageOrientationPatient.",
+        source="PS3.3 C.7.6.2",
+    ),
+    Problem(
+        "positions_not_distinct",
+        "Two images of one orientation and matrix have the same position.",
+        tolerance=f"{DISTINCT_MM} mm",
+        source=_IDC,
+    ),
+    Problem(
+        "spacing_uneven",
+        "Gaps between neighbouring slices differ from their median.",
+        tolerance=f"{SPACING_RELATIVE:.0%} of the median",
+        source=_IDC,
+    ),
+    Problem(
+        "cosines_not_orthogonal",
+        "Row and column directions are not of unit length, or not at a right angle.",
+        tolerance=f"{COSINES}",
+        source=f"PS3.3 C.7.6.2.1.1; {_IDC}",
+    ),
+    Problem(
+        "in_plane_shift",
+        "Slices are shifted against each other within their plane, as by a tilted gantry.",
+        tolerance=f"{IN_PLANE_MM} mm",
+        source=_IDC,
+    ),
+    Problem(
+        "orientation_contradicts_positions",
+        "The way from slice to slice is not along the normal of the orientation, as in the "
+        "multi-frame files whose header says axial and is not.",
+        tolerance=f"cosine {ALONG_NORMAL}",
+        source="data set, problem 4",
+    ),
+    Problem(
+        "header_spacing_differs",
+        "SpacingBetweenSlices is not the spacing of the positions.",
+        tolerance=f"{SPACING_RELATIVE:.0%}",
+        source="data set, problem 2",
+    ),
+    Problem("pixel_spacing_missing", "An image has no PixelSpacing.", source="PS3.3 10.7.1.3"),
+    Problem("slice_thickness_missing", "An image has no SliceThickness.", source="PS3.3 C.7.6.2"),
+    Problem(
+        "rescale_missing",
+        "A CT image has no RescaleSlope or RescaleIntercept.",
+        source="PS3.3 C.8.2.1",
+    ),
+    Problem(
+        "rescale_implausible",
+        "A CT series whose slope or intercept varies, whose slope is not 1, or whose least value "
+        "cannot be air.",
+        tolerance=f"{AIR_HU:.0f} HU",
+        source="data set, problem 6",
+    ),
+    Problem(
+        "modality_differs",
+        "train.csv says CTA and the header not CT, or train.csv MRA or MRI and the header not MR.",
+        source="data set, problem 7",
+    ),
+    Problem("labels_missing", "A label of train.csv is null, or there is no row at all."),
+    Problem(
+        "present_contradicts_locations",
+        "`Aneurysm Present` is not 1 exactly where one of the 13 locations is.",
+    ),
+    Problem("positive_without_localizer", "A location is 1 in train.csv and has no point."),
+    Problem("localizer_label_negative", "A point's location is 0 in train.csv."),
+    Problem("localizer_location_unknown", "A point's location is none of the 13."),
+    Problem("localizer_without_image", "A point's SOPInstanceUID, or frame, is not in the series."),
+    Problem(
+        "localizer_outside_image",
+        "A point lies outside the image's matrix.",
+        tolerance=f"-{OUTSIDE_PX} px to Columns and Rows",
+    ),
+    Problem("localizer_duplicate", "A point stands twice, alike in everything."),
+    Problem("localizer_contradictory", "A point is given two locations."),
+    Problem(
+        "localizer_off_vessel",
+        "A point has a segmentation, and no vessel near it.",
+        tolerance="5 mm",
+        source="cowseg voxels",
+    ),
+    Problem(
+        "localizer_in_other_vessel",
+        "The vessel at a point is not its location.",
+        tolerance="nearest within 5 mm",
+        source="cowseg voxels",
+    ),
+    Problem(
+        "segmentation_mismatch",
+        "`segmentation_matches_series` is false.",
+        tolerance="1 % spacing, half a voxel",
+        source="data set, problem 5",
+    ),
+)

@@ -1,0 +1,76 @@
+"""What Dagster itself costs a partition and asset, embedded against stock storage."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import dagster as dg
+from dagster._core.instance import InstanceRef
+
+from aneurysm_assets.definitions import build_defs
+from aneurysm_assets.extraction.competition import TrainCsv
+from aneurysm_assets.instance import CONFIG
+from aneurysm_assets.partitions import register
+from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.writers import write_labels
+from benchmarks.measure import Line, in_turn, report, wall_seconds
+
+SERIES = 400
+
+
+def measure() -> list[Line]:
+    """Materialise `labels` (a null row each) for many series, minus the writing of the files."""
+    ours, stock = in_turn(lambda: _partition(embedded=True), lambda: _partition(embedded=False), 3)
+    return [
+        Line(
+            "Dagster a partition and asset",
+            "stock SQLite storage",
+            ours,
+            stock,
+            "ms",
+            "10x, at most 2 ms",
+        )
+    ]
+
+
+def _partition(*, embedded: bool) -> float:
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        (root / "raw" / "series").mkdir(parents=True)
+        os.environ["ANEURYSM_DATA"] = directory
+        os.environ.pop("DAGSTER_EVENT_BATCH_SIZE", None)
+        (root / "dagster").mkdir()
+        overrides = dict(CONFIG) if embedded else {"telemetry": {"enabled": False}}
+        reference = InstanceRef.from_dir(str(root / "dagster"), overrides=overrides)
+        series = [f"1.2.{number}" for number in range(SERIES)]
+        job = build_defs({"settings": SettingsResource(data=directory)})
+        implicit = job.resolve_implicit_global_asset_job_def()
+        with dg.DagsterInstance.from_ref(reference) as instance:
+            register(instance, series)
+
+            def run(first: str, last: str) -> None:
+                implicit.execute_in_process(
+                    instance=instance,
+                    asset_selection=[dg.AssetKey("labels")],
+                    tags={
+                        "dagster/asset_partition_range_start": first,
+                        "dagster/asset_partition_range_end": last,
+                    },
+                    run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                )
+
+            few = wall_seconds(lambda: run(series[0], series[1]))
+            writes = wall_seconds(lambda: _files_only(root, series[2:]))
+            many = wall_seconds(lambda: run(series[2], series[-1]))
+        return (many - few - writes) / (SERIES - 4) * 1000
+
+
+def _files_only(root: Path, series: list[str]) -> None:
+    settings = SettingsResource(data=str(root), interim=str(root / "apart")).get()
+    empty = TrainCsv(settings.train_csv, refused=(), sha256="", rows={})
+    for uid in series:
+        write_labels(settings, empty, uid)
+
+
+if __name__ == "__main__":
+    report(measure())
