@@ -171,9 +171,12 @@ def test_a_series_is_recorded_the_moment_its_file_is_safe(data) -> None:
         def done(self, table, series_instance_uid, written) -> None:
             seen.append(series_instance_uid)
             assert written.table.path.is_file()
-            assert graph.events(table.name) == each_once(seen)
+            recorded = graph.events(table.name)
+            assert set(seen) <= set(recorded)
+            assert recorded == each_once(list(recorded))
+            assert all(written.table.path.with_name(f"{uid}.parquet").is_file() for uid in recorded)
             assert graph.with_status(table.name, "IN_PROGRESS") == [
-                series for series in graph.series if series not in seen
+                series for series in graph.series if series not in recorded
             ]
 
     seen: list[str] = []
