@@ -202,7 +202,7 @@ def _print_summary(summary: "Summary") -> None:
     if census.has_train_csv:
         _print_listed("directory without a train.csv row", census.unlabelled)
     _print_listed("no series", census.foreign)
-    rows = {
+    rows: dict[str, object] = {
         "series done": summary.done,
         "series done before": summary.skipped,
         "series failed": len(summary.failed_series),
@@ -214,6 +214,9 @@ def _print_summary(summary: "Summary") -> None:
         "localizers without an image": combined.get("localizers_without_image", 0),
         "series with segmentations": combined.get("series_with_segmentations", 0),
     }
+    if summary.headers:
+        share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
+        rows["headers read without pydicom"] = share
     for name, value in rows.items():
         click.echo(f"{name:>32}  {value}")
     click.echo(f"{'table':>32}  {summary.table or 'none: no series is done in all four tables'}")

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim
+from aneurysm_assets.interrupts import held_back
 from aneurysm_assets.liveness import end_dead_runs, hold
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.settings import Settings
@@ -223,17 +224,18 @@ class _Recorder:
             self.flush()
 
     def flush(self) -> None:
-        """Record all that waits."""
-        pending, self._pending = self._pending, []
+        """Record all that waits; a Ctrl-C meanwhile takes effect after."""
         batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
-        for index, (uid, written) in enumerate(pending):
-            DagsterEvent.asset_materialization(
-                self._context.get_step_execution_context(),
-                dg.AssetMaterialization(
-                    self._context.asset_key, partition=uid, metadata=_metadata(written)
-                ),
-                DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
-            )
+        with held_back():
+            pending, self._pending = self._pending, []
+            for index, (uid, written) in enumerate(pending):
+                DagsterEvent.asset_materialization(
+                    self._context.get_step_execution_context(),
+                    dg.AssetMaterialization(
+                        self._context.asset_key, partition=uid, metadata=_metadata(written)
+                    ),
+                    DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
+                )
         for uid, written in pending:
             self._reporter.done(self._table, uid, written)
 
@@ -255,6 +257,8 @@ def _metadata(written: Written) -> Metadata:
         "format": written.table.format,
         "path": dg.MetadataValue.path(str(written.table.path)),
     }
+    if written.fast_files is not None:
+        metadata["fast_files"] = written.fast_files
     if written.notes:
         metadata["notes"] = dg.MetadataValue.text("\n".join(written.notes))
     return metadata

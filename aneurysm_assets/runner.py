@@ -58,6 +58,9 @@ class Summary:
         Failed series, and failures that are no series' own.
     interrupted_runs : int
         Earlier runs found killed, whose rest this run took.
+    headers, fast_headers : int
+        DICOM files that this run read, and those of them that it read by their bytes; of the
+        others pydicom was asked.
     table : str or None
         Path of the unified table, None where there is none.
     combined : mapping of str to object
@@ -70,6 +73,8 @@ class Summary:
     under_way: int = 0
     problems: list[Problem] = field(default_factory=list)
     interrupted_runs: int = 0
+    headers: int = 0
+    fast_headers: int = 0
     table: str | None = None
     combined: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,20 +89,23 @@ class Summary:
 
 
 class _Collector:
-    """A reporter that keeps the failures and passes everything on."""
+    """A reporter that keeps the failures, counts headers, and passes everything on."""
 
-    def __init__(self, reporter: Reporter, problems: list[Problem]) -> None:
+    def __init__(self, reporter: Reporter, summary: Summary) -> None:
         self._reporter = reporter
-        self._problems = problems
+        self._summary = summary
 
     def begin(self, table: Table, series: int) -> None:
         self._reporter.begin(table, series)
 
     def done(self, table: Table, series_instance_uid: str, written: Written) -> None:
+        if written.fast_files is not None:
+            self._summary.headers += written.files
+            self._summary.fast_headers += written.fast_files
         self._reporter.done(table, series_instance_uid, written)
 
     def failed(self, table: Table, series_instance_uid: str, reason: str) -> None:
-        self._problems.append(Problem(table.name, series_instance_uid, reason))
+        self._summary.problems.append(Problem(table.name, series_instance_uid, reason))
         self._reporter.failed(table, series_instance_uid, reason)
 
 
@@ -191,7 +199,7 @@ class _Run:
         self._instance = instance
         self._settings = settings
         self._summary = Summary(census)
-        collector = _Collector(reporter, self._summary.problems)
+        collector = _Collector(reporter, self._summary)
         self._job = build_defs({"reporter": collector}).resolve_implicit_global_asset_job_def()
 
     def over(self, wanted: Sequence[str], *, force: bool) -> Summary:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
@@ -55,6 +55,9 @@ class Written:
         Wall time of reading and writing.
     notes : tuple of str
         What a person should know about the series though it is done.
+    fast_files : int or None
+        Those of the files whose DICOM header was read by its bytes, without pydicom; None where
+        there are no such headers.
     """
 
     table: StoredTable
@@ -63,6 +66,7 @@ class Written:
     bytes: int
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    fast_files: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,14 +143,7 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
         return Failed(
             f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
         )
-    return Written(
-        table=written.table,
-        files=written.files,
-        unreadable_files=written.unreadable_files,
-        bytes=written.bytes,
-        seconds=time.perf_counter() - start,
-        notes=written.notes,
-    )
+    return replace(written, seconds=time.perf_counter() - start)
 
 
 def _map_in_pool(

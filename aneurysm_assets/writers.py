@@ -38,6 +38,7 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
         files=series.files,
         unreadable_files=series.unreadable_files,
         bytes=series.bytes,
+        fast_files=series.fast_files,
         notes=(*notes, *_warning(table)),
     )
 

@@ -1,10 +1,13 @@
 """The asset graph over one data root, run in the test's own process."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import dagster as dg
 
+from aneurysm_assets import workers
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.partitions import register
@@ -15,12 +18,18 @@ _RANGE = "dagster/asset_partition_range_start", "dagster/asset_partition_range_e
 
 
 class Graph:
-    """The assets, an instance that ends with the test, and what is recorded there."""
+    """The assets, an instance that ends with the test, and what is recorded there.
 
-    def __init__(self, data: Path, *, reporter: Reporter | None = None, **settings: str) -> None:
+    Series are read in this process, whatever their number, unless worker `processes` are asked for.
+    """
+
+    def __init__(
+        self, data: Path, *, reporter: Reporter | None = None, processes: int | None = None
+    ) -> None:
         self.data = data
         self.instance = dg.DagsterInstance.ephemeral()
-        resource = SettingsResource(data=str(data), **{"workers": "1", **settings})
+        resource = SettingsResource(data=str(data), workers=str(processes or 1))
+        self._worth_a_pool = 1 if processes else sys.maxsize
         self.settings = resource.get()
         register(self.instance, take_census(self.settings).series)
         self.series = self.instance.get_dynamic_partitions("series")
@@ -39,17 +48,18 @@ class Graph:
         """Materialise assets, all of them where none is named, in one run."""
         config = {"series": list(series or ())}
         names = tables or record.ALL_TABLES
-        return (job or self._job).execute_in_process(
-            instance=self.instance,
-            asset_selection=[dg.AssetKey(name) for name in names] if job is None else None,
-            partition_key=partition,
-            tags=dict(zip(_RANGE, between, strict=True)) if between else None,
-            run_config={
-                "ops": {name: {"config": config} for name in names if series},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-            raise_on_error=False,
-        )
+        with mock.patch.object(workers, "_WORTH_A_POOL", self._worth_a_pool):
+            return (job or self._job).execute_in_process(
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(name) for name in names] if job is None else None,
+                partition_key=partition,
+                tags=dict(zip(_RANGE, between, strict=True)) if between else None,
+                run_config={
+                    "ops": {name: {"config": config} for name in names if series},
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                raise_on_error=False,
+            )
 
     def run_all(self, *tables: str) -> dg.ExecuteInProcessResult:
         """Materialise partitioned assets for every series, as a range."""

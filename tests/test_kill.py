@@ -14,23 +14,27 @@ from polars.testing import assert_frame_equal
 
 from aneurysm_assets.sample import write_load_sample
 from tests.graph import Graph
-from tests.processes import call, group_of, started, wait_for_files, wait_until
+from tests.processes import call, group_of, started, wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, statuses
 
-SERIES = 24
+# Enough that recording them takes more than one batch.
+SERIES = 150
 
-# Where a run is killed: when so many files of a table are there. Each run takes up what the one
-# before it had left, so together they are killed at the start, in the middle and near the end of
-# the tables that worker processes write, in those written in the run's own process, and while all
-# series are done and the unified table is being written.
+# Where a run is killed: when so many series of a table have their file, or are recorded, which is a
+# moment later and in batches. Each run takes up what the one before it had left, so together they
+# are killed at the start, in the middle and near the end of a table that worker processes write, in
+# those written in the run's own process, and while the unified table is being written.
 MOMENTS = [
-    ("dicom_tags", 1),
-    ("dicom_tags", 12),
-    ("dicom_tags", SERIES - 1),
-    ("localizers", 11),
-    ("segmentation_meta", 13),
-    ("unified_metadata", 1),
+    ("dicom_tags", "files", 1),
+    ("dicom_tags", "records", 1),
+    ("dicom_tags", "files", SERIES - 3),
+    ("labels", "records", 1),
+    ("localizers", "files", 60),
+    ("segmentation_meta", "records", 1),
+    ("unified_metadata", "files", 1),
 ]
+# Of them, that at which something of dicom_tags is certainly recorded and not all.
+IN_THE_MIDDLE = 1
 
 
 class Killed:
@@ -40,22 +44,20 @@ class Killed:
         self.data = data
         self.runs: list[str] = []
         self.events: list[dict[str, Counter]] = []
+        self.files: list[dict[str, set[str]]] = []
         self.status: dict[str, Any] = {}
         self.last_was_cut_off = False
 
-    def kill_at(self, table: str, files: int) -> None:
-        """Run until so many files of a table are there, and kill the run, not its workers."""
+    def kill_at(self, table: str, what: str, count: int) -> None:
+        """Run until so much of a table is there, and kill the run, not its workers."""
         with (
             (self.data / "log").open("w") as log,
             started(
                 *("aneurysm-assets", "run", "--data", self.data, "--workers", 2), output=log
             ) as process,
         ):
-            if table in SERIES_TABLES:
-                wait_for_files(self.data / "interim" / table, files, process)
-            else:
-                interim, name = self.data / "interim", f"*{unified(self.data).name}*"
-                wait_until(lambda: list(interim.glob(name)), "the table was begun", process)
+            there = self._files_of if what == "files" else self._records_of
+            wait_until(lambda: len(there(table)) >= count, f"{table} had {count} {what}", process)
             process.send_signal(signal.SIGKILL)
             process.wait()
             wait_until(lambda: not group_of(process), "its worker processes had ended")
@@ -65,6 +67,19 @@ class Killed:
             if self.last_was_cut_off:
                 self.runs.append(latest.run_id)
             self.events.append({name: events(instance, name) for name in ALL_TABLES})
+        self.files.append({name: self._files_of(name) for name in SERIES_TABLES})
+
+    def _files_of(self, table: str) -> set[str]:
+        if table in SERIES_TABLES:
+            return {path.stem for path in (self.data / "interim" / table).glob("[0-9]*")}
+        # Also while it is still being written, beside its place.
+        return {
+            path.name for path in unified(self.data).parent.glob(f"*{unified(self.data).name}*")
+        }
+
+    def _records_of(self, table: str) -> set[str | None]:
+        with instance_of(self.data) as instance:
+            return set(events(instance, table))
 
     def resume(self) -> str:
         resumed = call("aneurysm-assets", "run", "--data", self.data, "--workers", 2)
@@ -84,7 +99,7 @@ def tables_of_series(data: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def load_data(tmp_path_factory) -> Path:
     data = tmp_path_factory.mktemp("load")
-    write_load_sample(data, series=SERIES, files=10)
+    write_load_sample(data, series=SERIES, files=2)
     return data
 
 
@@ -103,9 +118,9 @@ def killed(load_data, tmp_path_factory) -> Killed:
     """Return a data root on which a run was killed at every one of the moments."""
     data = Path(shutil.copytree(load_data, tmp_path_factory.mktemp("killed") / "data"))
     killed = Killed(data)
-    for number, (table, files) in enumerate(MOMENTS):
-        killed.kill_at(table, files)
-        if number == 1:
+    for number, moment in enumerate(MOMENTS):
+        killed.kill_at(*moment)
+        if number == IN_THE_MIDDLE:
             shown = call("aneurysm-assets", "status", "--data", data, "--json")
             killed.status = json.loads(shown.stdout)["assets"]
     return killed
@@ -125,16 +140,17 @@ def test_every_table_that_has_its_name_is_whole_however_the_run_ended(killed) ->
         pl.read_parquet(unified(killed.data))
 
 
-def test_each_kill_left_the_record_of_what_was_done_by_then(killed) -> None:
-    # Files that were whole and not yet recorded are at most those in the workers' hands.
-    for (table, files), seen in zip(MOMENTS[:5], killed.events[:5], strict=True):
-        assert max(0, files - 9) <= len(seen[table]) <= SERIES
-        assert set(seen[table].values()) <= {1}
+def test_at_each_kill_whatever_was_recorded_was_whole_on_disk_and_recorded_once(killed) -> None:
+    for recorded, on_disk in zip(killed.events, killed.files, strict=True):
+        for table in SERIES_TABLES:
+            assert set(recorded[table]) <= on_disk[table]
+            assert set(recorded[table].values()) <= {1}
+    assert 0 < len(killed.events[IN_THE_MIDDLE]["dicom_tags"]) < SERIES
 
 
 def test_status_after_a_kill_counts_what_is_done_and_shows_nothing_under_way(killed) -> None:
     for table in SERIES_TABLES:
-        asset, done = killed.status[table], len(killed.events[1][table])
+        asset, done = killed.status[table], len(killed.events[IN_THE_MIDDLE][table])
         assert (asset["done"], asset["missing"]) == (done, SERIES - done)
         assert (asset["under_way"], asset["failed"]) == (0, 0)
 

@@ -12,9 +12,13 @@ from polars.testing import assert_frame_equal
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.resources import SettingsResource, Silent
 from aneurysm_assets.sample.dicom import uid
+from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import read_table
 from aneurysm_assets.tables import DICOM_TAGS, LABELS, UNIFIED_METADATA
+from aneurysm_assets.workers import Written
+from aneurysm_assets.writers import write_dicom_tags
 from tests.graph import Graph, each_once, failure, warnings_of
+from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES
 
 DAMAGED = uid("sample", "damaged")
@@ -113,7 +117,7 @@ def test_a_run_with_partitions_and_series_in_its_config_is_refused(graph) -> Non
 
 def test_several_worker_processes_give_the_same_tables_and_events_as_one(data, tmp_path) -> None:
     one = Graph(data)
-    many = Graph(Path(shutil.copytree(data, tmp_path / "many")), workers="2")
+    many = Graph(Path(shutil.copytree(data, tmp_path / "many")), processes=2)
     for graph in (one, many):
         assert graph.run_all("dicom_tags").success
         assert graph.events("dicom_tags") == each_once(graph.series)
@@ -134,6 +138,7 @@ def test_a_series_event_says_what_was_read(graph, data) -> None:
         "rows": 6,
         "files": 6,
         "unreadable_files": 3,
+        "fast_files": 4,
         "bytes": sum(sizes),
         "format": "parquet",
         "path": str(data / "interim" / "dicom_tags" / f"{DAMAGED}.parquet"),
@@ -164,17 +169,14 @@ def test_a_series_without_points_or_segmentation_is_done_and_empty(graph) -> Non
     assert graph.metadata("localizers", DAMAGED)["rows"] == 1
 
 
-def test_a_series_is_recorded_the_moment_its_file_is_safe(data) -> None:
+def test_a_series_is_recorded_when_its_file_is_safe_and_reported_when_it_is_recorded(data) -> None:
     class Watching(Silent):
-        """Looks, at each series, at what is recorded and on disk so far."""
-
         def done(self, table, series_instance_uid, written) -> None:
             seen.append(series_instance_uid)
-            assert written.table.path.is_file()
             recorded = graph.events(table.name)
-            assert set(seen) <= set(recorded)
-            assert recorded == each_once(list(recorded))
-            assert all(written.table.path.with_name(f"{uid}.parquet").is_file() for uid in recorded)
+            assert set(recorded) >= set(seen)
+            assert set(recorded.values()) == {1}
+            assert {f"{series}.parquet" for series in recorded} <= files(data, table.name)
             assert graph.with_status(table.name, "IN_PROGRESS") == [
                 series for series in graph.series if series not in recorded
             ]
@@ -183,6 +185,27 @@ def test_a_series_is_recorded_the_moment_its_file_is_safe(data) -> None:
     graph = Graph(data, reporter=Watching())
     assert graph.run_all("dicom_tags").success
     assert sorted(seen) == sorted(graph.series)
+
+
+def write_the_slow_one_last(settings: Settings, series_instance_uid: str) -> Written:
+    """Write a series; one waits until a file says that the others are recorded."""
+    if series_instance_uid == CTA:
+        wait_until((settings.data / "others are recorded").exists, "the others were recorded")
+    return write_dicom_tags(settings, series_instance_uid)
+
+
+def test_what_is_done_is_recorded_while_a_slow_series_is_still_read(data, monkeypatch) -> None:
+    class Watching(Silent):
+        def done(self, table, series_instance_uid, written) -> None:
+            if set(graph.events(table.name)) == set(graph.series) - {CTA}:
+                (data / "others are recorded").touch()
+
+    monkeypatch.setattr(
+        "aneurysm_assets.assets.dicom_tags.write_dicom_tags", write_the_slow_one_last
+    )
+    graph = Graph(data, reporter=Watching(), processes=2)
+    assert graph.run_all("dicom_tags").success
+    assert graph.events("dicom_tags") == each_once(graph.series)
 
 
 def test_the_unified_table_says_what_it_holds(graph, data) -> None:
