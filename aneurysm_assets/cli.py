@@ -4,6 +4,7 @@ Worker processes import this module too (it is their parent's main module), so w
 is imported where it is used.
 """
 
+import gc
 import json
 import logging
 import os
@@ -78,16 +79,33 @@ def cli() -> None:
 @cli.command()
 @_paths
 @click.option("--workers", type=click.IntRange(min=1), help="Reader processes.  [default: CPUs]")
+@click.option(
+    "--threads",
+    type=click.IntRange(0, 256),
+    help="Threads a process that fetch files ahead.  [default: as many as the disk is worth]",
+)
 @click.option("--unlabelled", is_flag=True, help="Take directories without a train.csv row too.")
 @click.option("--series", multiple=True, metavar="UID", help="Take this series only. Repeatable.")
 @click.option("--force", is_flag=True, help="Take series again that are done.")
-def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: bool) -> None:
+def run(
+    workers: int | None,
+    threads: int | None,
+    unlabelled: bool,
+    series: tuple[str, ...],
+    force: bool,
+) -> None:
     """Materialise every series that is on disk and not done, then combine.
 
     Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
     cannot be used, 130 when interrupted.
     """
-    _export({variables.WORKERS: workers, variables.UNLABELLED: "1" if unlabelled else None})
+    _export(
+        {
+            variables.WORKERS: workers,
+            variables.THREADS: threads,
+            variables.UNLABELLED: "1" if unlabelled else None,
+        }
+    )
     summary = _run(Settings.from_environment(), series, force)
     _print_summary(summary)
     sys.exit(1 if summary.problems else 0)
@@ -100,7 +118,8 @@ def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: b
 def status(as_json: bool, unlabelled: bool) -> None:
     """Show per asset how many series are done, failed, missing and not on disk."""
     _export({variables.UNLABELLED: "1" if unlabelled else None})
-    from aneurysm_assets.overview import take_overview
+    with _no_collection():
+        from aneurysm_assets.overview import take_overview
 
     with _trouble_told("run it again once that is mended"):
         overview = take_overview(Settings.from_environment())
@@ -164,8 +183,9 @@ def _console() -> "Console":
 
 
 def _run(settings: Settings, series: tuple[str, ...], force: bool) -> "Summary":
-    from aneurysm_assets.progress import TerminalReporter
-    from aneurysm_assets.runner import run as run_stage
+    with _no_collection():
+        from aneurysm_assets.progress import TerminalReporter
+        from aneurysm_assets.runner import run as run_stage
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with (
@@ -173,6 +193,17 @@ def _run(settings: Settings, series: tuple[str, ...], force: bool) -> "Summary":
         TerminalReporter(_console()) as reporter,
     ):
         return run_stage(settings, reporter, only=series, force=force)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Import without looking for garbage, of which modules have none: a quarter of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

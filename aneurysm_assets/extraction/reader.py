@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from aneurysm_assets.extraction.ahead import open_head
 from aneurysm_assets.extraction.layout import Layout, learn
 from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, Source, Span
 from aneurysm_assets.extraction.values import InDoubt
@@ -51,7 +52,7 @@ class SeriesReader:
             None where pydicom is to be asked.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = open_head(path)
         except OSError:
             return None
         try:
