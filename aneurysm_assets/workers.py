@@ -33,6 +33,8 @@ _TICK_SECONDS = 0.25
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
 
+_POLARS_THREADS = "POLARS_MAX_THREADS"
+
 _HEEDING_CTRL_C = 0.5
 """Seconds for which a wait may be deaf to Ctrl-C."""
 
@@ -189,6 +191,10 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
     A slow disk must not hold up the end. What the workers were writing is beside its place, and
     the next run removes it.
     """
+    before = os.environ.get(_POLARS_THREADS)
+    # Workers are as many as there are processors; what each hands to threads of its own costs more
+    # than it gains. polars asks when it is imported, so what starts a process has to say.
+    os.environ[_POLARS_THREADS] = "1"
     try:
         yield pool
     except BaseException:
@@ -197,6 +203,10 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        if before is None:
+            os.environ.pop(_POLARS_THREADS, None)
+        else:
+            os.environ[_POLARS_THREADS] = before
 
 
 def _first_done(futures: Iterable[Future[Outcome]]) -> set[Future[Outcome]]:

@@ -107,7 +107,11 @@ def _is_filed(frame: pl.DataFrame) -> bool:
     numbers = frame["InstanceNumber"]
     if numbers.null_count() or frame["read_error"].null_count() < frame.height:
         return False
-    return bool((np.diff(numbers.to_numpy()) > 0).all())
+    steps = np.diff(numbers.to_numpy())
+    frames = frame["frame_index"]
+    if frames.null_count():
+        return bool((steps > 0).all())
+    return bool(((steps > 0) | ((steps == 0) & (np.diff(frames.to_numpy()) > 0))).all())
 
 
 def slice_normals(cosines: Floats) -> Floats:
@@ -149,6 +153,9 @@ def orientation_centres(cosines: Floats) -> Integers:
     """
     centres = np.full(len(cosines), -1, dtype=np.int64)
     known = np.flatnonzero(~np.isnan(cosines).any(axis=1))
+    if len(known) and (cosines[known] == cosines[known[0]]).all():
+        centres[known] = known[0]
+        return centres
     distinct, first, inverse, counts = np.unique(
         cosines[known], axis=0, return_index=True, return_inverse=True, return_counts=True
     )
@@ -201,6 +208,8 @@ def _groups(centres: Integers, rows: pl.Series, columns: pl.Series) -> Integers:
     """Return for each image the number of its group, of one orientation and one matrix."""
     matrix = [(side.fill_null(-1) if side.null_count() else side) for side in (rows, columns)]
     keys = np.column_stack([centres, *(side.to_numpy() for side in matrix)])
+    if len(keys) and (keys == keys[0]).all():
+        return np.zeros(len(keys), dtype=np.int64)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
