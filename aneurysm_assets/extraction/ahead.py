@@ -18,6 +18,9 @@ from aneurysm_assets.extraction.source import FIRST_READ
 THREADS = 16
 """Threads of one reader where it waits: about what a disk or a file server takes in parallel."""
 
+_MUCH = 64 << 10
+"""Bytes beyond which a file is worth asking the system not to read on."""
+
 _LOOK_EVERY = 16
 """Files after which it is asked whether reading waits."""
 
@@ -25,8 +28,13 @@ _WAITING = 60e-6
 """Seconds of waiting a file from which on threads gain more than they cost."""
 
 
-def open_head(path: Path | str) -> int:
+def open_head(path: Path | str) -> tuple[int, int]:
     """Open a file of which only the head, and then a few stretches, will be read.
+
+    Returns
+    -------
+    descriptor, size : int
+        The open file, and its size in bytes.
 
     Raises
     ------
@@ -34,10 +42,11 @@ def open_head(path: Path | str) -> int:
         It cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY)
-    if hasattr(os, "posix_fadvise"):
+    size = os.lseek(descriptor, 0, os.SEEK_END)
+    if size > _MUCH and hasattr(os, "posix_fadvise"):
         # Else the system reads on into the pixels, 128 KB or more of them.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-    return descriptor
+    return descriptor, size
 
 
 class ReadAhead:
@@ -105,7 +114,7 @@ class ReadAhead:
 
 def _touch(path: str) -> None:
     try:
-        descriptor = open_head(path)
+        descriptor, _ = open_head(path)
     except OSError:
         return  # its reader will meet the same, and say it
     try:

@@ -52,11 +52,10 @@ class SeriesReader:
             None where pydicom is to be asked.
         """
         try:
-            descriptor = open_head(path)
+            descriptor, size = open_head(path)
         except OSError:
             return None
         try:
-            size = os.lseek(descriptor, 0, os.SEEK_END)
             if size > UNDEFINED_LENGTH:
                 return None
             data = os.pread(descriptor, FIRST_READ, 0)
