@@ -111,6 +111,38 @@ def status(as_json: bool, unlabelled: bool) -> None:
 
 
 @cli.command()
+@_paths
+@click.option(
+    "--to",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory to make; there all at once, or not at all.",
+)
+@click.option(
+    "--by", multiple=True, required=True, metavar="COLUMN", help="Divide by this. Repeatable."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export; nothing else ever is.")
+def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
+    r"""Write the unified table hive-partitioned, for polars, pandas and DuckDB.
+
+    The README has a query of each. A value stands in the name of its directory, not in the file;
+    null is __HIVE_DEFAULT_PARTITION__.
+
+    \b
+    Examples:
+      aneurysm-assets export --to by_modality --by Modality_train
+      aneurysm-assets export --to parts --by Modality_train --by PatientSex
+      aneurysm-assets export --to parts --by orientation_plane --overwrite
+    """
+    from aneurysm_assets.export import export as export_table
+
+    with _trouble_told(f"what was at {to} before is untouched"):
+        exported = export_table(Settings.from_environment(), to, by, overwrite=overwrite)
+    click.echo(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
+
+
+@cli.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--series", type=click.IntRange(min=1), help="Series of a larger one, for load.")
 @click.option("--files", type=click.IntRange(min=1), help="Files a series of a larger one.")

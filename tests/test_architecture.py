@@ -30,6 +30,7 @@ GROUND = (
     "placement",
     "combine",
     "assessment",
+    "export",
     "sample",
 )
 GROUND_FLOOR = [
