@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aneurysm_assets.overview import Overview
+    from aneurysm_assets.run_log import RunLog
     from aneurysm_assets.runner import Summary
 
 P = ParamSpec("P")
@@ -88,8 +89,15 @@ def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: b
     cannot be used, 130 when interrupted.
     """
     _export({variables.WORKERS: workers, variables.UNLABELLED: "1" if unlabelled else None})
-    summary = _run(Settings.from_environment(), series, force)
-    _print_summary(summary)
+    settings = Settings.from_environment()
+    from aneurysm_assets.run_log import RunLog
+
+    with (
+        _trouble_told("what is done is done: run it again"),
+        RunLog(settings, only=series, force=force) as log,
+    ):
+        summary = _run(settings, series, force, log)
+        _print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
 
 
@@ -181,7 +189,7 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"aneurysm-assets: {message}", err=True)
+    click.echo(f"{_styled('aneurysm-assets:', 'red')} {message}", err=True)
     sys.exit(status)
 
 
@@ -192,19 +200,18 @@ def _console() -> "Console":
     """
     from rich.console import Console
 
-    return Console(file=os.fdopen(os.dup(sys.stderr.fileno()), "w"), highlight=False)
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    # Said outright, or rich would take FORCE_COLOR, which many CIs set, for a terminal.
+    return Console(file=stream, highlight=False, force_terminal=stream.isatty())
 
 
-def _run(settings: Settings, series: tuple[str, ...], force: bool) -> "Summary":
-    from aneurysm_assets.progress import TerminalReporter
+def _run(settings: Settings, series: tuple[str, ...], force: bool, log: "RunLog") -> "Summary":
+    from aneurysm_assets.progress import Reporters, reporter_for
     from aneurysm_assets.runner import run as run_stage
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    with (
-        _trouble_told("what is done is done: run it again"),
-        TerminalReporter(_console()) as reporter,
-    ):
-        return run_stage(settings, reporter, only=series, force=force)
+    with reporter_for(_console()) as reporter:
+        return run_stage(settings, Reporters(reporter, log), only=series, force=force)
 
 
 @contextmanager
@@ -219,27 +226,56 @@ def _trouble_told(what_now: str) -> Iterator[None]:
         _fail(f"could not go on ({reason}); {what_now}", 1)
 
 
-def _print_summary(summary: "Summary") -> None:
-    census, combined = summary.census, summary.combined
+def _no_color() -> bool:
+    """Tell whether colours are unwanted even on a terminal (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def _styled(text: str, colour: str | None) -> str:
+    # Where the output is no terminal, click.echo takes the colours out again.
+    return text if colour is None or _no_color() else click.style(text, fg=colour)
+
+
+def _print_summary(summary: "Summary", log: "RunLog") -> None:
+    for line, colour in _summary_lines(summary):
+        log.summary(line)
+        click.echo(_styled(line, colour))
+    kept = str(log.path) if log.trouble is None else f"not whole: {log.trouble}"
+    click.echo(f"{'log':>32}  {_styled(kept, 'yellow' if log.trouble else None)}")
+
+
+def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
+    """Yield the lines of the closing summary, each with its colour."""
+    census = summary.census
     if not census.has_train_csv:
-        click.echo("warning: there is no train.csv: all series on disk are taken, labels are null")
+        warning = "warning: there is no train.csv: all series on disk are taken, labels are null"
+        yield warning, "yellow"
     if summary.interrupted_runs:
-        click.echo(f"took up what {summary.interrupted_runs} killed run(s) had left")
+        yield f"took up what {summary.interrupted_runs} killed run(s) had left", None
     for problem in summary.problems:
         of = f" {problem.series_instance_uid}" if problem.series_instance_uid else ""
-        click.echo(f"failed: {problem.table}{of}: {problem.reason}")
+        yield f"failed: {problem.table}{of}: {problem.reason}", "red"
     for row in census.refused:
-        click.echo(f"refused: train.csv row {row.row}: {row.text}: {row.reason}")
-    _print_listed("not on disk", census.not_on_disk)
-    if census.has_train_csv:
-        _print_listed("directory without a train.csv row", census.unlabelled)
-    _print_listed("no series", census.foreign)
+        yield f"refused: train.csv row {row.row}: {row.text}: {row.reason}", "yellow"
+    for what, names in (
+        ("not on disk", census.not_on_disk),
+        ("directory without a train.csv row", census.unlabelled if census.has_train_csv else ()),
+        ("no series", census.foreign),
+    ):
+        yield from ((line, None) for line in _listed(what, names))
+    for name, value in _summary_rows(summary).items():
+        bad = name == "series failed" and value
+        yield f"{name:>32}  {value}", "red" if bad else None
+
+
+def _summary_rows(summary: "Summary") -> dict[str, object]:
+    combined = summary.combined
     rows: dict[str, object] = {
         "series done": summary.done,
         "series done before": summary.skipped,
         "series failed": len(summary.failed_series),
         "series under way in another run": summary.under_way,
-        "series not on disk": len(census.not_on_disk),
+        "series not on disk": len(summary.census.not_on_disk),
         "images": combined.get("images", 0),
         "unreadable files": combined.get("unreadable_files", 0),
         "images with localizers": combined.get("images_with_localizers", 0),
@@ -249,16 +285,15 @@ def _print_summary(summary: "Summary") -> None:
     if summary.headers:
         share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
         rows["headers read without pydicom"] = share
-    for name, value in rows.items():
-        click.echo(f"{name:>32}  {value}")
-    click.echo(f"{'table':>32}  {summary.table or 'none: no series is done in all four tables'}")
+    rows["table"] = summary.table or "none: no series is done in all four tables"
+    return rows
 
 
-def _print_listed(what: str, names: tuple[str, ...]) -> None:
+def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
     for name in names[:_LISTED]:
-        click.echo(f"{what}: {name!a}" if not name.isprintable() else f"{what}: {name}")
+        yield f"{what}: {name!a}" if not name.isprintable() else f"{what}: {name}"
     if len(names) > _LISTED:
-        click.echo(f"{what}: and {len(names) - _LISTED} more (`aneurysm-assets status --json`)")
+        yield f"{what}: and {len(names) - _LISTED} more (`aneurysm-assets status --json`)"
 
 
 def _print_status(overview: "Overview") -> None:
@@ -266,7 +301,8 @@ def _print_status(overview: "Overview") -> None:
     click.echo(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
     for name, asset in overview.assets.items():
         counts = (asset.done, asset.failed, asset.under_way, asset.missing, asset.not_on_disk)
-        click.echo(f"{name:<20}" + "".join(f"{count:>13}" for count in counts))
+        line = f"{name:<20}" + "".join(f"{count:>13}" for count in counts)
+        click.echo(_styled(line, "red" if asset.failed else None))
     unified = overview.unified_metadata
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")

@@ -4,6 +4,7 @@ A Dagster user could do all of this by hand; nothing is recorded but by Dagster.
 on a terminal belongs to `cli` and `progress`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,8 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
 from aneurysm_assets.workers import Written
+
+_LOG = logging.getLogger(__name__)
 
 _RUN_LOCK = "run"
 
@@ -308,5 +311,7 @@ class _Run:
                 failure = data.user_failure_data
                 reason = failure.description if failure else None
                 if reason is None:
+                    trace = data.error.to_string() if data.error else "no reason recorded"
+                    _LOG.error("%s failed: %s", event.step_key, trace)
                     reason = data.error.message.strip() if data.error else "failed without a reason"
                 self._summary.problems.append(Problem(str(event.step_key), None, reason))

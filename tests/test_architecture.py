@@ -31,6 +31,7 @@ GROUND = (
     "combine",
     "assessment",
     "export",
+    "run_log",
     "sample",
 )
 GROUND_FLOOR = [

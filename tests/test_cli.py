@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,12 @@ def tree(root: Path) -> dict[str, int | None]:
     }
 
 
+def log_of(data: Path) -> Path:
+    """Return the log of the only run there was."""
+    (log,) = (data / "logs").iterdir()
+    return log
+
+
 def said_in_a_sentence(process: subprocess.CompletedProcess) -> str:
     assert "Traceback" not in process.stderr
     assert process.stderr.startswith("aneurysm-assets: ")
@@ -107,6 +114,7 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
         "series with segmentations": "1",
         "headers read without pydicom": "87.3% of 63",
         "table": str(data / "interim" / "dicom_metadata_with_csv.parquet"),
+        "log": str(log_of(data)),
     }
     assert f"not on disk: {NOT_ON_DISK}" in done.stdout
     assert f"directory without a train.csv row: {UNLABELLED}" in done.stdout
@@ -116,8 +124,24 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
 
 def test_run_is_quiet_where_there_is_no_terminal(first_run) -> None:
     _, done = first_run
-    assert done.stderr.splitlines() == [f"{table}: 12 series" for table in SERIES_TABLES]
+    lines = done.stderr.splitlines()
+    assert lines[::2] == [f"{table}: 12 series" for table in SERIES_TABLES]
+    for table, line in zip(SERIES_TABLES, lines[1::2], strict=True):
+        assert line.startswith(f"{table}: 12 of 12 series, 0 failed, ")
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_run_keeps_a_log_of_all_that_happened(first_run) -> None:
+    data, done = first_run
+    log = log_of(data).read_text()
+    for table in SERIES_TABLES:
+        assert f" INFO {table}: begins, 12 series\n" in log
+        assert f" INFO {table} {CTA}: done, " in log
+        assert f" INFO {table}: ends after " in log
+    assert f" WARNING dicom_tags {DAMAGED}: 3 of its files could not be read\n" in log
+    for line in done.stdout.splitlines()[:-1]:
+        assert f" INFO summary: {line.strip()}\n" in log
+    assert re.search(r" INFO ended after [0-9.]+ s\n\Z", log)
 
 
 def test_run_records_each_series_once_in_the_instance_that_belongs_to_the_data(first_run) -> None:
@@ -248,6 +272,9 @@ def test_a_run_in_which_series_failed_ends_with_1_and_names_each_with_its_reason
     assert summary(done)["series failed"] == "2"
     assert summary(done)["series done"] == "10"
     assert "Traceback" not in done.stdout + done.stderr
+    log = log_of(data).read_text()
+    assert f" ERROR dicom_tags {DAMAGED}: failed: {data}/raw/series/{DAMAGED} has no files\n" in log
+    assert f" ERROR localizers {CTA}: failed: train_localizers.csv row 12: coordinates" in log
 
 
 def test_the_series_that_did_not_fail_are_done_and_combined(faulty) -> None:
@@ -287,7 +314,8 @@ def test_the_next_run_takes_the_failed_series_alone(faulty, sample_data) -> None
     shutil.copy(sample_data / "raw" / "train_localizers.csv", data / "raw")
     done = run(data)
     assert done.returncode == 0, done.stdout
-    assert sorted(done.stderr.splitlines()) == ["dicom_tags: 1 series", "localizers: 1 series"]
+    begun = sorted(done.stderr.splitlines()[::2])
+    assert begun == ["dicom_tags: 1 series", "localizers: 1 series"]
     counts = events_of(data)
     for table in SERIES_TABLES:
         assert set(counts[table].values()) == {1}
@@ -362,7 +390,7 @@ def test_the_variables_say_where_things_are(apart, sample_data) -> None:
     assert done.returncode == 0, done.stderr
     assert (root / "tables" / "dicom_metadata_with_csv.parquet").is_file()
     assert {path.name for path in root.iterdir()} == {"state", "tables"}
-    assert [path.name for path in (root / "state").iterdir()] == ["dagster"]
+    assert {path.name for path in (root / "state").iterdir()} == {"dagster", "logs"}
     assert [path.name for path in sample_data.iterdir()] == ["raw"]
 
 
@@ -469,6 +497,7 @@ def test_ctrl_c_ends_the_run_and_says_how_to_go_on(interrupted) -> None:
     said = interrupted["said"]
     assert "interrupted; what is done is done: run the same command again to go on" in said
     assert "Traceback" not in said
+    assert " WARNING interrupted after " in log_of(interrupted["data"]).read_text()
 
 
 def test_after_ctrl_c_what_is_done_is_done_and_the_rest_is_missing(interrupted) -> None:
