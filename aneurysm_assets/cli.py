@@ -66,27 +66,69 @@ def _export(values: dict[str, Any]) -> None:
     os.environ.update({name: str(value) for name, value in values.items() if value is not None})
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _complete_series(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from aneurysm_assets.completion import series_to_take
+
+    _load_dotenv()
+    given = {variables.DATA: "data", variables.RAW: "raw", variables.UNLABELLED: "unlabelled"}
+    typed = {name: context.params.get(option) for name, option in given.items()}
+    # Flags that are not typed are False: the environment's value stays.
+    environment = {name: str(value) for name, value in typed.items() if value}
+    return series_to_take({**os.environ, **environment}, incomplete)
+
+
+def _complete_column(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from aneurysm_assets.export import partition_columns
+
+    # bash inserts what it is given as it is: a name with spaces would become several words.
+    names = (name for name in partition_columns() if " " not in name)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="`aneurysm-assets COMMAND --help` has examples.",
+)
 @click.version_option(package_name="aneurysm-assets")
 def cli() -> None:
     """Make one typed table of the RSNA Intracranial Aneurysm Detection data.
 
     Progress is kept by Dagster, in DATA/dagster (or DAGSTER_HOME): what is done is not done
     again, here or in the Dagster UI.
+
+    \b
+    Examples:
+      aneurysm-assets sample try         a small data set, to try it on
+      aneurysm-assets run --data try     read it; again, to go on
+      aneurysm-assets status --data try  what is done, failed and left
     """
 
 
-@cli.command()
+@cli.command(short_help="Read every series that is not done, and combine.")
 @_paths
 @click.option("--workers", type=click.IntRange(min=1), help="Reader processes.  [default: CPUs]")
 @click.option("--unlabelled", is_flag=True, help="Take directories without a train.csv row too.")
-@click.option("--series", multiple=True, metavar="UID", help="Take this series only. Repeatable.")
+@click.option(
+    "--series",
+    multiple=True,
+    metavar="UID",
+    shell_complete=_complete_series,
+    help="Take this series only. Repeatable.",
+)
 @click.option("--force", is_flag=True, help="Take series again that are done.")
 def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: bool) -> None:
     """Materialise every series that is on disk and not done, then combine.
 
     Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
-    cannot be used, 130 when interrupted.
+    cannot be used, 130 when interrupted. DATA/logs keeps a log of each run. Where there is no
+    terminal, progress is a line a minute.
+
+    \b
+    Examples:
+      aneurysm-assets run
+      aneurysm-assets run --raw /mnt/rsna --workers 8
+      aneurysm-assets run --series 1.2.826.0.1 --force
+      nohup aneurysm-assets run > run.out 2>&1 &
     """
     _export({variables.WORKERS: workers, variables.UNLABELLED: "1" if unlabelled else None})
     settings = Settings.from_environment()
@@ -101,12 +143,18 @@ def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: b
     sys.exit(1 if summary.problems else 0)
 
 
-@cli.command()
+@cli.command(short_help="Show what is done, failed, missing and not on disk.")
 @_paths
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--unlabelled", is_flag=True, help="Count directories without a train.csv row too.")
 def status(as_json: bool, unlabelled: bool) -> None:
-    """Show per asset how many series are done, failed, missing and not on disk."""
+    """Show per asset how many series are done, failed, missing and not on disk.
+
+    \b
+    Examples:
+      aneurysm-assets status
+      aneurysm-assets status --json | jq -r '.assets.dicom_tags.failed_series[]'
+    """
     _export({variables.UNLABELLED: "1" if unlabelled else None})
     from aneurysm_assets.overview import take_overview
 
@@ -118,7 +166,7 @@ def status(as_json: bool, unlabelled: bool) -> None:
         _print_status(overview)
 
 
-@cli.command()
+@cli.command(short_help="Write the table in parts, for polars, pandas, DuckDB.")
 @_paths
 @click.option(
     "--to",
@@ -128,11 +176,16 @@ def status(as_json: bool, unlabelled: bool) -> None:
     help="Directory to make; there all at once, or not at all.",
 )
 @click.option(
-    "--by", multiple=True, required=True, metavar="COLUMN", help="Divide by this. Repeatable."
+    "--by",
+    multiple=True,
+    required=True,
+    metavar="COLUMN",
+    shell_complete=_complete_column,
+    help="Divide by this. Repeatable.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export; nothing else ever is.")
 def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
-    r"""Write the unified table hive-partitioned, for polars, pandas and DuckDB.
+    """Write the unified table hive-partitioned, for polars, pandas and DuckDB.
 
     The README has a query of each. A value stands in the name of its directory, not in the file;
     null is __HIVE_DEFAULT_PARTITION__.
@@ -150,7 +203,7 @@ def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
     click.echo(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
 
 
-@cli.command()
+@cli.command(short_help="Write a small data set to try it on.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--series", type=click.IntRange(min=1), help="Series of a larger one, for load.")
 @click.option("--files", type=click.IntRange(min=1), help="Files a series of a larger one.")
@@ -158,6 +211,11 @@ def sample(directory: Path, series: int | None, files: int | None) -> None:
     """Write a small data set of the RSNA shape as DIRECTORY/raw, ready for --data DIRECTORY.
 
     A raw that this command did not write is never touched.
+
+    \b
+    Examples:
+      aneurysm-assets sample try
+      aneurysm-assets sample load --series 500 --files 200
     """
     if (series is None) != (files is None):
         raise click.UsageError("--series and --files go together")
@@ -169,6 +227,24 @@ def sample(directory: Path, series: int | None, files: int | None) -> None:
         with click.progressbar(length=series, label="series", file=sys.stderr) as bar:
             raw = write_load_sample(directory, series, files, on_progress=lambda _: bar.update(1))
     click.echo(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
+
+
+@cli.command(short_help="Print the completion script of a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands, options, series and columns.
+
+    \b
+    Examples:
+      eval "$(aneurysm-assets completion bash)"    in ~/.bashrc
+      eval "$(aneurysm-assets completion zsh)"     in ~/.zshrc, after compinit
+      aneurysm-assets completion fish | source     in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class(shell)
+    assert complete is not None  # noqa: S101 - click has these three
+    click.echo(complete(cli, {}, "aneurysm-assets", "_ANEURYSM_ASSETS_COMPLETE").source())
 
 
 def main() -> None:

@@ -30,6 +30,7 @@ GROUND = (
     "placement",
     "combine",
     "assessment",
+    "completion",
     "export",
     "run_log",
     "sample",

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -13,12 +14,14 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from aneurysm_assets.cli import cli
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.store import read_table
 from aneurysm_assets.tables import DICOM_TAGS
-from tests.processes import call, group_of, started, wait_for_files, wait_until
+from tests.processes import DEADLINE, call, group_of, started, wait_for_files, wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, metadata_of, statuses
 
 CTA, DAMAGED = uid("sample", "CTA"), uid("sample", "damaged")
@@ -417,6 +420,71 @@ def test_an_option_goes_before_a_variable(first_run, tmp_path) -> None:
     data, _ = first_run
     found = status(data, ANEURYSM_DATA=tmp_path / "elsewhere", ANEURYSM_WORKERS="1")
     assert found["data"] == str(data)
+
+
+# export; what every command has in common.
+
+
+def test_export_writes_the_table_in_parts(first_run, tmp_path) -> None:
+    data, _ = first_run
+    done = call(
+        *("aneurysm-assets", "export", "--data", data),
+        *("--to", tmp_path / "parts", "--by", "Modality_train"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"wrote 86 rows in 4 files to {tmp_path}/parts\n"
+    parts = pl.read_parquet(tmp_path / "parts", hive_schema={"Modality_train": pl.String})
+    table = pl.read_parquet(data / "interim" / "dicom_metadata_with_csv.parquet")
+    key = ["SeriesInstanceUID", "dicom_path", "frame_index", "localizer_index"]
+    assert parts.select(table.columns).sort(key).equals(table.sort(key))
+
+
+def refused_export(data: Path, output: int | None = None, **variables: object) -> str:
+    """Return what `export` says where there is no unified table."""
+    command = ("aneurysm-assets", "export", "--data", data, "--to", data / "x", "--by", "location")
+    if output is None:
+        refused = call(*command, **variables)
+        assert refused.returncode == 2
+        return said_in_a_sentence(refused)
+    with started(*command, output=output, **variables) as process:
+        assert process.wait(timeout=DEADLINE) == 2
+    return ""
+
+
+def test_export_without_a_table_ends_with_2_and_a_sentence(tmp_path) -> None:
+    said = refused_export(tmp_path, FORCE_COLOR=1)
+    assert "make it with `aneurysm-assets run`" in said
+    assert "\x1b" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(tmp_path, variables, coloured) -> None:
+    reading, writing = pty.openpty()
+    refused_export(tmp_path, writing, **variables)
+    os.close(writing)
+    said = os.read(reading, 10_000).decode()
+    os.close(reading)
+    assert "there is no unified table" in said
+    assert ("\x1b[31m" in said) is coloured
+    assert ("\x1b" in said) is coloured
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)])
+def test_help_has_examples_and_fits_a_terminal_of_80_columns(command) -> None:
+    shown = CliRunner().invoke(cli, [*command, "--help"], prog_name="aneurysm-assets")
+    assert shown.exit_code == 0
+    assert "\n  Examples:\n    " in shown.output
+    assert max(map(len, shown.output.splitlines())) < 80
+    assert "..." not in shown.output.replace("[ARGS]...", "")
 
 
 # sample.
