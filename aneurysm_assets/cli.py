@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -32,6 +32,7 @@ P = ParamSpec("P")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _LISTED = 10
+_FREQUENT = 3
 
 
 def _paths(command: Callable[P, None]) -> Callable[..., None]:
@@ -86,7 +87,7 @@ def _complete_column(_: click.Context, __: click.Parameter, incomplete: str) -> 
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="`aneurysm-assets COMMAND --help` has examples.",
 )
 @click.version_option(package_name="aneurysm-assets")
@@ -358,11 +359,23 @@ def _summary_rows(summary: "Summary") -> dict[str, object]:
         "localizers without an image": combined.get("localizers_without_image", 0),
         "series with segmentations": combined.get("series_with_segmentations", 0),
     }
+    if summary.quality:
+        rows["series with problems"] = _problems(summary.quality)
     if summary.headers:
         share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
         rows["headers read without pydicom"] = share
     rows["table"] = summary.table or "none: no series is done in all four tables"
     return rows
+
+
+def _problems(quality: Mapping[str, Any]) -> str:
+    """Tell how many series have problems, and which are the most frequent."""
+    counts = sorted(quality["problems"].items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{name} {count}" for name, count in counts[:_FREQUENT]]
+    more = [f"{len(counts) - _FREQUENT} more kinds"] if len(counts) > _FREQUENT else []
+    return f"{quality['series_with_problems']}" + (
+        f" ({', '.join([*named, *more])})" if counts else ""
+    )
 
 
 def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
@@ -385,6 +398,8 @@ def _print_status(overview: "Overview") -> None:
     else:
         state = "up to date" if unified["up_to_date"] else "older than what it is made from"
         click.echo(f"unified_metadata: {unified['rows']} rows, {state}, {unified['path']}")
+    if overview.series_quality:
+        click.echo(f"series_quality: series with problems: {_problems(overview.series_quality)}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.overview import latest_metadata
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
@@ -68,6 +69,8 @@ class Summary:
         Path of the unified table, None where there is none.
     combined : mapping of str to object
         The metadata of its latest materialisation.
+    quality : mapping of str to object
+        That of `series_quality`: how many series have which problems.
     """
 
     census: Census
@@ -80,6 +83,7 @@ class Summary:
     fast_headers: int = 0
     table: str | None = None
     combined: Mapping[str, Any] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failed_series(self) -> dict[str, list[Problem]]:
@@ -259,12 +263,11 @@ class _Run:
         if complete and not (there and partitions.is_combined(self._instance)):
             self._execute([UNIFIED_METADATA, SERIES_QUALITY])
         path = find_table(self._settings.unified_table)
-        event = self._instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
-        if path is not None and event is not None and event.asset_materialization is not None:
+        combined = latest_metadata(self._instance, UNIFIED_METADATA)
+        if path is not None and combined:
             summary.table = str(path)
-            summary.combined = {
-                name: value.value for name, value in event.asset_materialization.metadata.items()
-            }
+            summary.combined = combined
+        summary.quality = latest_metadata(self._instance, SERIES_QUALITY)
 
     def _execute(
         self,

@@ -10,6 +10,7 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
+from rich.console import Console
 
 from aneurysm_assets.cli import _console
 from aneurysm_assets.progress import LineReporter, TerminalReporter, reporter_for
@@ -118,6 +119,22 @@ def test_a_stream_that_takes_nothing_does_not_end_the_run(moment) -> None:
         reporter.done(LABELS, "1.2", WRITTEN)
     with pytest.raises(BrokenPipeError):
         stream.close()
+
+
+def test_the_rate_on_a_terminal_is_that_of_the_whole_table_also_when_series_come_in_batches() -> (
+    None
+):
+    now = 0.0
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with TerminalReporter(console, clock=lambda: now) as reporter:
+        reporter.begin(LABELS, 20)
+        now = 10.0
+        for _ in range(20):
+            reporter.done(LABELS, "1.2", WRITTEN)
+        now = 1000.0  # other tables take their time
+    last = console.file.getvalue().splitlines()[-1]
+    assert "20/20" in last
+    assert "2.0 series/s" in last
 
 
 def shown_by(
