@@ -310,7 +310,7 @@ def _put_in_place(partial: Path, to: Path, *, replaces: bool) -> None:
         except BaseException:
             old.rename(to)
             raise
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)  # the next export tries again
     else:
         partial.rename(to)
     flush(to.parent)
@@ -324,4 +324,4 @@ def _remove_leftovers(to: Path) -> None:
     for path in to.parent.iterdir():
         match = ours.fullmatch(path.name)
         if match and (path / MARKER).is_file() and not is_alive(int(match[1])):
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)

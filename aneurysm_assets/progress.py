@@ -35,7 +35,7 @@ class _Rate(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """Render the rate of a task."""
-        seconds = task.elapsed
+        seconds = task.elapsed if task.finished_time is None else task.finished_time
         rate = f"{task.completed / seconds:.1f} series/s" if seconds and task.completed else ""
         return Text(rate, style="progress.data.speed")
 

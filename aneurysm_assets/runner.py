@@ -261,7 +261,9 @@ class _Run:
         stems = (self._settings.unified_table, self._settings.quality_table)
         there = all(find_table(stem) is not None for stem in stems)
         if complete and not (there and partitions.is_combined(self._instance)):
+            _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
             self._execute([UNIFIED_METADATA, SERIES_QUALITY])
+            _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)
         path = find_table(self._settings.unified_table)
         combined = latest_metadata(self._instance, UNIFIED_METADATA)
         if path is not None and combined:

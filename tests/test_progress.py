@@ -121,9 +121,7 @@ def test_a_stream_that_takes_nothing_does_not_end_the_run(moment) -> None:
         stream.close()
 
 
-def test_the_rate_on_a_terminal_is_that_of_the_whole_table_also_when_series_come_in_batches() -> (
-    None
-):
+def test_the_rate_on_a_terminal_is_right_though_series_come_in_batches() -> None:
     now = 0.0
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
     with TerminalReporter(console, clock=lambda: now) as reporter:
@@ -132,8 +130,7 @@ def test_the_rate_on_a_terminal_is_that_of_the_whole_table_also_when_series_come
         for _ in range(20):
             reporter.done(LABELS, "1.2", WRITTEN)
         now = 1000.0  # other tables take their time
-    last = console.file.getvalue().splitlines()[-1]
-    assert "20/20" in last
+    last = [line for line in console.file.getvalue().splitlines() if "20/20" in line][-1]
     assert "2.0 series/s" in last
 
 
