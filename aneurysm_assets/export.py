@@ -7,7 +7,8 @@ the table's columns are stands in `tables`.
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ MOST_PARTITIONS = 200
 _FILE = "part-0.parquet"
 _LONGEST_NAME = 255  # bytes; every file system in use
 
-_BATCH_ROWS = 32_768
+_BATCH_ROWS = 8_192
 _GROUP_ROWS = 32_768
 _ROWS_HELD = 65_536
 """Rows that wait for their row group, over all partitions: about 100 MB."""
@@ -95,8 +96,7 @@ def export(settings: Settings, to: Path, by: Sequence[str], *, overwrite: bool =
     Raises
     ------
     InputError
-        There is no unified table, a column cannot divide it, `to` is not ours to replace, or a run
-        replaced the table meanwhile.
+        There is no unified table, a column cannot divide it, or `to` is not ours to replace.
     OSError
         The disk is full, or the like. Nothing new is there, and what was there is untouched.
     """
@@ -109,19 +109,47 @@ def export(settings: Settings, to: Path, by: Sequence[str], *, overwrite: bool =
     _check_columns(by)
     to = to.resolve()
     replaces = _check_directory(to, overwrite=overwrite)
-    before = path.stat()
-    table = _scan(path)
-    names = {key: _directory(by, key) for key in _keys(table, by)}
-    partial = _beside(to, "partial")
-    try:
-        rows = _write(table, by, names, partial)
-        _check_same(path, before)
-        _put_in_place(partial, to, replaces=replaces)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    with _opened(path) as table:
+        keys = _keys(table, by)
+        names = {key: _directory(by, key) for key in keys}
+        partial = _beside(to, "partial")
+        try:
+            rows = _write(table, by, names, partial)
+            _put_in_place(partial, to, replaces=replaces)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     _remove_leftovers(to)
     return Exported(to, rows, len(names))
+
+
+class _Table:
+    """The unified table as batches; a file that `run` replaces meanwhile stays the one opened."""
+
+    def __init__(self, source: pq.ParquetFile | pa.Table) -> None:
+        self._source = source
+
+    @property
+    def schema(self) -> pa.Schema:
+        source = self._source
+        return source.schema if isinstance(source, pa.Table) else source.schema_arrow
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        source, columns = self._source, None if columns is None else list(columns)
+        if isinstance(source, pa.Table):
+            chosen = source if columns is None else source.select(columns)
+            yield from chosen.to_batches(max_chunksize=_BATCH_ROWS)
+        else:
+            yield from source.iter_batches(_BATCH_ROWS, columns=columns)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Table]:
+    if path.suffix == ".csv":
+        yield _Table(read_table(UNIFIED_METADATA, path).to_arrow())
+        return
+    with path.open("rb") as file:
+        yield _Table(pq.ParquetFile(file, pre_buffer=False))
 
 
 def _check_columns(by: Sequence[str]) -> None:
@@ -136,35 +164,22 @@ def _check_columns(by: Sequence[str]) -> None:
             )
 
 
-def _scan(path: Path) -> pl.LazyFrame:
-    if path.suffix == ".csv":
-        return read_table(UNIFIED_METADATA, path).lazy()
-    # Not pyarrow: before 26 it reads no fixed-size array that can be null.
-    return pl.scan_parquet(path, glob=False, hive_partitioning=False)
-
-
-def _check_same(path: Path, before: os.stat_result) -> None:
-    # It is read in many slices, each of which opens it anew.
-    now = path.stat()
-    if (now.st_ino, now.st_mtime_ns) != (before.st_ino, before.st_mtime_ns):
-        raise InputError(f"{path} was replaced while it was read: export it again")
-
-
-def _keys(table: pl.LazyFrame, by: Sequence[str]) -> list[_Key]:
-    """Return the combinations of values that there are."""
-    there = table.collect_schema().names()
-    if missing := [name for name in by if name not in there]:
+def _keys(table: _Table, by: Sequence[str]) -> list[_Key]:
+    """Return the combinations of values that there are, in their order."""
+    if missing := [name for name in by if name not in table.schema.names]:
         raise InputError(
             f"--by {missing[0]!r}: the unified table on disk is of an older version and lacks it; "
             "`aneurysm-assets run --force` makes it anew"
         )
-    keys = table.select(by).unique().collect()
-    if keys.height > MOST_PARTITIONS:
-        raise InputError(
-            f"--by {' --by '.join(by)}: {keys.height} partitions, {MOST_PARTITIONS} at most; "
-            "divide by columns of few values, such as Modality_train"
-        )
-    return keys.rows()
+    keys: dict[_Key, None] = {}
+    for batch in table.batches(by):
+        keys |= dict.fromkeys(_frame(batch).unique(maintain_order=True).rows())
+        if len(keys) > MOST_PARTITIONS:
+            raise InputError(
+                f"--by {' --by '.join(by)}: more than {MOST_PARTITIONS} partitions; divide by "
+                "columns of few values, such as Modality_train"
+            )
+    return list(keys)
 
 
 def _directory(by: Sequence[str], key: _Key) -> Path:
@@ -184,17 +199,19 @@ def _encoded(name: str, value: Any) -> str:  # noqa: ANN401 - str, int, bool or 
     return quote(str(value).lower() if isinstance(value, bool) else str(value), safe="")
 
 
-def _write(table: pl.LazyFrame, by: Sequence[str], names: dict[_Key, Path], partial: Path) -> int:
+def _write(table: _Table, by: Sequence[str], names: dict[_Key, Path], partial: Path) -> int:
     """Write all partitions below a new directory, flushed; return the number of rows."""
     partial.mkdir(parents=True)
     (partial / MARKER).touch()
-    schema = table.drop(by).head(0).collect().to_arrow().schema
-    rows: int = table.select(pl.len()).collect().item()
+    schema = pa.schema([column for column in table.schema if column.name not in by])
+    rows = 0
     with _Writers(schema, {key: partial / name / _FILE for key, name in names.items()}) as writers:
-        for offset in range(0, rows, _BATCH_ROWS):
-            batch = table.slice(offset, _BATCH_ROWS).collect()
-            for key, part in batch.group_by(by):  # keeps the order of rows within a group
-                writers.add(key, part.drop(by).to_arrow())
+        for batch in table.batches():
+            rows += batch.num_rows
+            groups = _frame(batch.select(by)).with_row_index("__row").group_by(by)
+            payload = batch.select(schema.names)
+            for key, group in groups:
+                writers.add(key, payload.take(group["__row"].sort().to_arrow()))
     for directory, _, files in os.walk(partial, topdown=False):
         for name in files:
             flush(Path(directory, name))
@@ -207,12 +224,12 @@ class _Partition:
     """One open file, and the rows that wait for their row group."""
 
     writer: pq.ParquetWriter
-    held: list[pa.Table] = field(default_factory=list)
+    held: list[pa.RecordBatch] = field(default_factory=list)
     rows: int = 0
 
     def write(self) -> None:
         if self.held:
-            self.writer.write_table(pa.concat_tables(self.held))
+            self.writer.write_table(pa.Table.from_batches(self.held))
         self.held, self.rows = [], 0
 
 
@@ -233,7 +250,7 @@ class _Writers:
                 partition.write()
             partition.writer.close()
 
-    def add(self, key: _Key, batch: pa.Table) -> None:
+    def add(self, key: _Key, batch: pa.RecordBatch) -> None:
         """Take rows of a partition; write some, of whichever has most, when too many wait."""
         if key not in self._partitions:
             # Not exist_ok: on a file system that knows no case, `a` would overwrite `A`.
@@ -247,6 +264,12 @@ class _Writers:
             partition.write()
         elif sum(other.rows for other in self._partitions.values()) >= _ROWS_HELD:
             max(self._partitions.values(), key=lambda other: other.rows).write()
+
+
+def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)  # noqa: S101 - from_arrow gives a Series for arrays only
+    return frame
 
 
 def _check_directory(to: Path, *, overwrite: bool) -> bool:
