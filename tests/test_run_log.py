@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets import run_log
+from aneurysm_assets.assets import labels as labels_asset
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.run_log import RunLog
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredTable
 from aneurysm_assets.tables import LABELS
 from aneurysm_assets.workers import Written
+from tests.graph import Graph
 
 WRITTEN = Written(StoredTable(Path("x.parquet"), "parquet", 1), 2, 1, 1, notes=("odd",))
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR|CRITICAL) (.*)")
@@ -89,6 +91,19 @@ def test_the_unexpected_is_there_with_its_traceback(settings) -> None:
     assert re.search(r"CRITICAL broke off after .* s\n    Traceback", text)
     assert "ZeroDivisionError: division by zero" in text
     assert __file__ in text
+
+
+def test_so_is_what_nobody_expected_of_a_series_though_the_run_goes_on(data, monkeypatch) -> None:
+    def breaks(*_: object) -> Written:
+        return 1 / 0  # what is unexpected
+
+    monkeypatch.setattr(labels_asset, "write_labels", breaks)
+    graph = Graph(data)
+    with RunLog(graph.settings) as log:
+        graph.run("labels", partition=graph.series[0])
+    text = log.path.read_text()
+    assert f" ERROR labels {graph.series[0]}: Traceback (most recent call last):\n    " in text
+    assert "return 1 / 0" in text
 
 
 def test_an_interrupt_is_no_fault(settings) -> None:
