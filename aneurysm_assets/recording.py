@@ -30,6 +30,8 @@ from aneurysm_assets.store import remove_partials
 from aneurysm_assets.tables import Table
 from aneurysm_assets.workers import Failed, Work, Written, map_series
 
+_LOG = logging.getLogger(__name__)
+
 Metadata = dict[str, dg.MetadataValue | int | float | str]
 
 _BATCH = 100
@@ -142,6 +144,8 @@ def materialize_series(
             if isinstance(outcome, Failed):
                 failed[uid] = outcome.reason
                 context.log.error(f"{uid}: {outcome.reason}")
+                if outcome.traceback:
+                    _LOG.error("%s %s: %s", table.name, uid, outcome.traceback)
                 reporter.failed(table, uid, outcome.reason)
                 continue
             for note in outcome.notes:

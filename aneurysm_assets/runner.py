@@ -4,6 +4,7 @@ A Dagster user could do all of this by hand; nothing is recorded but by Dagster.
 on a terminal belongs to `cli` and `progress`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,11 +23,14 @@ from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.overview import latest_metadata
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
 from aneurysm_assets.workers import Written
+
+_LOG = logging.getLogger(__name__)
 
 _RUN_LOCK = "run"
 
@@ -65,6 +69,8 @@ class Summary:
         Path of the unified table, None where there is none.
     combined : mapping of str to object
         The metadata of its latest materialisation.
+    quality : mapping of str to object
+        That of `series_quality`: how many series have which problems.
     """
 
     census: Census
@@ -77,6 +83,7 @@ class Summary:
     fast_headers: int = 0
     table: str | None = None
     combined: Mapping[str, Any] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failed_series(self) -> dict[str, list[Problem]]:
@@ -273,14 +280,15 @@ class _Run:
         stems = (self._settings.unified_table, self._settings.quality_table)
         there = all(find_table(stem) is not None for stem in stems)
         if is_any_complete and not (there and partitions.is_combined(self._instance)):
+            _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
             self._execute([UNIFIED_METADATA, SERIES_QUALITY])
+            _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)
         path = find_table(self._settings.unified_table)
-        event = self._instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
-        if path is not None and event is not None and event.asset_materialization is not None:
+        combined = latest_metadata(self._instance, UNIFIED_METADATA)
+        if path is not None and combined:
             summary.table = str(path)
-            summary.combined = {
-                name: value.value for name, value in event.asset_materialization.metadata.items()
-            }
+            summary.combined = combined
+        summary.quality = latest_metadata(self._instance, SERIES_QUALITY)
 
     def _execute(
         self,
@@ -327,5 +335,7 @@ class _Run:
                 failure = data.user_failure_data
                 reason = failure.description if failure else None
                 if reason is None:
+                    trace = data.error.to_string() if data.error else "no reason recorded"
+                    _LOG.error("%s failed: %s", event.step_key, trace)
                     reason = data.error.message.strip() if data.error else "failed without a reason"
                 self._summary.problems.append(Problem(str(event.step_key), None, reason))

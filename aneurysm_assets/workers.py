@@ -79,9 +79,12 @@ class Failed:
     ----------
     reason : str
         What happened and to which file, in a sentence for the user.
+    traceback : str
+        Of what nobody expected; empty where the reason says it all.
     """
 
     reason: str
+    traceback: str = ""
 
 
 Outcome = Written | Failed
@@ -143,7 +146,8 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Failed(
-            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})",
+            "".join(traceback.format_exception(error)),
         )
     return replace(written, seconds=time.perf_counter() - start)
 

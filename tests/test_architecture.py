@@ -30,6 +30,9 @@ GROUND = (
     "placement",
     "combine",
     "assessment",
+    "completion",
+    "export",
+    "run_log",
     "sample",
 )
 GROUND_FLOOR = [
