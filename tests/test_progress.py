@@ -6,6 +6,7 @@ import pty
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 
@@ -152,9 +153,17 @@ def shown_by(
             reporter.failed(LABELS, "1.3", "broken")
         monkeypatch.undo()
         console.file.close()
-        shown = os.read(reading, 100_000).decode()
+    return type(reporter), everything(reading)
+
+
+def everything(reading: int) -> str:
+    """Read to the end, which of a terminal is an error."""
+    shown = b""
+    with suppress(OSError):
+        while part := os.read(reading, 100_000):
+            shown += part
     os.close(reading)
-    return type(reporter), shown
+    return shown.decode()
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
