@@ -478,8 +478,7 @@ def test_colours_are_for_terminals_that_want_them(tmp_path, variables, coloured)
     reading, writing = pty.openpty()
     refused_export(tmp_path, writing, **variables)
     os.close(writing)
-    said = os.read(reading, 10_000).decode()
-    os.close(reading)
+    said = read_to_the_end(reading)
     assert "there is no unified table" in said
     assert ("\x1b[31m" in said) is coloured
     assert ("\x1b" in said) is coloured

@@ -6,7 +6,6 @@ import pty
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 
@@ -18,6 +17,7 @@ from aneurysm_assets.progress import LineReporter, TerminalReporter, reporter_fo
 from aneurysm_assets.store import StoredTable
 from aneurysm_assets.tables import DICOM_TAGS, LABELS
 from aneurysm_assets.workers import Written
+from tests.processes import read_to_the_end
 
 WRITTEN = Written(StoredTable(Path("x.parquet"), "parquet", 1), 1, 0, 1)
 
@@ -153,17 +153,7 @@ def shown_by(
             reporter.failed(LABELS, "1.3", "broken")
         monkeypatch.undo()
         console.file.close()
-    return type(reporter), everything(reading)
-
-
-def everything(reading: int) -> str:
-    """Read to the end, which of a terminal is an error."""
-    shown = b""
-    with suppress(OSError):
-        while part := os.read(reading, 100_000):
-            shown += part
-    os.close(reading)
-    return shown.decode()
+    return type(reporter), read_to_the_end(reading)
 
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*(?:3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
