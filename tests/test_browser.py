@@ -1,0 +1,157 @@
+"""What a user of the Dagster UI sees and clicks: real Chromium, a real `dagster dev`.
+
+The tests are one story, in the order in which they stand. Its pictures are the README's:
+`make pictures` takes them anew.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from aneurysm_assets.definitions import defs
+from aneurysm_assets.sample.dicom import uid
+from tests.chromium import Browser, chromium, colour_beside, executable
+from tests.dagster_dev import Dev, dagster_dev
+from tests.record import ALL_TABLES, SERIES_TABLES
+
+SERIES = 12
+
+# The series whose files are away in the first backfill.
+EMPTIED = uid("sample", "CTA")
+
+
+@pytest.fixture(scope="module")
+def dev(project, sample_data, tmp_path_factory) -> Iterator[Dev]:
+    executable()
+    with dagster_dev(project, sample_data, tmp_path_factory.mktemp("browser")) as dev:
+        yield dev
+
+
+@pytest.fixture(scope="module")
+def browser(dev) -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser) -> Iterator[Page]:
+    with browser.page() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def pictures(request, tmp_path_factory) -> Path:
+    """Return where pictures go: the directory of `--pictures`, else one of the tests' own."""
+    chosen = request.config.getoption("--pictures")
+    return Path(request.config.invocation_params.dir, chosen) if chosen else (
+        tmp_path_factory.mktemp("pictures")
+    )
+
+
+def lineage(dev: Dev, page: Page) -> None:
+    """Open the lineage graph, unfold its groups, and wait until every asset is drawn."""
+    page.goto(f"{dev.url}/asset-groups")
+    specs = list(defs.resolve_all_asset_specs())
+    groups = {spec.group_name for spec in specs}
+    for group in groups:
+        expect(drawn(page, group)).to_have_count(1)
+    page.keyboard.press("Alt+e")
+    for spec in specs:
+        name = spec.key.path[-1]
+        expect(drawn(page, name)).to_have_count(2 if name in groups else 1)
+
+
+def drawn(page: Page, name: str) -> Locator:
+    """Return where the graph has a name; the middle of a long one is left out."""
+    pattern = f"^({name}|{name[:8]}.*….*{name[-4:]})$"
+    return page.locator("svg").get_by_text(re.compile(pattern))
+
+
+def materialize_all(page: Page, partitions: str) -> str:
+    """Launch a backfill by clicking, and return its id."""
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_role("button", name=partitions, exact=True).click()
+    page.get_by_role("button", name="Launch backfill").click()
+    created = page.get_by_text("Created backfill")
+    expect(created).to_be_visible()
+    return re.search("Created backfill (\\w+)", created.inner_text())[1]
+
+
+def partitions_of(dev: Dev, page: Page, asset: str, *, done: int, failed: int) -> None:
+    """Open an asset's partitions, which show so many done and failed."""
+    page.goto(f"{dev.url}/assets/{asset}?view=partitions")
+    expect(page.get_by_text(f"Materialized ({done})")).to_be_visible()
+    expect(page.get_by_text(f"Failed ({failed})")).to_be_visible()
+
+
+def colours(dev: Dev, page: Page) -> dict[str, str | None]:
+    series = sorted(path.name for path in (dev.project / "data" / "interim" / "labels").iterdir())
+    rows = {name: page.get_by_title(name.removesuffix(".parquet"), exact=True) for name in series}
+    return {name.removesuffix(".parquet"): colour_beside(row) for name, row in rows.items()}
+
+
+def test_the_job_that_registers_the_series_is_launched_by_a_click(dev, page) -> None:
+    page.goto(f"{dev.url}/locations/aneurysm_assets/jobs/register_series/playground")
+    page.get_by_role("button", name="Launch run").click()
+    expect(page.get_by_text(f"{SERIES} series, {SERIES} of them new")).to_be_visible()
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+
+
+def test_the_lineage_graph_shows_every_asset(dev, page) -> None:
+    lineage(dev, page)
+
+
+def test_a_backfill_by_clicks_turns_its_partitions_green_and_a_failed_one_red_with_its_reason(
+    dev, page, pictures
+) -> None:
+    directory = dev.project / "data" / "raw" / "series" / EMPTIED
+    directory.rename(dev.project / "away")
+    directory.mkdir()
+    lineage(dev, page)
+    backfill = materialize_all(page, "All")
+
+    page.goto(f"{dev.url}/runs/b/{backfill}")
+    expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
+    partitions_of(dev, page, "labels", done=SERIES, failed=0)
+    assert set(colours(dev, page).values()) == {"green"}
+    partitions_of(dev, page, "dicom_tags", done=SERIES - 1, failed=1)
+    shown = colours(dev, page)
+    assert shown.pop(EMPTIED) == "red"
+    assert set(shown.values()) == {"green"}
+
+    page.get_by_title(EMPTIED, exact=True).click()
+    expect(page.get_by_text("failed, and did not materialize this asset")).to_be_visible()
+    page.screenshot(path=pictures / "partitions.png")
+    page.get_by_text("View logs").click()
+    reason = f"{EMPTIED}: {directory} has no files"
+    expect(page.get_by_text(reason).first).to_be_visible()
+
+
+def test_what_failed_is_taken_by_another_backfill_by_clicks_and_everything_is_green(
+    dev, page
+) -> None:
+    directory = dev.project / "data" / "raw" / "series" / EMPTIED
+    directory.rmdir()
+    (dev.project / "away").rename(directory)
+    lineage(dev, page)
+    backfill = materialize_all(page, "Failed and missing")
+
+    page.goto(f"{dev.url}/runs/b/{backfill}")
+    expect(page.get_by_text("Succeeded", exact=True).first).to_be_visible()
+    for table in SERIES_TABLES:
+        partitions_of(dev, page, table, done=SERIES, failed=0)
+        assert set(colours(dev, page).values()) == {"green"}
+
+
+def test_the_lineage_graph_of_a_data_set_that_is_done_is_green(dev, page, pictures) -> None:
+    lineage(dev, page)
+    for table in ALL_TABLES:
+        assert colour_beside(drawn(page, table)) == "green"
+    page.screenshot(path=pictures / "lineage.png")
+
+
+def test_the_browser_asked_nothing_of_any_other_machine(browser) -> None:
+    assert browser.foreign == []
