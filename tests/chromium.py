@@ -10,6 +10,8 @@ from typing import Any
 import playwright.sync_api as playwright
 import pytest
 
+from tests.processes import wait_until
+
 # A page that hangs ends its test, and says over what; far beyond what any takes.
 PATIENCE = 60_000
 
@@ -20,13 +22,18 @@ _FLAGS = (
 
 _LOOPBACK = re.compile(r"(http://127\.0\.0\.1:\d+/|ws://127\.0\.0\.1:\d+/|file://|data:|blob:)")
 
-# The first mark beside an element that has a colour of its own: the status of a partition.
-_COLOUR_BESIDE = """
+# The first thing about an element that is painted, or edged, in a colour and not in a grey or tint.
+_COLOUR_OF = """
 element => {
   for (let around = element; around; around = around.parentElement)
-    for (const mark of around.querySelectorAll("*")) {
-      const [r, g, b, a] = getComputedStyle(mark).backgroundColor.match(/[\\d.]+/g).map(Number);
-      if (a !== 0 && Math.max(r, g, b) - Math.min(r, g, b) > 80) return r > g ? "red" : "green";
+    for (const mark of [around, ...around.querySelectorAll("*")]) {
+      const style = getComputedStyle(mark);
+      const edge = parseFloat(style.borderTopWidth) ? style.borderTopColor : "";
+      for (const colour of [style.backgroundColor, edge]) {
+        const [r, g, b, a = 1] = (colour.match(/[\\d.]+/g) || [0, 0, 0, 0]).map(Number);
+        if (a && Math.max(r, g, b) - Math.min(r, g, b) > 80)
+          return r > Math.max(g, b) ? "red" : g > Math.max(r, b) ? "green" : "blue";
+      }
     }
 }
 """
@@ -84,6 +91,6 @@ def chromium() -> Iterator[Browser]:
         process.close()
 
 
-def colour_beside(element: playwright.Locator) -> str | None:
-    """Return whether the mark beside an element is `red` or `green`."""
-    return element.evaluate(_COLOUR_BESIDE)
+def wait_for_colour(element: playwright.Locator, colour: str) -> None:
+    """Wait until the status that is painted about an element is `red` or `green`."""
+    wait_until(lambda: element.evaluate(_COLOUR_OF) == colour, f"{element} was {colour}")
