@@ -10,9 +10,11 @@ from aneurysm_assets.assets.labels import labels
 from aneurysm_assets.assets.localizers import localizers
 from aneurysm_assets.assets.raw import raw_inputs
 from aneurysm_assets.assets.segmentation_meta import segmentation_meta
+from aneurysm_assets.assets.series_preview import series_preview
 from aneurysm_assets.assets.series_quality import series_quality
 from aneurysm_assets.assets.unified_metadata import unified_metadata
 from aneurysm_assets.checks import series_quality_checks
+from aneurysm_assets.jobs import draw_series_previews
 from aneurysm_assets.registration import register_series
 from aneurysm_assets.resources import SettingsResource, Silent
 
@@ -41,9 +43,10 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             segmentation_meta,
             unified_metadata,
             series_quality,
+            series_preview,
         ],
         asset_checks=[series_quality_checks],
-        jobs=[register_series],
+        jobs=[register_series, draw_series_previews],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

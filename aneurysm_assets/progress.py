@@ -15,7 +15,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from aneurysm_assets.tables import Table
+from aneurysm_assets.tables import Product
 from aneurysm_assets.workers import Written
 
 
@@ -55,18 +55,18 @@ class TerminalReporter:
         """Leave the last state on the screen."""
         self._progress.stop()
 
-    def begin(self, table: Table, series: int) -> None:
+    def begin(self, table: Product, series: int) -> None:
         """Add a table's bar."""
         self._failed[table.name] = 0
         self._bars[table.name] = self._progress.add_task(table.name, total=series, failed="")
         if not self._console.is_terminal:
             self._console.print(f"{table.name}: {series} series")
 
-    def done(self, table: Table, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
         """Advance a table's bar."""
         self._progress.advance(self._bars[table.name])
 
-    def failed(self, table: Table, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
         """Advance a table's bar and count the failure."""
         self._failed[table.name] += 1
         bar = self._bars[table.name]

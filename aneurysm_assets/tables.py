@@ -77,23 +77,33 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table's name, what a row of it is, and its columns in order.
+class Product:
+    """What an asset makes.
 
     Attributes
     ----------
     name : str
         The asset's name.
     description : str
-        What one row is.
+        What it is; of a table, what one row is.
+    """
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Table(Product):
+    """A table: its columns in order.
+
+    Attributes
+    ----------
     columns : tuple of Column
         In the order of the files.
     key : tuple of str
         The columns that together are unique.
     """
 
-    name: str
-    description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
 
@@ -573,3 +583,9 @@ SERIES_QUALITY = Table(
 )
 
 ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)
+
+SERIES_PREVIEW = Product(
+    name="series_preview",
+    description="One PNG a series: three planes through its middle, its aneurysm points, and the "
+    "vessel labels where there is a segmentation. Made from the raw files alone.",
+)

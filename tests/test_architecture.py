@@ -30,6 +30,7 @@ GROUND = (
     "placement",
     "combine",
     "assessment",
+    "preview",
     "sample",
 )
 GROUND_FLOOR = [

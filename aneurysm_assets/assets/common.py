@@ -9,7 +9,7 @@ import dagster as dg
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.partitions import series_partitions
-from aneurysm_assets.tables import Table
+from aneurysm_assets.tables import Product, Table
 
 T = TypeVar("T")
 
@@ -100,3 +100,28 @@ def read_csv_once(
         return empty
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def file_asset(
+    product: Product,
+    *,
+    kind: str,
+    group: str,
+    deps: Sequence[dg.AssetKey],
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+    output_required: bool = True,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset` for what is no table, with one run for a range as the tables have it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.asset(
+            name=product.name,
+            description=product.description,
+            group_name=group,
+            kinds={kind},
+            deps=deps,
+            partitions_def=partitions_def,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            output_required=output_required,
+            code_version="1",
+        )
