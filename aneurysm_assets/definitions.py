@@ -14,7 +14,8 @@ from aneurysm_assets.assets.series_preview import series_preview
 from aneurysm_assets.assets.series_quality import series_quality
 from aneurysm_assets.assets.unified_metadata import unified_metadata
 from aneurysm_assets.checks import series_quality_checks
-from aneurysm_assets.jobs import draw_series_previews
+from aneurysm_assets.jobs import combine, draw_series_previews, materialize_series
+from aneurysm_assets.presentation import presented
 from aneurysm_assets.registration import register_series
 from aneurysm_assets.resources import SettingsResource, Silent
 
@@ -35,18 +36,20 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     """
     resources: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
     return dg.Definitions(
-        assets=[
-            *raw_inputs,
-            dicom_tags,
-            labels,
-            localizers,
-            segmentation_meta,
-            unified_metadata,
-            series_quality,
-            series_preview,
-        ],
+        assets=presented(
+            [
+                *raw_inputs,
+                dicom_tags,
+                labels,
+                localizers,
+                segmentation_meta,
+                unified_metadata,
+                series_quality,
+                series_preview,
+            ]
+        ),
         asset_checks=[series_quality_checks],
-        jobs=[register_series, draw_series_previews],
+        jobs=[register_series, materialize_series, combine, draw_series_previews],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

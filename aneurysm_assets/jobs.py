@@ -2,7 +2,21 @@
 
 import dagster as dg
 
-from aneurysm_assets.tables import SERIES_PREVIEW
+from aneurysm_assets.tables import SERIES_PREVIEW, SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+
+materialize_series = dg.define_asset_job(
+    "materialize_series",
+    selection=[table.name for table in SERIES_TABLES],
+    description="Read each chosen series: its headers, labels, points and segmentations. One run "
+    "for a range of partitions.",
+)
+
+combine = dg.define_asset_job(
+    "combine",
+    selection=[UNIFIED_METADATA.name, SERIES_QUALITY.name],
+    description="Join the series that are done into the one table, and look for what is wrong "
+    "with them.",
+)
 
 draw_series_previews = dg.define_asset_job(
     "draw_series_previews",

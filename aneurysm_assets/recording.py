@@ -258,7 +258,7 @@ def _metadata(written: Written) -> Metadata:
         "seconds": round(written.seconds, 4),
     }
     if written.table is not None:
-        metadata["rows"] = written.table.rows
+        metadata["dagster/partition_row_count"] = metadata["rows"] = written.table.rows
         metadata["format"] = written.table.format
         metadata["path"] = dg.MetadataValue.path(str(written.table.path))
     if written.picture is not None:

@@ -136,6 +136,7 @@ def test_a_series_event_says_what_was_read(graph, data) -> None:
     assert metadata.pop("seconds") > 0
     assert metadata == {
         "rows": 6,
+        "dagster/partition_row_count": 6,
         "files": 6,
         "unreadable_files": 3,
         "fast_files": 4,
