@@ -83,16 +83,11 @@ def _decode_file(
 
 def _stored_values(path: Path, frames: list[tuple[int, Row]]) -> Iterator[Pixels]:
     syntax = UID(frames[0][1]["TransferSyntaxUID"] or "")
-    if syntax and syntax.is_encapsulated:
-        try:
-            is_available = get_decoder(syntax).is_available
-        except NotImplementedError:
-            is_available = False
-        if not is_available:
-            raise NoDecoder(
-                f"{path}: encoded as {_syntax_name(syntax)}, which needs a decoder that is not "
-                f"installed: {EXTRA}"
-            )
+    if syntax and syntax.is_encapsulated and not get_decoder(syntax).is_available:
+        raise NoDecoder(
+            f"{path}: encoded as {_syntax_name(syntax)}, which needs a decoder that is not "
+            f"installed: {EXTRA}"
+        )
     indices = [row["frame_index"] or 0 for _, row in frames]
     # pydicom seeks in the file for pixels, which a deflated one does not allow.
     source = dcmread(path) if syntax == DeflatedExplicitVRLittleEndian else path

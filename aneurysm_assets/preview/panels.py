@@ -260,7 +260,7 @@ class _Composer:
         if len(there) < 2:
             return []
         along = stack.along[there]
-        gap = float(np.median(np.diff(along)))
+        gap = float(min(np.median(np.diff(along)), np.diff(along).mean()))
         # Rows of equal height whatever the gaps: each is that of the nearest slice.
         count = min(round((along[-1] - along[0]) / gap) + 1, 4 * MOST_SLICES)
         places = np.linspace(along[0], along[-1], count)
