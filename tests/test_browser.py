@@ -8,14 +8,18 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
+import polars as pl
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from aneurysm_assets.definitions import defs
+from aneurysm_assets.presentation import DOCS
 from aneurysm_assets.sample.dicom import uid
+from aneurysm_assets.tables import UNIFIED_METADATA
 from tests.chromium import Browser, chromium, executable, wait_for_colour
 from tests.dagster_dev import Dev, dagster_dev
-from tests.record import ALL_TABLES, SERIES_TABLES
 
 SERIES = 12
 
@@ -66,6 +70,12 @@ def lineage(dev: Dev, page: Page) -> None:
         expect(drawn(page, name)).to_have_count(2 if name in groups else 1)
 
 
+def made() -> list[dg.AssetSpec]:
+    """Return the assets that can be materialised."""
+    keys = defs.resolve_asset_graph().executable_asset_keys
+    return [spec for spec in defs.resolve_all_asset_specs() if spec.key in keys]
+
+
 def drawn(page: Page, name: str) -> Locator:
     """Return where the graph has a name; the middle of a long one is left out."""
     pattern = f"^({name}|{name[:8]}.*….*{name[-4:]})$"
@@ -98,6 +108,9 @@ def picture(page: Page, path: Path) -> None:
     page.mouse.move(0, 0)
     expect(page.get_by_role("tooltip")).to_have_count(0)
     page.screenshot(path=path)
+    # A page of the UI has few colours: a palette takes a third of the bytes.
+    with Image.open(path) as full:
+        full.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def test_the_job_that_registers_the_series_is_launched_by_a_click(dev, page) -> None:
@@ -123,9 +136,10 @@ def test_a_backfill_by_clicks_turns_its_partitions_green_and_a_failed_one_red_wi
     page.goto(f"{dev.url}/runs/b/{backfill}")
     expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
     page.get_by_role("button", name="Hide navigation").click()
-    for table in SERIES_TABLES[1:]:
+    for table in ("labels", "localizers", "segmentation_meta"):
         partitions_of(dev, page, table, failed=set())
-    partitions_of(dev, page, "dicom_tags", failed={EMPTIED})
+    for asset in ("series_preview", "dicom_tags"):
+        partitions_of(dev, page, asset, failed={EMPTIED})
 
     page.get_by_title(EMPTIED, exact=True).click()
     expect(page.get_by_text("failed, and did not materialize this asset")).to_be_visible()
@@ -144,11 +158,46 @@ def test_the_failed_series_is_taken_by_clicks_and_then_everything_is_green(
     page.get_by_role("button", name="Hide navigation").click()
     lineage(dev, page)
     materialize_all(page, "Failed and missing", "Launch 1 run")
-    for table in (*ALL_TABLES, "series_quality"):
-        wait_for_colour(drawn(page, table), "green")
+    for spec in made():
+        wait_for_colour(drawn(page, spec.key.path[-1]), "green")
     expect(page.get_by_text("Launched run")).to_have_count(0)
     picture(page, pictures / "lineage.png")
     partitions_of(dev, page, "dicom_tags", failed=set())
+
+
+def test_the_preview_of_a_series_is_an_image_on_the_page_of_its_materialisation(
+    dev, page, pictures
+) -> None:
+    page.goto(f"{dev.url}/assets/series_preview?view=partitions&partition={EMPTIED}")
+    page.get_by_role("button", name="Hide navigation").click()
+    page.get_by_text("Show Markdown").click()
+    preview = page.get_by_role("dialog").get_by_role("img", name=re.compile("points marked"))
+    expect(preview).to_be_visible()
+    assert preview.evaluate("async image => (await image.decode(), image.naturalWidth)") > 300
+    picture(page, pictures / "preview.png")
+
+
+def test_the_page_of_the_unified_table_tells_its_rows_age_columns_and_code(
+    dev, page, pictures
+) -> None:
+    rows = pl.read_parquet(dev.project / "data" / "interim" / "dicom_metadata_with_csv.parquet")
+    page.goto(f"{dev.url}/assets/unified_metadata?view=overview")
+    page.get_by_role("button", name="Hide navigation").click()
+    expect(page.get_by_text("Row count")).to_be_visible()
+    expect(page.get_by_text(str(rows.height), exact=True).first).to_be_visible()
+    expect(
+        page.get_by_text("Warns if more than a month since last materialization")
+    ).to_be_visible()
+    expect(page.get_by_role("link", name="in editor")).to_have_attribute(
+        "href", re.compile("unified_metadata.py")
+    )
+    for column in UNIFIED_METADATA.column_names:
+        expect(page.get_by_text(column, exact=True).first).to_be_attached()
+    for address in DOCS[dg.AssetKey("unified_metadata")].values():
+        expect(page.get_by_role("link", name=address)).to_have_attribute("href", address)
+    picture(page, pictures / "unified_metadata.png")
+    page.get_by_role("button", name="Plots").click()
+    expect(page.get_by_text("dagster/row_count")).to_be_visible()
 
 
 def test_the_browser_asked_nothing_of_any_other_machine(browser) -> None:
