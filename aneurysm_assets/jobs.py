@@ -2,7 +2,13 @@
 
 import dagster as dg
 
-from aneurysm_assets.tables import SERIES_PREVIEW, SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.tables import (
+    DATASET_REPORT,
+    SERIES_PREVIEW,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+)
 
 materialize_series = dg.define_asset_job(
     "materialize_series",
@@ -23,4 +29,10 @@ draw_series_previews = dg.define_asset_job(
     selection=[SERIES_PREVIEW.name],
     description="Draw a picture of each chosen series. It decodes pixels, and is no part of the "
     "default run.",
+)
+
+write_dataset_report = dg.define_asset_job(
+    "write_dataset_report",
+    selection=[DATASET_REPORT.name],
+    description="Write the report of the data set from the tables as they are.",
 )

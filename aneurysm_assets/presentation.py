@@ -13,6 +13,7 @@ import dagster as dg
 
 from aneurysm_assets.assets import raw
 from aneurysm_assets.tables import (
+    DATASET_REPORT,
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
@@ -50,6 +51,7 @@ DOCS: Mapping[dg.AssetKey, Mapping[str, str]] = {
         "DICOM modules": _MODULES,
         "geometry checks": "https://github.com/ImagingDataCommons/idc-index-data",
     },
+    dg.AssetKey(DATASET_REPORT.name): {"data set": _DATA_SET},
     dg.AssetKey(SERIES_PREVIEW.name): {"window": f"{_PART_3}/sect_C.11.2.html"},
 }
 """Where to read on, by asset: a name and an address each."""

@@ -623,3 +623,9 @@ SERIES_PREVIEW = Product(
     description="One PNG a series: three planes through its middle, its aneurysm points, and the "
     "vessel labels where there is a segmentation. Made from the raw files alone.",
 )
+
+DATASET_REPORT = Product(
+    name="dataset_report",
+    description="One HTML page of the data set: series by modality, sex and age, positives by "
+    "location, geometry by modality, what is missing and which checks fired.",
+)

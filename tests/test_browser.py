@@ -26,6 +26,17 @@ SERIES = 12
 # The series whose files are away in the first backfill.
 EMPTIED = uid("sample", "CTA")
 
+# How light a page's ground is, from 0 to 1; that of the root where the body has none.
+LIGHTNESS = """
+() => {
+  for (const element of [document.body, document.documentElement]) {
+    const [r, g, b, a = 1] = getComputedStyle(element).backgroundColor.match(/[\\d.]+/g).map(Number);
+    if (a) return (r + g + b) / 765;
+  }
+  return 1;
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def dev(project, sample_data, tmp_path_factory) -> Iterator[Dev]:
@@ -198,6 +209,23 @@ def test_the_page_of_the_unified_table_tells_its_rows_age_columns_and_code(
     picture(page, pictures / "unified_metadata.png")
     page.get_by_role("button", name="Plots").click()
     expect(page.get_by_text("dagster/row_count")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_is_whole_by_itself_in_light_and_dark(dev, browser, pictures, scheme) -> None:
+    report = dev.project / "data" / "interim" / "dataset_report.html"
+    errors, asked = [], []
+    with browser.page(color_scheme=scheme) as page:
+        page.on("console", lambda m: errors.append(m.text) if m.type in {"error", "warning"} else 0)
+        page.on("pageerror", errors.append)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        expect(page.get_by_role("heading").first).to_be_visible()
+        paper = page.evaluate(LIGHTNESS)
+        page.screenshot(path=pictures / f"dataset_report_{scheme}.png")
+    assert errors == []
+    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert paper > 0.8 if scheme == "light" else paper < 0.3
 
 
 def test_the_browser_asked_nothing_of_any_other_machine(browser) -> None:

@@ -127,6 +127,7 @@ def test_the_code_references_point_at_the_line_of_the_asset() -> None:
         ("materialize_series", set(SERIES_TABLES)),
         ("combine", {"unified_metadata", "series_quality"}),
         ("draw_series_previews", {"series_preview"}),
+        ("write_dataset_report", {"dataset_report"}),
     ],
 )
 def test_a_job_by_a_telling_name_takes_the_assets_that_belong_together(job, assets) -> None:
