@@ -30,7 +30,8 @@ EMPTIED = uid("sample", "CTA")
 LIGHTNESS = """
 () => {
   for (const element of [document.body, document.documentElement]) {
-    const [r, g, b, a = 1] = getComputedStyle(element).backgroundColor.match(/[\\d.]+/g).map(Number);
+    const ground = getComputedStyle(element).backgroundColor;
+    const [r, g, b, a = 1] = ground.match(/[\\d.]+/g).map(Number);
     if (a) return (r + g + b) / 765;
   }
   return 1;
@@ -147,10 +148,8 @@ def test_a_backfill_by_clicks_turns_its_partitions_green_and_a_failed_one_red_wi
     page.goto(f"{dev.url}/runs/b/{backfill}")
     expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
     page.get_by_role("button", name="Hide navigation").click()
-    for table in ("labels", "localizers", "segmentation_meta"):
-        partitions_of(dev, page, table, failed=set())
-    for asset in ("series_preview", "dicom_tags"):
-        partitions_of(dev, page, asset, failed={EMPTIED})
+    partitions_of(dev, page, "labels", failed=set())
+    partitions_of(dev, page, "dicom_tags", failed={EMPTIED})
 
     page.get_by_title(EMPTIED, exact=True).click()
     expect(page.get_by_text("failed, and did not materialize this asset")).to_be_visible()
@@ -202,8 +201,8 @@ def test_the_page_of_the_unified_table_tells_its_rows_age_columns_and_code(
     expect(page.get_by_role("link", name="in editor")).to_have_attribute(
         "href", re.compile("unified_metadata.py")
     )
-    for column in UNIFIED_METADATA.column_names:
-        expect(page.get_by_text(column, exact=True).first).to_be_attached()
+    shown = page.locator("body").inner_text().split()
+    assert {column.split()[0] for column in UNIFIED_METADATA.column_names} <= set(shown)
     for address in DOCS[dg.AssetKey("unified_metadata")].values():
         expect(page.get_by_role("link", name=address)).to_have_attribute("href", address)
     picture(page, pictures / "unified_metadata.png")
@@ -217,7 +216,7 @@ def test_the_report_is_whole_by_itself_in_light_and_dark(dev, browser, pictures,
     errors, asked = [], []
     with browser.page(color_scheme=scheme) as page:
         page.on("console", lambda m: errors.append(m.text) if m.type in {"error", "warning"} else 0)
-        page.on("pageerror", errors.append)
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(report.as_uri())
         expect(page.get_by_role("heading").first).to_be_visible()
