@@ -5,14 +5,23 @@ from typing import Any
 
 import dagster as dg
 
+from aneurysm_assets.assets.dataset_report import dataset_report
 from aneurysm_assets.assets.dicom_tags import dicom_tags
 from aneurysm_assets.assets.labels import labels
 from aneurysm_assets.assets.localizers import localizers
 from aneurysm_assets.assets.raw import raw_inputs
 from aneurysm_assets.assets.segmentation_meta import segmentation_meta
+from aneurysm_assets.assets.series_preview import series_preview
 from aneurysm_assets.assets.series_quality import series_quality
 from aneurysm_assets.assets.unified_metadata import unified_metadata
 from aneurysm_assets.checks import series_quality_checks
+from aneurysm_assets.jobs import (
+    combine,
+    draw_series_previews,
+    materialize_series,
+    write_dataset_report,
+)
+from aneurysm_assets.presentation import presented
 from aneurysm_assets.registration import register_series
 from aneurysm_assets.resources import SettingsResource, Silent
 
@@ -33,17 +42,27 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     """
     resources: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
     return dg.Definitions(
-        assets=[
-            *raw_inputs,
-            dicom_tags,
-            labels,
-            localizers,
-            segmentation_meta,
-            unified_metadata,
-            series_quality,
-        ],
+        assets=presented(
+            [
+                *raw_inputs,
+                dicom_tags,
+                labels,
+                localizers,
+                segmentation_meta,
+                unified_metadata,
+                series_quality,
+                series_preview,
+                dataset_report,
+            ]
+        ),
         asset_checks=[series_quality_checks],
-        jobs=[register_series],
+        jobs=[
+            register_series,
+            materialize_series,
+            combine,
+            draw_series_previews,
+            write_dataset_report,
+        ],
         resources={**resources, **(resource_overrides or {})},
         executor=dg.in_process_executor,
     )

@@ -5,6 +5,7 @@ yields no output: an output would make a second event a series, blanking the fir
 partition yields an ordinary result, so that its dependants run in the same run.
 """
 
+import base64
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,8 @@ from aneurysm_assets.interrupts import held_back
 from aneurysm_assets.liveness import end_dead_runs, hold
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import remove_partials
-from aneurysm_assets.tables import Table
+from aneurysm_assets.store import StoredPicture, remove_partials
+from aneurysm_assets.tables import Product
 from aneurysm_assets.workers import Failed, Work, Written, map_series
 
 _LOG = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Batch:
 
     Attributes
     ----------
-    table : Table
+    table : Product
         What it makes.
     work : callable
         From a SeriesInstanceUID to `Written`; picklable where there are several workers.
@@ -71,7 +72,7 @@ class Batch:
         Processes to do it in; 0 for this one.
     """
 
-    table: Table
+    table: Product
     work: Work
     workers: int
 
@@ -208,7 +209,9 @@ class _Recorder:
     What a kill can lose is the record of series whose files are whole; they are read once more.
     """
 
-    def __init__(self, context: dg.AssetExecutionContext, reporter: Reporter, table: Table) -> None:
+    def __init__(
+        self, context: dg.AssetExecutionContext, reporter: Reporter, table: Product
+    ) -> None:
         self._context = context
         self._reporter = reporter
         self._table = table
@@ -253,14 +256,17 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
 
 def _metadata(written: Written) -> Metadata:
     metadata: Metadata = {
-        "rows": written.table.rows,
         "files": written.files,
         "unreadable_files": written.unreadable_files,
         "bytes": written.bytes,
         "seconds": round(written.seconds, 4),
-        "format": written.table.format,
-        "path": dg.MetadataValue.path(str(written.table.path)),
     }
+    if written.table is not None:
+        metadata["dagster/partition_row_count"] = metadata["rows"] = written.table.rows
+        metadata["format"] = written.table.format
+        metadata["path"] = dg.MetadataValue.path(str(written.table.path))
+    if written.picture is not None:
+        metadata |= _of_picture(written.picture)
     if written.fast_files is not None:
         metadata["fast_files"] = written.fast_files
     if written.notes:
@@ -268,7 +274,21 @@ def _metadata(written: Written) -> Metadata:
     return metadata
 
 
-def _failure(table: Table, failed: dict[str, str], series: int) -> dg.Failure:
+def _of_picture(picture: StoredPicture) -> Metadata:
+    encoded = base64.b64encode(picture.thumbnail).decode("ascii")
+    return {
+        "preview": dg.MetadataValue.md(
+            f"![{picture.description}](data:image/jpeg;base64,{encoded})"
+        ),
+        "points": picture.points,
+        "points_shown": picture.points_shown,
+        "layout": picture.layout,
+        "picture_bytes": picture.size,
+        "path": dg.MetadataValue.path(str(picture.path)),
+    }
+
+
+def _failure(table: Product, failed: dict[str, str], series: int) -> dg.Failure:
     named = [f"{uid}: {reason}" for uid, reason in list(failed.items())[:_NAMED_IN_FULL]]
     if len(failed) > len(named):
         named.append(f"and {len(failed) - len(named)} more, in the metadata of this failure")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from aneurysm_assets import settings as variables
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.tables import Table
+from aneurysm_assets.tables import Product
 from aneurysm_assets.workers import Written
 
 
@@ -58,24 +58,24 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 class Reporter(Protocol):
     """Someone who is told of each series, in the process of the run; the command line's part."""
 
-    def begin(self, table: Table, series: int) -> None:
+    def begin(self, table: Product, series: int) -> None:
         """Hear that a table's batch of so many series begins."""
 
-    def done(self, table: Table, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
         """Hear that a series is safe on disk and recorded."""
 
-    def failed(self, table: Table, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
         """Hear that a series failed, and why."""
 
 
 class Silent:
     """Tells nobody: Dagster's own log and events say what a user of Dagster wants to know."""
 
-    def begin(self, table: Table, series: int) -> None:
+    def begin(self, table: Product, series: int) -> None:
         """Say nothing."""
 
-    def done(self, table: Table, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
         """Say nothing."""
 
-    def failed(self, table: Table, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
         """Say nothing."""

@@ -21,7 +21,7 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from aneurysm_assets.tables import Table
+    from aneurysm_assets.tables import Product
     from aneurysm_assets.workers import Written
 
 _PACKAGE = "aneurysm_assets"
@@ -72,7 +72,7 @@ class RunLog:
         versions = ", ".join(f"{part} {version(part)}" for part in _PARTS)
         _LOG.info("%s, Python %s, %s", versions, platform.python_version(), platform.platform())
         _LOG.info("command: %s", shlex.join(sys.argv))
-        for name in ("data", "raw", "interim", "workers", "unlabelled"):
+        for name in ("data", "raw", "interim", "workers", "threads", "unlabelled"):
             _LOG.info("setting: %s = %s", name, getattr(self._settings, name))
         _LOG.info("setting: DAGSTER_HOME = %s", os.environ.get("DAGSTER_HOME") or "not set")
         _LOG.info("series asked for: %s", " ".join(self._only) or "all")
@@ -100,20 +100,20 @@ class RunLog:
         logging.getLogger(_PACKAGE).removeHandler(self._file)
         self._file.close()
 
-    def begin(self, table: "Table", series: int) -> None:
+    def begin(self, table: "Product", series: int) -> None:
         """Write that a table begins."""
         self._file.open()
         self._left[table.name] = series
         self._begun[table.name] = time.monotonic()
         _LOG.info("%s: begins, %d series", table.name, series)
 
-    def done(self, table: "Table", series_instance_uid: str, written: "Written") -> None:
+    def done(self, table: "Product", series_instance_uid: str, written: "Written") -> None:
         """Write that a series is done, and what is odd about it."""
         _LOG.info(
             "%s %s: done, %d rows of %d files in %.3f s",
             table.name,
             series_instance_uid,
-            written.table.rows,
+            written.table.rows if written.table else 0,
             written.files,
             written.seconds,
         )
@@ -128,7 +128,7 @@ class RunLog:
             _LOG.warning("%s %s: %s", table.name, series_instance_uid, note)
         self._one_less(table)
 
-    def failed(self, table: "Table", series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: "Product", series_instance_uid: str, reason: str) -> None:
         """Write that a series failed, and why."""
         _LOG.error("%s %s: failed: %s", table.name, series_instance_uid, reason)
         self._one_less(table)
@@ -138,7 +138,7 @@ class RunLog:
         self._file.open()
         _LOG.info("summary: %s", line.strip())
 
-    def _one_less(self, table: "Table") -> None:
+    def _one_less(self, table: "Product") -> None:
         self._left[table.name] -= 1
         if not self._left[table.name]:
             seconds = time.monotonic() - self._begun[table.name]

@@ -27,7 +27,7 @@ from aneurysm_assets.overview import latest_metadata
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
-from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Product, Table
 from aneurysm_assets.workers import Written
 
 _LOG = logging.getLogger(__name__)
@@ -102,16 +102,16 @@ class _Collector:
         self._reporter = reporter
         self._summary = summary
 
-    def begin(self, table: Table, series: int) -> None:
+    def begin(self, table: Product, series: int) -> None:
         self._reporter.begin(table, series)
 
-    def done(self, table: Table, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
         if written.fast_files is not None:
             self._summary.headers += written.files
             self._summary.fast_headers += written.fast_files
         self._reporter.done(table, series_instance_uid, written)
 
-    def failed(self, table: Table, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
         self._summary.problems.append(Problem(table.name, series_instance_uid, reason))
         self._reporter.failed(table, series_instance_uid, reason)
 

@@ -1,4 +1,4 @@
-"""A table on disk: written beside, flushed, renamed; Parquet, or CSV where Parquet cannot be.
+"""Files on disk: written beside, flushed, renamed; tables as Parquet, or CSV where that cannot be.
 
 What a table's columns are stands in `tables`; which tables exist and when they count as done is
 Dagster's to know. A table's path is given without suffix (its stem): after a write exactly one of
@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,54 @@ class StoredTable:
     warning: str | None = None
 
 
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture of a series on disk, and what is shown of it elsewhere.
+
+    Attributes
+    ----------
+    path : Path
+        The PNG.
+    size : int
+        Its bytes.
+    thumbnail : bytes
+        The same small, as JPEG.
+    description : str
+        What it shows, in a line, for those who cannot see it.
+    points, points_shown : int
+        Aneurysm points of the series, and those of them that are marked.
+    layout : str
+        `planes` or `montage`.
+    """
+
+    path: Path
+    size: int
+    thumbnail: bytes
+    description: str
+    points: int
+    points_shown: int
+    layout: str
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the whole of the old one or the whole of the new one.
+
+    Parameters
+    ----------
+    path : Path
+        Where to. Missing directories are made.
+    content : bytes
+        All of it.
+
+    Raises
+    ------
+    OSError
+        It cannot be written. What stood there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_beside(path, lambda beside: beside.write_bytes(content))
+
+
 def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Path) -> StoredTable:
     """Write a table so that a reader sees the whole of the old one or the whole of the new one.
 
@@ -74,13 +123,13 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Path) ->
         raise TypeError(f"not the schema of {table.name}: {schema}")
     stem.parent.mkdir(parents=True, exist_ok=True)
     try:
-        rows = _write_beside(frame, _with_suffix(stem, "parquet"), _write_parquet)
+        rows = _write_beside(_with_suffix(stem, "parquet"), partial(_write_parquet, frame))
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - CSV is tried, the cause told
         warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
     else:
         _with_suffix(stem, "csv").unlink(missing_ok=True)
         return StoredTable(_with_suffix(stem, "parquet"), "parquet", rows)
-    rows = _write_beside(frame, _with_suffix(stem, "csv"), _write_csv)
+    rows = _write_beside(_with_suffix(stem, "csv"), partial(_write_csv, frame))
     if _with_suffix(stem, "parquet").is_file():
         _with_suffix(stem, "parquet").unlink()
     return StoredTable(_with_suffix(stem, "csv"), "csv", rows, warning)
@@ -184,21 +233,17 @@ def _with_suffix(stem: Path, suffix: Format) -> Path:
     return stem.parent / f"{stem.name}.{suffix}"
 
 
-def _write_beside(
-    frame: pl.DataFrame | pl.LazyFrame,
-    path: Path,
-    write: Callable[[pl.DataFrame | pl.LazyFrame, Path], int],
-) -> int:
-    partial = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
+def _write_beside(path: Path, write: Callable[[Path], int]) -> int:
+    beside = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
     try:
-        rows = write(frame, partial)
-        flush(partial)
-        partial.replace(path)
+        written = write(beside)
+        flush(beside)
+        beside.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
     flush(path.parent)
-    return rows
+    return written
 
 
 def flush(path: Path) -> None:

@@ -5,8 +5,8 @@ in `extraction`; how a table is written stands in `store`. Columns that are DICO
 the DICOM keyword of PS3.6, ours are snake_case, those of a CSV keep its header.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -77,23 +77,33 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table's name, what a row of it is, and its columns in order.
+class Product:
+    """What an asset makes.
 
     Attributes
     ----------
     name : str
         The asset's name.
     description : str
-        What one row is.
+        What it is; of a table, what one row is.
+    """
+
+    name: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Table(Product):
+    """A table: its columns in order.
+
+    Attributes
+    ----------
     columns : tuple of Column
         In the order of the files.
     key : tuple of str
         The columns that together are unique.
     """
 
-    name: str
-    description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
 
@@ -518,30 +528,64 @@ _PLACED_COLUMNS: tuple[Column, ...] = (
 )
 
 
-def _unified_columns() -> Iterable[Column]:
-    """Yield the joined columns; a name on both sides of a join gets `_dicom` and `_train`."""
+Origin = tuple[str, str]
+"""The name of a table, and of the column of it that a value is taken from."""
+
+
+def _of(table: Table, *columns: str) -> tuple[Origin, ...]:
+    return tuple((table.name, column) for column in columns)
+
+
+_FROM_IMAGE = _of(DICOM_TAGS, "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_FROM_POINT = (*_of(LOCALIZERS, "x", "y"), *_FROM_IMAGE)
+
+_MADE_FROM: Mapping[str, tuple[Origin, ...]] = {
+    "localizer_index": _of(LOCALIZERS, "SOPInstanceUID", "frame_index"),
+    **dict.fromkeys((f"localizer_{axis}_mm" for axis in "xyz"), _FROM_POINT),
+    "localizer_voxel": (*_FROM_POINT, *_of(SEGMENTATION_META, "cowseg_affine")),
+    "localizer_vessel": (*_FROM_POINT, *_of(SEGMENTATION_META, "cowseg_path", "cowseg_affine")),
+    "segmentation_matches_series": (
+        *_FROM_IMAGE,
+        *_of(DICOM_TAGS, "Rows", "Columns", "is_localizer_image"),
+        *_of(SEGMENTATION_META, "nii_shape", "nii_affine", "cowseg_shape", "cowseg_affine"),
+    ),
+}
+
+
+def _unified_columns() -> Iterable[tuple[Column, tuple[Origin, ...]]]:
+    """Yield the joined columns and what each comes from, in their order.
+
+    A name on both sides of a join gets `_dicom` and `_train`.
+    """
     shared = (set(DICOM_TAGS.column_names) & set(LABELS.column_names)) - {SERIES_KEY}
     for column in DICOM_TAGS.columns:
-        yield _renamed(column, f"{column.name}_dicom") if column.name in shared else column
+        name = f"{column.name}_dicom" if column.name in shared else column.name
+        yield replace(column, name=name), _of(DICOM_TAGS, column.name)
     for column in LABELS.columns[1:]:
-        yield _renamed(column, f"{column.name}_train") if column.name in shared else column
-    yield LOCALIZER_INDEX
+        name = f"{column.name}_train" if column.name in shared else column.name
+        yield replace(column, name=name), _of(LABELS, column.name)
+    yield LOCALIZER_INDEX, _MADE_FROM[LOCALIZER_INDEX.name]
     joined_on = {SERIES_KEY, "SOPInstanceUID", "frame_index"}
-    yield from (column for column in LOCALIZERS.columns if column.name not in joined_on)
-    yield from SEGMENTATION_META.columns[1:]
-    yield from _PLACED_COLUMNS
-
-
-def _renamed(column: Column, name: str) -> Column:
-    return Column(name, column.dtype, column.description, column.source, column.unit)
+    for column in LOCALIZERS.columns:
+        if column.name not in joined_on:
+            yield column, _of(LOCALIZERS, column.name)
+    for column in SEGMENTATION_META.columns[1:]:
+        yield column, _of(SEGMENTATION_META, column.name)
+    for column in _PLACED_COLUMNS:
+        yield column, _MADE_FROM[column.name]
 
 
 UNIFIED_METADATA = Table(
     name="unified_metadata",
     description="One row an image, and one more for each further aneurysm point on the same image.",
-    columns=tuple(_unified_columns()),
+    columns=tuple(column for column, _ in _unified_columns()),
     key=("SOPInstanceUID", "frame_index", "localizer_index"),
 )
+
+UNIFIED_ORIGINS: Mapping[str, tuple[Origin, ...]] = {
+    column.name: origins for column, origins in _unified_columns()
+}
+"""What each column of `unified_metadata` is taken or computed from."""
 
 SERIES_TABLES: tuple[Table, ...] = (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META)
 """The tables with one file a series, in the order in which they are made."""
@@ -573,3 +617,15 @@ SERIES_QUALITY = Table(
 )
 
 ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)
+
+SERIES_PREVIEW = Product(
+    name="series_preview",
+    description="One PNG a series: three planes through its middle, its aneurysm points, and the "
+    "vessel labels where there is a segmentation. Made from the raw files alone.",
+)
+
+DATASET_REPORT = Product(
+    name="dataset_report",
+    description="One HTML page of the data set: series by modality, sex and age, positives by "
+    "location, geometry by modality, what is missing and which checks fired.",
+)

@@ -23,7 +23,7 @@ from pathlib import Path
 import polars as pl
 
 from aneurysm_assets.extraction.errors import SeriesError
-from aneurysm_assets.store import StoredTable
+from aneurysm_assets.store import StoredPicture, StoredTable
 
 _AHEAD = 4
 """Series handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
@@ -41,12 +41,12 @@ _HEEDING_CTRL_C = 0.5
 
 @dataclass(frozen=True)
 class Written:
-    """One series' table is safe on disk.
+    """One series' table, or its picture, is safe on disk.
 
     Attributes
     ----------
-    table : StoredTable
-        Where and how it is stored.
+    table : StoredTable or None
+        Where and how it is stored; None where a picture was made.
     files : int
         Input files read.
     unreadable_files : int
@@ -60,15 +60,18 @@ class Written:
     fast_files : int or None
         Those of the files whose DICOM header was read by its bytes, without pydicom; None where
         there are no such headers.
+    picture : StoredPicture or None
+        The picture, where that was made.
     """
 
-    table: StoredTable
+    table: StoredTable | None
     files: int
     unreadable_files: int
     bytes: int
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     fast_files: int | None = None
+    picture: StoredPicture | None = None
 
 
 @dataclass(frozen=True)

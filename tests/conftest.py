@@ -12,6 +12,10 @@ from aneurysm_assets.sample import write_sample
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--pictures", help="directory for the README's pictures, as the tests see it")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _isolated(tmp_path_factory) -> Iterator[None]:
     """Keep the user's settings out, and the default data root away from the project's own."""

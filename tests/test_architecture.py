@@ -33,6 +33,8 @@ GROUND = (
     "completion",
     "export",
     "run_log",
+    "preview",
+    "report",
     "sample",
 )
 GROUND_FLOOR = [
@@ -111,3 +113,31 @@ def test_worker_processes_which_import_the_cli_load_nothing_heavy_by_it() -> Non
 def test_importing_the_package_alone_loads_nothing_else_of_it() -> None:
     packages = loaded_by("aneurysm_assets")["aneurysm_assets"]
     assert {*HEAVY, "click"}.isdisjoint(packages)
+
+
+def test_without_the_extras_the_definitions_load_and_what_needs_them_says_so() -> None:
+    program = (
+        "import sys\n"
+        "for name in ('PIL', 'gdcm', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
+        "from aneurysm_assets.definitions import defs\n"
+        "assert len(list(defs.resolve_all_asset_specs())) > 6\n"
+        "from aneurysm_assets.preview.picture import require_pillow\n"
+        "from aneurysm_assets.report.plots import require_matplotlib\n"
+        "for require in (require_pillow, require_matplotlib):\n"
+        "    try:\n"
+        "        require()\n"
+        "    except Exception as error:\n"
+        "        print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert "pip install -e '.[preview]'" in result.stdout
+    assert "pip install -e '.[report]'" in result.stdout
+
+
+def test_matplotlib_is_not_loaded_at_start_up() -> None:
+    assert (
+        "matplotlib" not in loaded_by("aneurysm_assets.definitions")["aneurysm_assets.definitions"]
+    )

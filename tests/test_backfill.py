@@ -6,8 +6,6 @@ the order in which they stand.
 
 import json
 import shutil
-import signal
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,22 +16,15 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.sample.dicom import uid
+from tests.dagster_dev import dagster_dev
 from tests.graph import Graph
-from tests.processes import started, wait_until
+from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, metadata_of, statuses
 
 ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "CANCELED", "FAILED"}
 
 # Far apart in the order of registration: a backfill of the two is two runs.
 ONE, OTHER = uid("sample", "CTA"), uid("sample", "damaged")
-
-# The daemon looks for new backfills every 30 seconds; nothing but the pace is changed by this.
-QUICK_DAEMON = """
-import sys
-if "dagster._daemon" in sys.orig_argv:
-    import dagster._daemon.controller
-    dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
-"""
 
 LAUNCH = """
 mutation ($given: LaunchBackfillParams!) {
@@ -94,10 +85,10 @@ mutation ($job: String!) {
 class Server:
     """A `dagster dev` and the data of its project."""
 
-    def __init__(self, project: Path, port: int) -> None:
+    def __init__(self, project: Path, url: str) -> None:
         self.project = project
         self.data = project / "data"
-        self._url = f"http://127.0.0.1:{port}/graphql"
+        self._url = f"{url}/graphql"
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -164,28 +155,10 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(project, sample_data, tmp_path_factory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("backfill")
-    (directory / "quick").mkdir()
-    (directory / "quick" / "sitecustomize.py").write_text(QUICK_DAEMON)
-    clone = Path(shutil.copytree(project, directory / "project"))
-    shutil.copytree(sample_data, clone / "data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (
-        (directory / "log").open("w") as log,
-        started(
-            *("dagster", "dev", "-h", "127.0.0.1", "-p", port),
-            cwd=clone,
-            output=log,
-            PYTHONPATH=directory / "quick",
-        ) as process,
-    ):
-        server = Server(clone, port)
-        wait_until(server.is_ready, f"the server answered, see {log.name}", process)
+    with dagster_dev(project, sample_data, tmp_path_factory.mktemp("backfill")) as dev:
+        server = Server(dev.project, dev.url)
+        wait_until(server.is_ready, "the server had loaded the project")
         yield server
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,15 @@ from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.store import read_table
 from aneurysm_assets.tables import DICOM_TAGS
-from tests.processes import DEADLINE, call, group_of, started, wait_for_files, wait_until
+from tests.processes import (
+    DEADLINE,
+    call,
+    group_of,
+    read_to_the_end,
+    started,
+    wait_for_files,
+    wait_until,
+)
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, metadata_of, statuses
 
 CTA, DAMAGED = uid("sample", "CTA"), uid("sample", "damaged")

@@ -1,6 +1,7 @@
 """The code location as Dagster sees it. `python -m tests.test_definitions` renews the snapshot."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,29 @@ from dagster._core.instance import InstanceRef
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.workspace.load_target import PyProjectFileTarget, WorkspaceFileTarget
 
+import aneurysm_assets
 from aneurysm_assets.definitions import build_defs, defs
+from aneurysm_assets.problems import PROBLEMS
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.tables import ALL_TABLES
 from tests.processes import call
 from tests.record import SERIES_TABLES
 
+PACKAGE = Path(aneurysm_assets.__file__).parent
 SNAPSHOT = Path(__file__).with_name("definitions_snapshot.json")
 
 RAW = {"raw/series", "raw/train_csv", "raw/train_localizers_csv", "raw/segmentations"}
+
+
+def code_of(spec: dg.AssetSpec) -> list[Path]:
+    references = spec.metadata["dagster/code_references"].code_references
+    return [Path(reference.file_path) for reference in references]
+
+
+def freshness_of(spec: dg.AssetSpec) -> dict[str, int] | None:
+    """Return after how many days since it was made an asset is said to be old."""
+    policy = spec.freshness_policy
+    return policy and {"warn": policy.warn_window.days, "fail": policy.fail_window.days}
 
 
 def described(spec: dg.AssetSpec, policy: dg.BackfillPolicy | None) -> dict[str, Any]:
@@ -32,6 +47,14 @@ def described(spec: dg.AssetSpec, policy: dg.BackfillPolicy | None) -> dict[str,
         "partitions": f"{type(partitions).__name__} {partitions.name}" if partitions else None,
         "runs_of_a_backfill": policy.policy_type.value if policy else None,
         "description": spec.description,
+        "owners": list(spec.owners),
+        "docs": {
+            label.removeprefix("docs/"): value.url
+            for label, value in spec.metadata.items()
+            if label.startswith("docs/")
+        },
+        "code": [reference.relative_to(PACKAGE).as_posix() for reference in code_of(spec)],
+        "freshness": freshness_of(spec),
         "columns": {column.name: column.type for column in schema.columns} if schema else None,
     }
 
@@ -61,7 +84,7 @@ def test_lineage_begins_at_the_files() -> None:
 def test_no_partitioned_asset_depends_on_another() -> None:
     graph = defs.resolve_asset_graph()
     partitioned = {key for key in graph.get_all_asset_keys() if graph.get(key).is_partitioned}
-    assert {key.to_user_string() for key in partitioned} == set(SERIES_TABLES)
+    assert {key.to_user_string() for key in partitioned} == {*SERIES_TABLES, "series_preview"}
     for key in partitioned:
         assert not graph.get(key).parent_keys & partitioned
 
@@ -74,6 +97,49 @@ def test_every_column_of_every_table_is_shown_with_its_type_and_description() ->
             (column.name, str(column.dtype)) for column in table.columns
         ]
         assert all(c.description for c in shown)
+
+
+def test_every_asset_says_what_it_is_where_its_code_is_and_where_to_read_on() -> None:
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.description, spec.key
+        assert spec.group_name != "default", spec.key
+        assert spec.kinds, spec.key
+        links = [v.url for label, v in spec.metadata.items() if label.startswith("docs/")]
+        assert links, spec.key
+        assert all(link.startswith("https://") for link in links)
+        assert code_of(spec), spec.key
+        assert all(path.is_relative_to(PACKAGE) and path.is_file() for path in code_of(spec))
+
+
+def test_the_code_references_point_at_the_line_of_the_asset() -> None:
+    (spec,) = (s for s in defs.resolve_all_asset_specs() if s.key.path == ["dicom_tags"])
+    (reference,) = spec.metadata["dagster/code_references"].code_references
+    lines = Path(reference.file_path).read_text(encoding="utf-8").splitlines()
+    assert (
+        "dicom_tags"
+        in "".join(lines[reference.line_number - 1 : reference.line_number + 1]).lower()
+    )
+
+
+@pytest.mark.parametrize(
+    ("job", "assets"),
+    [
+        ("materialize_series", set(SERIES_TABLES)),
+        ("combine", {"unified_metadata", "series_quality"}),
+        ("draw_series_previews", {"series_preview"}),
+        ("write_dataset_report", {"dataset_report"}),
+    ],
+)
+def test_a_job_by_a_telling_name_takes_the_assets_that_belong_together(job, assets) -> None:
+    resolved = defs.resolve_job_def(job)
+    selected = resolved.asset_layer.executable_asset_keys
+    assert {key.to_user_string() for key in selected} == assets
+    assert resolved.description
+
+
+def test_the_job_that_combines_also_checks() -> None:
+    checks = defs.resolve_job_def("combine").asset_layer.asset_graph.asset_check_keys
+    assert len(checks) == len(PROBLEMS)
 
 
 def test_resources_can_be_put_in_place_of_the_default_ones() -> None:
@@ -105,6 +171,28 @@ def test_dagster_loads_the_location_from_the_projects_root(arguments, project) -
     checked = call("dagster", "definitions", "validate", *arguments, cwd=project)
     assert checked.returncode == 0, checked.stderr
     assert "Validation successful for code location aneurysm_assets." in checked.stdout
+
+
+@pytest.fixture
+def quiet(project, tmp_path) -> dict[str, Path]:
+    """Return variables with which `dg` sends nothing and leaves nothing in the user's home."""
+    shutil.copy(project / "dagster.yaml", tmp_path)
+    return {"HOME": tmp_path, "DAGSTER_HOME": tmp_path, "ANEURYSM_DATA": tmp_path / "data"}
+
+
+def test_dg_checks_the_definitions(project, quiet) -> None:
+    checked = call("dg", "check", "defs", cwd=project, **quiet)
+    assert checked.returncode == 0, checked.stderr
+    assert "All definitions loaded successfully." in checked.stdout
+
+
+def test_dg_lists_every_asset_check_and_job(project, quiet) -> None:
+    listed = call("dg", "list", "defs", "--json", cwd=project, **quiet)
+    assert listed.returncode == 0, listed.stderr
+    found = json.loads(listed.stdout)
+    assert {asset["asset_key"] for asset in found["assets"]} == set(current())
+    assert {job["name"] for job in found["jobs"]} == {job.name for job in defs.jobs}
+    assert len(found["asset_checks"]) == len(PROBLEMS)
 
 
 def test_dagster_yaml_is_one_that_dagster_reads(project, tmp_path) -> None:

@@ -17,6 +17,7 @@ from aneurysm_assets.tables import (
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
+    UNIFIED_ORIGINS,
     VESSEL_CLASSES,
     Column,
     Table,
@@ -200,6 +201,35 @@ def test_the_unified_table_has_every_column_once_and_suffixes_only_where_names_a
         *SEGMENTATION_META.column_names[1:],
         *PLACED,
     )
+
+
+def test_every_unified_column_says_which_columns_it_is_made_from() -> None:
+    tables = {table.name: table for table in SERIES_TABLES}
+    assert tuple(UNIFIED_ORIGINS) == UNIFIED_METADATA.column_names
+    for name, origins in UNIFIED_ORIGINS.items():
+        assert origins, name
+        assert len(set(origins)) == len(origins), name
+        for table, column in origins:
+            assert column in tables[table].column_names, name
+
+
+def test_a_column_that_is_taken_over_has_one_origin_of_its_own_dtype() -> None:
+    dtypes = {(t.name, c.name): c.dtype for t in SERIES_TABLES for c in t.columns}
+    taken = {name: o for name, o in UNIFIED_ORIGINS.items() if len(o) == 1}
+    for name, (origin,) in taken.items():
+        assert dtypes[origin] == UNIFIED_METADATA.schema[name]
+        assert name.removesuffix("_dicom").removesuffix("_train") == origin[1]
+    assert set(UNIFIED_ORIGINS) - set(taken) == {
+        *("localizer_index", "localizer_x_mm", "localizer_y_mm", "localizer_z_mm"),
+        *("localizer_voxel", "localizer_vessel", "segmentation_matches_series"),
+    }
+
+
+def test_no_column_of_a_series_goes_nowhere() -> None:
+    used = {origin for origins in UNIFIED_ORIGINS.values() for origin in origins}
+    for table in SERIES_TABLES:
+        for column in table.column_names:
+            assert (table.name, column) in used or column == "SeriesInstanceUID"
 
 
 def test_a_unified_column_has_the_dtype_unit_and_words_of_the_column_it_comes_from() -> None:

@@ -9,7 +9,7 @@ import dagster as dg
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.partitions import series_partitions
-from aneurysm_assets.tables import Table
+from aneurysm_assets.tables import UNIFIED_ORIGINS, Product, Table
 
 T = TypeVar("T")
 
@@ -27,6 +27,16 @@ def column_schema(table: Table) -> dg.TableSchema:
             )
             for column in table.columns
         ]
+    )
+
+
+def unified_lineage() -> dg.TableColumnLineage:
+    """Return which columns upstream each column of `unified_metadata` is made from."""
+    return dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(dg.AssetKey(table), column) for table, column in origins]
+            for name, origins in UNIFIED_ORIGINS.items()
+        }
     )
 
 
@@ -50,7 +60,7 @@ def table_asset(
             name=table.name,
             description=table.description,
             group_name=group,
-            kinds={"parquet"},
+            kinds={"parquet", "polars"},
             deps=deps,
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.single_run(),
@@ -100,3 +110,28 @@ def read_csv_once(
         return empty
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def file_asset(
+    product: Product,
+    *,
+    kind: str,
+    group: str,
+    deps: Sequence[dg.AssetKey],
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+    output_required: bool = True,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset` for what is no table, with one run for a range as the tables have it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.asset(
+            name=product.name,
+            description=product.description,
+            group_name=group,
+            kinds={kind},
+            deps=deps,
+            partitions_def=partitions_def,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            output_required=output_required,
+            code_version="1",
+        )

@@ -30,6 +30,7 @@ def series_quality(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": stored.rows,
+            "dagster/uri": stored.path.as_uri(),
             "rows": stored.rows,
             "series_with_problems": int(quality["findings"].is_not_null().sum()),
             "problems": dg.MetadataValue.json({k: n for k, n in problems.items() if n}),

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from aneurysm_assets.assets.common import table_asset
+from aneurysm_assets.assets.common import table_asset, unified_lineage
 from aneurysm_assets.combine import Combined, combine, describe
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.partitions import complete
@@ -45,10 +45,12 @@ def unified_metadata(
 
 def _metadata(
     stored: StoredTable, combined: Combined, series: int, left: list[str]
-) -> dict[str, dg.MetadataValue | int | str]:
+) -> dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str]:
     lost = combined.localizers_without_image
-    metadata: dict[str, dg.MetadataValue | int | str] = {
+    metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str] = {
         "dagster/row_count": stored.rows,
+        "dagster/uri": stored.path.as_uri(),
+        "dagster/column_lineage": unified_lineage(),
         "rows": stored.rows,
         "series": series,
         "series_left_out": len(left),

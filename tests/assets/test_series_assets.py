@@ -136,6 +136,7 @@ def test_a_series_event_says_what_was_read(graph, data) -> None:
     assert metadata.pop("seconds") > 0
     assert metadata == {
         "rows": 6,
+        "dagster/partition_row_count": 6,
         "files": 6,
         "unreadable_files": 3,
         "fast_files": 4,
@@ -224,11 +225,29 @@ def test_the_unified_table_says_what_it_holds(graph, data) -> None:
         "dagster/row_count": 86,
         "format": "parquet",
         "path": str(data / "interim" / f"{UNIFIED}.parquet"),
+        "dagster/uri": (data / "interim" / f"{UNIFIED}.parquet").as_uri(),
     }
     metadata = graph.metadata("unified_metadata")
     assert {name: metadata[name] for name in expected} == expected
     assert lost.startswith(CTA)
     assert unified(data).height == 86
+    lineage = metadata["dagster/column_lineage"].deps_by_column
+    assert set(lineage) == set(unified(data).columns)
+    assert [(d.asset_key.to_user_string(), d.column_name) for d in lineage["Modality_train"]] == [
+        ("labels", "Modality")
+    ]
+
+
+def test_every_table_counts_its_rows_for_the_plots_of_the_ui(graph, data) -> None:
+    graph.run_all(*SERIES_TABLES)
+    for table in SERIES_TABLES:
+        for series in graph.series:
+            file = data / "interim" / table / f"{series}.parquet"
+            rows = graph.metadata(table, series)["dagster/partition_row_count"]
+            assert rows == pl.read_parquet(file).height
+    assert graph.run("unified_metadata", "series_quality").success
+    assert graph.metadata("unified_metadata")["dagster/row_count"] == 86
+    assert graph.metadata("series_quality")["dagster/row_count"] == 12
 
 
 # What a failure costs.

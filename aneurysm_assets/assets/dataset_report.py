@@ -1,0 +1,91 @@
+"""`dataset_report`: the data set on one page."""
+
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+import dagster as dg
+
+from aneurysm_assets.assets.common import file_asset
+from aneurysm_assets.extraction.census import Census, take_census
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.recording import settings_of_run
+from aneurysm_assets.report.numbers import Numbers, take_numbers
+from aneurysm_assets.report.page import make_page
+from aneurysm_assets.report.plots import require_matplotlib
+from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import find_table, read_table, scan_tables, write_bytes
+from aneurysm_assets.tables import DATASET_REPORT, SERIES_QUALITY, UNIFIED_METADATA
+
+
+@file_asset(
+    DATASET_REPORT,
+    kind="html",
+    group="dataset",
+    deps=[dg.AssetKey(UNIFIED_METADATA.name), dg.AssetKey(SERIES_QUALITY.name)],
+)
+def dataset_report(
+    context: dg.AssetExecutionContext, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    """Count, draw and write the page."""
+    now = settings_of_run(context, settings)
+    path = now.interim / f"{DATASET_REPORT.name}.html"
+    try:
+        require_matplotlib()
+        numbers = _numbers(context, now)
+        made = datetime.now(UTC)
+        page = make_page(numbers, version=version("aneurysm-assets"), made=made).encode()
+        write_bytes(path, page)
+    except (OSError, InputError) as error:
+        raise dg.Failure(f"{DATASET_REPORT.name}: {error}", allow_retries=False) from error
+    return dg.MaterializeResult(
+        metadata={
+            "path": dg.MetadataValue.path(str(path)),
+            "bytes": len(page),
+            **numbers.counts,
+            "by_modality": dg.MetadataValue.md(_by_modality(numbers)),
+            "checks": dg.MetadataValue.md(_checks(numbers)),
+        }
+    )
+
+
+def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
+    """Read the two tables and the listing.
+
+    Raises
+    ------
+    InputError
+        One of the tables is not there.
+    """
+    unified, quality = find_table(settings.unified_table), find_table(settings.quality_table)
+    if unified is None or quality is None:
+        gone = UNIFIED_METADATA if unified is None else SERIES_QUALITY
+        raise InputError(f"there is no {gone.name} yet: materialise it")
+    census: Census | None = None
+    try:
+        census = take_census(settings)
+    except InputError as error:
+        context.log.warning(f"what is on disk is not in the report: {error}")
+    return take_numbers(
+        scan_tables(UNIFIED_METADATA, [unified]), read_table(SERIES_QUALITY, quality), census
+    )
+
+
+def _by_modality(numbers: Numbers) -> str:
+    counts: dict[str, int] = {}
+    for row in numbers.by_modality.to_dicts():
+        counts[row["modality"]] = counts.get(row["modality"], 0) + row["count"]
+    lines = [f"| {_plain(name)} | {count} |" for name, count in counts.items()]
+    return "\n".join(["| modality | series |", "|---|---:|", *lines])
+
+
+def _checks(numbers: Numbers) -> str:
+    if not numbers.checks:
+        return f"None of {numbers.checked} kinds of problem was found."
+    lines = [f"| `{c.name}` | {c.severity} | {c.found} |" for c in numbers.checks]
+    return "\n".join(["| check | severity | series |", "|---|---|---:|", *lines])
+
+
+def _plain(text: str) -> str:
+    """Return text of the data without what Markdown would make of it."""
+    return "".join(c if c.isalnum() or c in " ()-." else "_" for c in text)

@@ -1,0 +1,42 @@
+"""`series_preview`: a picture a series, from the raw files alone."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from aneurysm_assets.assets.common import file_asset, read_csv_once
+from aneurysm_assets.assets.raw import RAW_SEGMENTATIONS, RAW_SERIES, TRAIN_LOCALIZERS_CSV
+from aneurysm_assets.extraction.competition import LocalizersCsv, read_localizers_csv
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.partitions import series_partitions
+from aneurysm_assets.preview.picture import require_pillow, write_preview
+from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.resources import Reporter, SettingsResource
+from aneurysm_assets.tables import SERIES_PREVIEW
+
+
+@file_asset(
+    SERIES_PREVIEW,
+    kind="png",
+    group="pictures",
+    deps=[RAW_SERIES, TRAIN_LOCALIZERS_CSV, RAW_SEGMENTATIONS],
+    partitions_def=series_partitions,
+    output_required=False,
+)
+def series_preview(
+    context: dg.AssetExecutionContext,
+    config: SeriesConfig,
+    settings: SettingsResource,
+    reporter: dg.ResourceParam[Reporter],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Draw each series of the run in worker processes."""
+    try:
+        require_pillow()
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    now = settings_of_run(context, settings)
+    empty = LocalizersCsv(now.localizers_csv, refused=(), sha256="", rows={})
+    csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
+    batch = Batch(SERIES_PREVIEW, partial(write_preview, now, csv), now.workers)
+    yield from materialize_series(context, config, reporter, now, batch)

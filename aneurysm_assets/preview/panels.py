@@ -1,0 +1,316 @@
+"""What is shown of a series: three planes or a montage, and the images of its points."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from aneurysm_assets.preview.decoding import Row, Undecodable, decode
+from aneurysm_assets.preview.plane import (
+    Letters,
+    Pixels,
+    Plane,
+    direction_letters,
+    plane_of_image,
+)
+from aneurysm_assets.preview.stack import NoStack, Stack, find_stack
+from aneurysm_assets.preview.window import Window, choose_window
+
+MOST_POINT_IMAGES = 6
+"""Images with points that are shown."""
+
+MOST_SLICES = 160
+"""Slices that are decoded for a picture from the side; of more, an even choice."""
+
+_MOST_IN_MONTAGE = 9
+_MOST_SAMPLES = 200_000
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An aneurysm point on a picture.
+
+    Attributes
+    ----------
+    x, y : float
+        Along its columns and rows; whole numbers are centres of pixels.
+    number : int
+        From 1, over the points of the series, in the order of the CSV.
+    location : str
+        What the CSV calls it.
+    """
+
+    x: float
+    y: float
+    number: int
+    location: str
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One picture of several.
+
+    Attributes
+    ----------
+    pixels : ndarray
+        uint8, grey or RGB.
+    title : str
+        What it shows.
+    pixel_size : tuple of float or None
+        Width and height of a pixel, mm; None where unknown, then taken as equal.
+    letters : tuple of str or None
+        What lies at its edges; None where unknown.
+    plane : Plane or None
+        Where it lies in the patient; None where unknown.
+    marks : tuple of Mark
+        Points on it.
+    """
+
+    pixels: Pixels
+    title: str
+    pixel_size: tuple[float, float] | None = None
+    letters: Letters | None = None
+    plane: Plane | None = None
+    marks: tuple[Mark, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """All that is shown of a series.
+
+    Attributes
+    ----------
+    middle : list of Panel
+        Three planes, or the montage.
+    with_points : list of Panel
+        Images with points.
+    window : Window
+        In which all are shown.
+    layout : str
+        `planes` or `montage`.
+    points : int
+        Points of the series.
+    notes : list of str
+        What is not shown, and why.
+    decoded : set of str
+        Files of which pixels were decoded, as `dicom_path`.
+    """
+
+    middle: list[Panel]
+    with_points: list[Panel]
+    window: Window
+    layout: str
+    points: int
+    notes: list[str]
+    decoded: set[str]
+
+    @property
+    def points_shown(self) -> int:
+        """Points that are marked."""
+        return sum(len(panel.marks) for panel in self.with_points)
+
+
+def compose(raw: Path, images: pl.DataFrame, points: pl.DataFrame) -> Composition:
+    """Choose what to show of a series and decode that.
+
+    Parameters
+    ----------
+    raw : Path
+        `dicom_path` is relative to it.
+    images : pl.DataFrame
+        Rows of `dicom_tags` without a `read_error`.
+    points : pl.DataFrame
+        Rows of `localizers` of the series.
+
+    Raises
+    ------
+    Undecodable, NoDecoder
+        Nothing of the series can be decoded.
+    """
+    return _Composer(raw, images, points).compose()
+
+
+class _Composer:
+    """One series on its way to its pictures."""
+
+    def __init__(self, raw: Path, images: pl.DataFrame, points: pl.DataFrame) -> None:
+        self._raw = raw
+        self._rows: Sequence[Row] = images.to_dicts()
+        self._stack = find_stack(images)
+        self._notes: list[str] = []
+        self._points = points.height
+        self._marks = self._place_marks(points)
+        self._whole: dict[int, Pixels] = {}
+
+    def compose(self) -> Composition:
+        stack = self._stack
+        sides = _even(stack.rows, MOST_SLICES) if isinstance(stack, Stack) else []
+        middle = [sides[len(sides) // 2]] if sides else self._montage()
+        lines = self._decode({*middle, *self._marks}, set(sides))
+        middle = [row for row in middle if row in self._whole]
+        samples = [_thinned(pixels) for pixels in self._whole.values()]
+        samples += [line for pair in lines.values() for line in pair]
+        of_middle = self._rows[middle[0]] if middle else self._rows[next(iter(self._whole))]
+        window = choose_window(of_middle, samples)
+        panels = [self._panel(row, window) for row in middle]
+        if isinstance(stack, Stack):
+            panels += self._from_the_side(stack, lines, window)
+        else:
+            self._notes.append(f"no planes from the side: {stack.reason}")
+        with_points = [
+            replace(self._panel(row, window), marks=tuple(marks))
+            for row, marks in self._marks.items()
+            if row in self._whole
+        ]
+        return Composition(
+            middle=panels,
+            with_points=with_points,
+            window=window,
+            layout="planes" if isinstance(stack, Stack) else "montage",
+            points=self._points,
+            notes=self._notes,
+            decoded={self._rows[row]["dicom_path"] for row in {*self._whole, *lines}},
+        )
+
+    def _place_marks(self, points: pl.DataFrame) -> dict[int, list[Mark]]:
+        """Return the marks of the first images with points, by row."""
+        found: dict[int, list[Mark]] = {}
+        rows = {(row["SOPInstanceUID"], row["frame_index"]): n for n, row in enumerate(self._rows)}
+        lost = beyond = 0
+        for number, point in enumerate(points.iter_rows(named=True), start=1):
+            instance, frame = point["SOPInstanceUID"], point["frame_index"]
+            row = rows.get((instance, frame))
+            # The image of a single-frame file has no frame; a point on it may have frame 0.
+            row = rows.get((instance, None)) if row is None and frame == 0 else row
+            if row is None:
+                lost += 1
+            elif row not in found and len(found) == MOST_POINT_IMAGES:
+                beyond += 1
+            else:
+                location = " ".join((point["location"] or "no location").split())
+                mark = Mark(point["x"], point["y"], number, location)
+                found.setdefault(row, []).append(mark)
+        if lost:
+            self._notes.append(
+                f"{lost} of {points.height} points: image or frame not in the series"
+            )
+        if beyond:
+            self._notes.append(
+                f"{beyond} of {points.height} points: beyond the first {MOST_POINT_IMAGES} images"
+            )
+        return found
+
+    def _montage(self) -> list[int]:
+        """Return an even choice of images in their order, scouts where there is nothing else."""
+        everything = range(len(self._rows))
+        main = [n for n in everything if not self._rows[n]["is_localizer_image"]] or everything
+        in_order = sorted(main, key=lambda n: (self._rows[n]["slice_index"] or 0, n))
+        return _even(in_order, _MOST_IN_MONTAGE)
+
+    def _decode(self, whole: set[int], sides: set[int]) -> dict[int, tuple[Pixels, Pixels]]:
+        """Decode; keep some images whole, and of the slices the middle row and column.
+
+        Raises
+        ------
+        Undecodable
+            None could be decoded.
+        """
+        lines: dict[int, tuple[Pixels, Pixels]] = {}
+        failed: list[Undecodable] = []
+        wanted = sorted(whole | sides)
+        for row, pixels in decode(self._raw, [(row, self._rows[row]) for row in wanted]):
+            if isinstance(pixels, Undecodable):
+                failed.append(pixels)
+                continue
+            if row in whole:
+                self._whole[row] = pixels
+            if row in sides:
+                height, width = pixels.shape[:2]
+                lines[row] = pixels[height // 2].copy(), pixels[:, width // 2].copy()
+        if failed and len(failed) == len(wanted):
+            raise failed[0]
+        if failed:
+            self._notes.append(f"{len(failed)} of {len(wanted)} images: {failed[0]}")
+        return lines
+
+    def _panel(self, row: int, window: Window) -> Panel:
+        """Return an image as it is stored."""
+        image = self._rows[row]
+        orientation, spacing = image["ImageOrientationPatient"], image["PixelSpacing"]
+        trusted = not isinstance(self._stack, NoStack) or self._stack.is_oriented
+        plane = plane_of_image(image["ImagePositionPatient"], orientation, spacing)
+        letters = plane.letters if plane is not None else _letters(orientation)
+        pixel_size = (spacing[1], spacing[0]) if spacing and min(spacing) > 0 else None
+        return Panel(
+            pixels=window.grey(self._whole[row]),
+            title=_title(image, len(self._rows)),
+            pixel_size=pixel_size,
+            letters=letters if trusted else None,
+            plane=plane if trusted else None,
+        )
+
+    def _from_the_side(
+        self, stack: Stack, lines: dict[int, tuple[Pixels, Pixels]], window: Window
+    ) -> list[Panel]:
+        """Return the two planes through the middle that are not the images' own."""
+        there = [n for n, row in enumerate(stack.rows) if row in lines]
+        if len(there) < 2:
+            return []
+        along = stack.along[there]
+        gap = float(min(np.median(np.diff(along)), np.diff(along).mean()))
+        # Rows of equal height whatever the gaps: each is that of the nearest slice.
+        count = min(round((along[-1] - along[0]) / gap) + 1, 4 * MOST_SLICES)
+        places = np.linspace(along[0], along[-1], count)
+        nearest = np.abs(places[:, None] - along).argmin(axis=1)
+        step = stack.step * (places[1] - places[0])
+        corner = stack.first.corner + stack.step * along[0]
+        height, width = (len(lines[stack.rows[there[0]]][n]) for n in (1, 0))
+        across, down = stack.first.across, stack.first.down
+        planes = (
+            (0, Plane(corner + down * (height // 2), across, step)),
+            (1, Plane(corner + across * (width // 2), down, step)),
+        )
+        panels = []
+        for which, plane in planes:
+            pixels = np.stack([lines[stack.rows[there[n]]][which] for n in nearest])
+            looked_at, pixels = plane.as_looked_at(window.grey(pixels))
+            panels.append(
+                Panel(
+                    pixels=pixels,
+                    title=f"{looked_at.name}, through the middle",
+                    pixel_size=looked_at.pixel_size,
+                    letters=looked_at.letters,
+                    plane=looked_at,
+                )
+            )
+        return panels
+
+
+def _even(rows: Sequence[int], most: int) -> list[int]:
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(place)] for place in np.linspace(0, len(rows) - 1, most)]
+
+
+def _thinned(pixels: Pixels) -> Pixels:
+    every = max(1, int(np.sqrt(pixels.size / _MOST_SAMPLES)))
+    return pixels[::every, ::every]
+
+
+def _letters(orientation: list[float] | None) -> Letters | None:
+    if orientation is None or not any(orientation[:3]) or not any(orientation[3:]):
+        return None
+    across, down = np.reshape(orientation, (2, 3))
+    letters = [direction_letters(direction) for direction in (-across, across, -down, down)]
+    return letters[0], letters[1], letters[2], letters[3]
+
+
+def _title(image: dict[str, Any] | Row, images: int) -> str:
+    number = image["slice_index"]
+    place = f"image {number + 1} of {images}" if number is not None else f"1 of {images} images"
+    plane = image["orientation_plane"]
+    frame = f", frame {image['frame_index']}" if image["frame_index"] is not None else ""
+    return f"{plane}, {place}{frame}" if plane else f"{place}{frame}"

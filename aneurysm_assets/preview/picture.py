@@ -1,0 +1,141 @@
+"""One series to one picture on disk."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+from aneurysm_assets.extraction.competition import LocalizersCsv
+from aneurysm_assets.extraction.errors import InputError, SeriesError
+from aneurysm_assets.extraction.nifti import segmentation_files
+from aneurysm_assets.extraction.series import SeriesTable, read_series
+from aneurysm_assets.preview.decoding import EXTRA
+from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
+from aneurysm_assets.preview.overlay import Labels, labels_at
+from aneurysm_assets.preview.panels import Composition, Panel, compose
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.store import StoredPicture, write_bytes
+from aneurysm_assets.tables import LOCALIZERS, SERIES_PREVIEW
+from aneurysm_assets.workers import Written
+
+
+def require_pillow() -> None:
+    """Make sure that pictures can be drawn.
+
+    Raises
+    ------
+    InputError
+        Pillow is not installed; the text says how to.
+    """
+    if find_spec("PIL") is None:
+        raise InputError(
+            f"{SERIES_PREVIEW.name} draws with Pillow, which is not installed: {EXTRA}"
+        )
+
+
+def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str) -> Written:
+    """Draw a series and write its picture.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where things are.
+    localizers : LocalizersCsv
+        The points of all series.
+    series_uid : str
+        SeriesInstanceUID.
+
+    Raises
+    ------
+    SeriesError
+        The series cannot be read, or no pixel of it decoded.
+    OSError
+        The picture cannot be written.
+    """
+    stem = settings.table_of_series(SERIES_PREVIEW.name, series_uid)
+    series = read_series(settings.series_root / series_uid, settings.raw)
+    images = series.frame.filter(pl.col("read_error").is_null())
+    notes: list[str] = []
+    shown = compose(settings.raw, images, _points(localizers, series_uid, notes))
+    panels = [*shown.middle, *shown.with_points]
+    vessels, read = _vessels(settings, series_uid, panels, notes)
+    notes = [*shown.notes, *notes]
+    image = draw(
+        Sheet(
+            heading=series_uid,
+            subheading=_described(images, series, shown),
+            panels=panels,
+            vessels=vessels,
+            breaks=len(shown.middle),
+            notes=notes,
+        )
+    )
+    content = png(image)
+    path = stem.parent / f"{stem.name}.png"
+    write_bytes(path, content)
+    sizes = [(settings.raw / name).stat().st_size for name in shown.decoded]
+    return Written(
+        table=None,
+        picture=StoredPicture(
+            path=path,
+            size=len(content),
+            thumbnail=thumbnail(image),
+            description=_alternative_text(series_uid, shown),
+            points=shown.points,
+            points_shown=shown.points_shown,
+            layout=shown.layout,
+        ),
+        files=len(sizes) + len(read),
+        unreadable_files=series.unreadable_files,
+        bytes=sum(sizes) + sum(path.stat().st_size for path in read),
+        notes=tuple(notes),
+    )
+
+
+def _points(localizers: LocalizersCsv, series_uid: str, notes: list[str]) -> pl.DataFrame:
+    try:
+        return localizers.localizers(series_uid)
+    except SeriesError as error:
+        notes.append(f"no points: {error}")
+        return LOCALIZERS.schema.to_frame()
+
+
+def _vessels(
+    settings: Settings, series_uid: str, panels: list[Panel], notes: list[str]
+) -> tuple[list[Labels | None], list[Path]]:
+    """Return the vessel label of each drawn pixel of each panel, and the files read for it."""
+    nothing: list[Labels | None] = [None] * len(panels)
+    placed = {n: panel.plane for n, panel in enumerate(panels) if panel.plane is not None}
+    try:
+        files = segmentation_files(settings.segmentations_root, series_uid)
+        files = [path for path in files if "_cowseg" in path.name]
+        if not files or not placed:
+            return nothing, []
+        grids = [plane.at(*fit(panels[n]).panel_grid()) for n, plane in placed.items()]
+        found = labels_at(files[0], grids)
+    except SeriesError as error:
+        notes.append(f"no vessel labels: {error}")
+        return nothing, []
+    by_panel = dict(zip(placed, found, strict=True))
+    return [by_panel.get(n) for n in range(len(panels))], files
+
+
+def _described(images: pl.DataFrame, series: SeriesTable, shown: Composition) -> str:
+    first = images.row(0, named=True)
+    parts = [
+        first["Modality"] or "no modality",
+        f"{images.height} images" + (f" in {series.files} file" if series.files == 1 else ""),
+        f"{first['Rows']} x {first['Columns']}",
+    ]
+    if first["PixelSpacing"]:
+        millimetres = [*first["PixelSpacing"], first["slice_spacing_mm"]]
+        parts.append(" x ".join(f"{mm:.3g}" for mm in millimetres if mm) + " mm")
+    parts.append(f"{shown.window.low:.0f} to {shown.window.high:.0f} ({shown.window.source})")
+    if shown.points:
+        parts.append(f"{shown.points_shown} of {shown.points} points marked")
+    return "  ·  ".join(parts)
+
+
+def _alternative_text(series_uid: str, shown: Composition) -> str:
+    what = "three planes" if shown.layout == "planes" else "montage"
+    return f"{series_uid}: {what}, {shown.points_shown} of {shown.points} points marked"

@@ -1,0 +1,290 @@
+"""The numbers of the report, from `unified_metadata`, `series_quality` and the raw listing."""
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from aneurysm_assets.extraction.census import Census
+from aneurysm_assets.problems import PROBLEMS
+from aneurysm_assets.tables import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
+
+MODALITY, SEX, AGE = "modality", "sex", "age"
+NOT_KNOWN, OTHERS = "not known", "others"
+
+_MOST_KINDS = 6
+"""Values of a column that a figure tells apart; the rarer ones are added up."""
+
+_LONGEST = 40
+_NAMED = 20
+_AGES = 10
+
+
+@dataclass(frozen=True)
+class Check:
+    """A problem that was found.
+
+    Attributes
+    ----------
+    name, severity, description : str
+        Of the problem.
+    found, checked : int
+        Series that have it, and series where it could be told.
+    series : tuple of str
+        The first of those that have it.
+    """
+
+    name: str
+    severity: str
+    description: str
+    found: int
+    checked: int
+    series: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that is not there.
+
+    Attributes
+    ----------
+    name, what : str
+        A short name for plots over time, and a sentence for readers.
+    count, of : int or None
+        How many, of how many; None where that is not known.
+    series : tuple of str
+        The first of them, where they are series.
+    """
+
+    name: str
+    what: str
+    count: int
+    of: int | None = None
+    series: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Numbers:
+    """All that the report says.
+
+    Attributes
+    ----------
+    series, images, files, points, positive_series : int
+        Counts over the unified table.
+    by_modality, by_age, by_location, matrices, orientations : pl.DataFrame
+        Counts in long form; what the columns are stands where they are made.
+    slices, spacing : pl.DataFrame
+        `modality` and the value of each series, without nulls.
+    missing : list of Missing
+        What is not there.
+    checks : list of Check
+        Problems that were found, the commonest first.
+    checked : int
+        Problems that were looked for.
+    """
+
+    series: int
+    images: int
+    files: int
+    points: int
+    positive_series: int
+    by_modality: pl.DataFrame
+    by_age: pl.DataFrame
+    by_location: pl.DataFrame
+    slices: pl.DataFrame
+    spacing: pl.DataFrame
+    matrices: pl.DataFrame
+    orientations: pl.DataFrame
+    missing: list[Missing] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    checked: int = len(PROBLEMS)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers to be followed over time, by name."""
+        return {
+            "series": self.series,
+            "images": self.images,
+            "files": self.files,
+            "points": self.points,
+            "positive_series": self.positive_series,
+            "checks_fired": len(self.checks),
+            **{item.name: item.count for item in self.missing},
+        }
+
+
+def take_numbers(unified: pl.LazyFrame, quality: pl.DataFrame, census: Census | None) -> Numbers:
+    """Count what the report shows.
+
+    Parameters
+    ----------
+    unified : pl.LazyFrame
+        The unified table; a few of its columns are read, once, and streamed.
+    quality : pl.DataFrame
+        `series_quality`.
+    census : Census or None
+        What is on disk; None where that cannot be told.
+    """
+    per_series = _per_series(unified)
+    of_modality = per_series.select(MODALITY)
+    return Numbers(
+        series=per_series.height,
+        images=int(per_series["images"].sum()),
+        files=int(per_series["files"].sum()),
+        points=int(per_series["points"].sum()),
+        positive_series=int((per_series[ANEURYSM_PRESENT] == 1).sum()),
+        by_modality=_counted(per_series, MODALITY, SEX),
+        by_age=_by_age(per_series),
+        by_location=_by_location(per_series, unified),
+        slices=of_modality.with_columns(value=per_series["slices"].cast(pl.Float64)),
+        spacing=of_modality.with_columns(value=per_series["spacing"]).drop_nulls(),
+        matrices=_counted(per_series, "matrix", MODALITY),
+        orientations=_counted(per_series, "orientation", MODALITY),
+        missing=_missing(per_series, quality, census),
+        checks=_checks(quality),
+    )
+
+
+def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
+    """Return a row a series, in the order of the table."""
+    # A further point on the same image is a further row, which is no further image.
+    once = pl.col("localizer_index").fill_null(0) == 0
+    readable = pl.col("read_error").is_null()
+    main = once & readable & ~pl.col("is_localizer_image").fill_null(value=False)
+    rows_by_columns = pl.format("{} x {}", "Rows", "Columns")
+    frame = (
+        unified.group_by(SERIES_KEY)
+        .agg(
+            images=(once & readable).sum(),
+            files=(once & (pl.col("frame_index").fill_null(0) == 0)).sum(),
+            unreadable=(once & ~readable).sum(),
+            points=pl.col("localizer_index").is_not_null().sum(),
+            slices=main.sum(),
+            spacing=pl.col("slice_spacing_mm").drop_nulls().first(),
+            matrix=rows_by_columns.filter(main).drop_nulls().mode().sort().first(),
+            orientation=pl.col("orientation_plane").filter(main).drop_nulls().mode().sort().first(),
+            said=pl.col("Modality_train").first(),
+            header=pl.col("Modality_dicom").drop_nulls().first(),
+            sex=pl.col("PatientSex").first(),
+            age=pl.col("PatientAge").first(),
+            segmented=(
+                pl.col("nii_path").is_not_null() | pl.col("cowseg_path").is_not_null()
+            ).any(),
+            **{name: pl.col(name).first() for name in (*LOCATIONS, ANEURYSM_PRESENT)},
+        )
+        .sort(SERIES_KEY)
+        .collect(engine="streaming")
+    )
+    modality = pl.coalesce("said", pl.format("{} (header)", "header"))
+    return frame.with_columns(
+        _kinds(modality, MODALITY),
+        _kinds(pl.col(SEX), SEX),
+        pl.col("matrix", "orientation").fill_null(NOT_KNOWN),
+    )
+
+
+def _kinds(column: pl.Expr, name: str) -> pl.Expr:
+    """Return text short enough to label a figure; what a CSV says can be anything."""
+    shown = column.str.replace_all(r"\s+", " ").str.strip_chars().replace("", None)
+    return shown.str.slice(0, _LONGEST).fill_null(NOT_KNOWN).alias(name)
+
+
+def _counted(per_series: pl.DataFrame, rows: str, parts: str) -> pl.DataFrame:
+    """Return `rows`, `parts` and `count`: the commonest values of each, then the others."""
+    return (
+        per_series.select(_commonest(per_series, rows), _commonest(per_series, parts))
+        .group_by(rows, parts)
+        .agg(count=pl.len())
+        .with_columns(total=pl.col("count").sum().over(rows))
+        .sort(pl.col(rows) == OTHERS, -pl.col("total").cast(pl.Int64), rows, parts)
+        .drop("total")
+    )
+
+
+def _commonest(per_series: pl.DataFrame, name: str) -> pl.Expr:
+    counts = per_series.group_by(name).agg(count=pl.len())
+    kept = counts.sort(-pl.col("count").cast(pl.Int64), name)[name].head(_MOST_KINDS)
+    return (
+        pl.when(pl.col(name).is_in(kept.implode())).then(name).otherwise(pl.lit(OTHERS)).alias(name)
+    )
+
+
+def _by_age(per_series: pl.DataFrame) -> pl.DataFrame:
+    """Return `age` (the least of ten years), `sex` and `count`."""
+    return (
+        per_series.filter(pl.col(AGE).is_not_null())
+        .select(pl.col(AGE) // _AGES * _AGES, _commonest(per_series, SEX))
+        .group_by(AGE, SEX)
+        .agg(count=pl.len())
+        .sort(AGE, SEX)
+    )
+
+
+def _by_location(per_series: pl.DataFrame, unified: pl.LazyFrame) -> pl.DataFrame:
+    """Return `location`, `series` that train.csv calls positive there, and `points` there."""
+    points = (
+        unified.filter(pl.col("localizer_index").is_not_null())
+        .group_by("location")
+        .agg(points=pl.len())
+        .collect(engine="streaming")
+    )
+    series = [int((per_series[name] == 1).sum()) for name in LOCATIONS]
+    return (
+        pl.DataFrame({"location": LOCATIONS, "series": series})
+        .join(points, on="location", how="left", maintain_order="left")
+        .with_columns(pl.col("points").fill_null(0))
+        .sort("series", "points", descending=True, maintain_order=True)
+    )
+
+
+def _missing(
+    per_series: pl.DataFrame, quality: pl.DataFrame, census: Census | None
+) -> list[Missing]:
+    series = per_series.height
+    found: list[Missing] = []
+    if census is not None:
+        taken = set(per_series[SERIES_KEY])
+        left = tuple(uid for uid in census.series if uid not in taken)
+        found += [
+            _of_series("series_not_on_disk", "rows of train.csv without a directory on disk",
+                       census.not_on_disk, len(census.known)),
+            _of_series("series_not_in_table", "series on disk, not yet in the unified table",
+                       left, len(census.series)),
+            _of_series("series_without_row", "directories without a row in train.csv",
+                       census.unlabelled, None),
+        ]  # fmt: skip
+    without = per_series.filter(~pl.col("segmented"))[SERIES_KEY]
+    found += [
+        Missing("unreadable_files", "files that cannot be read",
+                int(per_series["unreadable"].sum()), int(per_series["files"].sum())),
+        Missing("series_without_segmentation", "series without a segmentation",
+                len(without), series),
+        Missing("series_without_age", "series without an age",
+                int(per_series[AGE].null_count()), series),
+        Missing("series_without_position", "series of which no slice spacing can be told",
+                int(per_series["spacing"].null_count()), series),
+    ]  # fmt: skip
+    for problem, what in (
+        ("labels_missing", "series without labels"),
+        ("positive_without_localizer", "positive series in which a location has no point"),
+        ("localizer_without_image", "series with a point whose image is not there"),
+    ):
+        uids = tuple(quality.filter(pl.col(problem))[SERIES_KEY])
+        found.append(_of_series(problem, what, uids, series))
+    return found
+
+
+def _of_series(name: str, what: str, series: tuple[str, ...], of: int | None) -> Missing:
+    return Missing(name, what, len(series), of, series[:_NAMED])
+
+
+def _checks(quality: pl.DataFrame) -> list[Check]:
+    found = []
+    for problem in PROBLEMS:
+        with_it = quality.filter(pl.col(problem.name))[SERIES_KEY]
+        if len(with_it):
+            checked = int(quality[problem.name].is_not_null().sum())
+            found.append(
+                Check(problem.name, problem.severity, problem.description, len(with_it), checked,
+                      tuple(with_it.head(_NAMED)))
+            )  # fmt: skip
+    return sorted(found, key=lambda check: (check.severity, -check.found, check.name))

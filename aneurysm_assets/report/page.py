@@ -1,0 +1,306 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no network."""
+
+import html
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from aneurysm_assets.report import plots
+from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Check, Missing, Numbers
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #5c6670; --rule: #d8dde2;
+  --tint: #f4f6f8; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0; --c5: #96833a;
+  --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14171a; --faint: #a3adb7;
+  --rule: #3a4148; --tint: #1d2125; --c1: #6aa5df; --c2: #eb9a57; --c3: #79bd8b; --c4: #cf94c9;
+  --c5: #c9b66c; --c6: #9aa7b3; --c7: #e08293; --bad: #ff8a80; } }
+@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
+  --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
+  --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
+  tr { break-inside: avoid; } details > * { display: block; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 72rem; color: var(--ink);
+  background: var(--paper); font: 16px/1.45 system-ui, sans-serif;
+  -webkit-text-size-adjust: 100%; }
+h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 0 0 .5rem; }
+p { margin: .3rem 0 .8rem; } .faint { color: var(--faint); } .bad { color: var(--bad); }
+.key { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .6rem;
+  margin: 1rem 0 1.6rem; padding: 0; }
+.key div { background: var(--tint); border: 1px solid var(--rule); border-radius: .4rem;
+  padding: .5rem .7rem; }
+.key dt { color: var(--faint); font-size: .85rem; } .key dd { margin: 0; font-size: 1.4rem; }
+.columns { columns: 26rem 2; column-gap: 2.5rem; }
+section { break-inside: avoid; padding-bottom: 1.8rem; }
+figure { margin: 0 0 .6rem; } svg { display: block; width: 100%; max-width: 36rem; height: auto; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; }
+th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px solid var(--rule);
+  vertical-align: top; } th { font-weight: 600; } caption { text-align: left; }
+@media (max-width: 30rem) { table { font-size: .82rem; } th, td { padding-right: .4rem; } }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+code { font-size: .85em; overflow-wrap: anywhere; }
+td:last-child, th:last-child { padding-right: 0; } summary { cursor: pointer; }
+"""
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A part of the page; already HTML."""
+
+    title: str
+    body: str
+
+
+def make_page(numbers: Numbers, *, version: str, made: datetime) -> str:
+    """Make the report.
+
+    Parameters
+    ----------
+    numbers : Numbers
+        What it says.
+    version : str
+        Of this package.
+    made : datetime
+        When.
+
+    Returns
+    -------
+    str
+        HTML. Whatever comes from the data is escaped.
+    """
+    drawn = (
+        _modalities(numbers),
+        _ages(numbers),
+        _locations(numbers),
+        _values("Slices a series", numbers.slices, "slices", "images", logarithmic=True),
+        _values("Slice spacing", numbers.spacing, "mm", "mm, by positions", logarithmic=False),
+        _parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
+        _parts("Orientation", numbers.orientations, "orientation", "plane"),
+    )
+    listed = (_missing(numbers.missing), _checks(numbers))
+    html_of = [_as_html(n, section) for n, section in enumerate((*drawn, *listed), start=1)]
+    key = "".join(
+        f"<div><dt>{name}</dt><dd>{count:,}</dd></div>"
+        for name, count in (
+            ("series", numbers.series),
+            ("images", numbers.images),
+            ("positive series", numbers.positive_series),
+            ("aneurysm points", numbers.points),
+            ("kinds of problem found", len(numbers.checks)),
+        )
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>RSNA Intracranial Aneurysm: the data at hand</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>RSNA Intracranial Aneurysm: the data at hand</h1>
+<p class="faint">Made {made:%Y-%m-%d %H:%M} UTC by aneurysm_assets {_text(version)} from
+<code>unified_metadata</code> and <code>series_quality</code>.</p>
+<dl class="key">{key}</dl>
+</header>
+<main>
+<div class="columns">
+{"".join(html_of[: len(drawn)])}
+</div>
+{"".join(html_of[len(drawn) :])}
+</main>
+</body>
+</html>
+"""
+
+
+def _as_html(number: int, section: _Section) -> str:
+    return (
+        f'<section aria-labelledby="h{number}">\n<h2 id="h{number}">{section.title}</h2>\n'
+        f"{plots.with_own_names(section.body, f'f{number}')}\n</section>"
+    )
+
+
+def _modalities(numbers: Numbers) -> _Section:
+    frame = numbers.by_modality
+    return _drawn(
+        "Series by modality and sex",
+        frame,
+        lambda: plots.stacked(frame, MODALITY, SEX, "series"),
+        _crossed(frame, MODALITY, SEX),
+    )
+
+
+def _ages(numbers: Numbers) -> _Section:
+    frame = numbers.by_age
+    shown = frame.with_columns(
+        pl.format("{} to {}", AGE, pl.col(AGE) + 9).alias("age in years")
+    ).drop(AGE)
+    return _drawn(
+        "Series by age",
+        frame,
+        lambda: plots.columns(frame, AGE, SEX, "age in years"),
+        _crossed(shown, "age in years", SEX),
+        "no series has an age: is there a train.csv?",
+    )
+
+
+def _locations(numbers: Numbers) -> _Section:
+    frame = numbers.by_location
+    there = frame.filter(pl.sum_horizontal("series", "points").sum() > 0)
+    return _drawn(
+        "Positives by location",
+        there,
+        lambda: plots.bars(there, "location", ("series", "points"), "series, and points on them"),
+        _table(("location", "series", "points"), there.rows()),
+        "no series is positive, or there is no train.csv",
+    )
+
+
+def _values(
+    title: str, frame: pl.DataFrame, column: str, unit: str, *, logarithmic: bool
+) -> _Section:
+    shares = (0.25, 0.5, 0.75)
+    value = pl.col("value")
+    summed = (
+        frame.group_by(MODALITY)
+        .agg(
+            pl.len().alias("series"),
+            value.min().alias("least"),
+            *(value.quantile(share).alias(f"{share:.0%}") for share in shares),
+            value.max().alias("most"),
+        )
+        .sort("series", MODALITY, descending=True)
+    )
+    return _drawn(
+        title,
+        frame,
+        lambda: plots.boxes(frame, MODALITY, unit, logarithmic=logarithmic),
+        _table(
+            summed.columns,
+            summed.rows(),
+        ),
+        f"no series has {column}",
+    )
+
+
+def _parts(title: str, frame: pl.DataFrame, column: str, unit: str) -> _Section:
+    return _drawn(
+        f"{title} by modality",
+        frame,
+        lambda: plots.stacked(frame, column, MODALITY, f"series ({unit})"),
+        _crossed(frame, column, MODALITY),
+    )
+
+
+def _drawn(
+    title: str,
+    frame: pl.DataFrame,
+    draw: Callable[[], str],
+    table: str,
+    nothing: str = "there are no series",
+) -> _Section:
+    """Return a figure and its table, or a sentence where there is nothing to draw."""
+    if frame.is_empty():
+        return _Section(title, f'<p class="faint">Nothing to show: {nothing}.</p>')
+    svg = draw().replace("<svg", f'<svg role="img" aria-label="{_text(title)}; table below"', 1)
+    return _Section(title, f"<figure>{svg}</figure>\n{table}")
+
+
+def _missing(missing: Sequence[Missing]) -> _Section:
+    rows = (
+        (_Named(_text(item.what), item.series, item.count), item.count, item.of) for item in missing
+    )
+    return _Section("What is missing", _table(("what", "count", "of"), rows))
+
+
+def _checks(numbers: Numbers) -> _Section:
+    title = "What the checks found"
+    if not numbers.checks:
+        sentence = f"None of {numbers.checked} kinds of problem was found."
+        return _Section(title, f"<p>{sentence}</p>")
+    frame = pl.DataFrame({"check": [c.name for c in numbers.checks],
+                          "series": [c.found for c in numbers.checks]})  # fmt: skip
+    figure = plots.bars(frame, "check", ("series",), "series")
+    figure = figure.replace("<svg", f'<svg role="img" aria-label="{title}; table below"', 1)
+    table = _table(("check", "series", "of"), map(_check_row, numbers.checks))
+    return _Section(title, f"<figure>{figure}</figure>\n{table}")
+
+
+def _check_row(check: Check) -> tuple[object, ...]:
+    severity = ' <b class="bad">ERROR</b>' if check.severity == "ERROR" else ""
+    line = f"<code>{_text(check.name)}</code>{severity}<br>{_text(check.description)}"
+    return _Named(line, check.series, check.found), check.found, check.checked
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A line of HTML, and some series behind another that opens."""
+
+    line: str
+    series: tuple[str, ...]
+    count: int
+
+    def as_html(self) -> str:
+        """Return it; without series only the line."""
+        if not self.series:
+            return self.line
+        more = self.count - len(self.series)
+        named = "<br>".join(f"<code>{_text(uid)}</code>" for uid in self.series)
+        rest = f"<br>and {more:,} more" if more else ""
+        return f"{self.line}<details><summary>which</summary>{named}{rest}</details>"
+
+
+def _crossed(frame: pl.DataFrame, rows: str, columns: str) -> str:
+    """Return a table of counts with a column a value, and their sum."""
+    if frame.is_empty():
+        return ""
+    names = (
+        frame.group_by(columns).agg(pl.col("count").sum()).sort("count", columns, descending=True)
+    )
+    counts = {(row[rows], row[columns]): row["count"] for row in frame.to_dicts()}
+    kinds = frame[rows].unique(maintain_order=True).to_list()
+    body = []
+    for kind in kinds:
+        values = [counts.get((kind, name), 0) for name in names[columns]]
+        body.append((kind, *values, sum(values)))
+    return _table((rows, *names[columns], "series"), body)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    rows = list(rows)
+    numeric = [n for n in range(len(header)) if all(_is_number(row[n]) for row in rows)]
+
+    def line(cells: Iterable[str], tag: str) -> str:
+        classes = (' class="n"' if n in numeric else "" for n in range(len(header)))
+        name = tag.partition(" ")[0]
+        return "".join(f"<{tag}{c}>{cell}</{name}>" for cell, c in zip(cells, classes, strict=True))
+
+    head = line(map(_text, header), 'th scope="col"')
+    body = "\n".join(f"<tr>{line(map(_cell, row), 'td')}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"\n<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _is_number(value: object) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, _Named):
+        return value.as_html()
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return _text(f"{value:,}" if isinstance(value, int) else str(value or ""))
+
+
+def _text(text: str) -> str:
+    """Return text from anywhere as HTML."""
+    return html.escape("".join(c if c.isprintable() else "�" for c in text))

@@ -1,0 +1,88 @@
+"""The sheet, pixel by pixel."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aneurysm_assets.preview.drawing import BOX, Sheet, draw, fit, png, thumbnail, tint
+from aneurysm_assets.preview.panels import Mark, Panel
+
+TOP, LEFT = 56, 10
+YELLOW = (255, 214, 10)
+
+
+def sheet(panel: Panel, **changes) -> Sheet:
+    return Sheet(
+        **(
+            {
+                "heading": "1.2.3",
+                "subheading": "CT",
+                "panels": [panel],
+                "vessels": [None],
+                "breaks": 1,
+            }
+            | changes
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "drawn"),
+    [
+        ((100, 100), None, (BOX, BOX)),
+        ((100, 50), None, (BOX // 2, BOX)),
+        ((100, 100), (1.0, 0.5), (BOX, BOX // 2)),
+        ((20, 200), (0.5, 5.0), (BOX, BOX)),
+        ((1, 5000), None, (BOX, 1)),
+    ],
+)
+def test_a_panel_keeps_its_physical_proportions(shape, size, drawn) -> None:
+    fitted = fit(Panel(np.zeros(shape, np.uint8), "", pixel_size=size))
+    assert (fitted.width, fitted.height) == drawn
+
+
+def test_drawn_pixels_lead_back_to_the_panels_own() -> None:
+    fitted = fit(Panel(np.zeros((7, 5), np.uint8), "", pixel_size=(0.4, 0.9)))
+    x, y = fitted.panel_grid()
+    assert x.shape == y.shape == (fitted.height, fitted.width)
+    assert fitted.drawn(x[10, 20], y[10, 20]) == pytest.approx((20, 10))
+
+
+def test_a_mark_is_a_ring_about_its_pixel_which_stays_in_sight() -> None:
+    pixels = np.zeros((48, 48), np.uint8)
+    pixels[30, 11] = 255
+    image = draw(sheet(Panel(pixels, "", marks=(Mark(11, 30, 1, "Basilar Tip"),))))
+    x, y = LEFT + round(11.5 * 8 - 0.5), TOP + round(30.5 * 8 - 0.5)
+    assert min(image.getpixel((x, y))) > 200
+    for ring in ((x - 11, y), (x, y + 11), (x + 11, y), (x, y - 11)):
+        near = np.asarray(image)[ring[1] - 2 : ring[1] + 3, ring[0] - 2 : ring[0] + 3]
+        assert (near == YELLOW).all(axis=-1).any()
+
+
+def test_labels_colour_their_pixels_and_no_other() -> None:
+    picture = np.full((2, 2, 3), 100, np.uint8)
+    tinted = tint(picture, np.array([[0, 1], [13, 99]]))
+    assert (tinted != picture).any(axis=-1).tolist() == [[False, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 500, "two\nlines", "\x00\x1b[31m", "☃ 動脈", "<b>&amp;", ""]
+)
+def test_any_text_is_drawn_on_its_line(text) -> None:
+    panel = Panel(np.zeros((9, 9), np.uint8), text, marks=(Mark(1, 1, 1, text),))
+    plain = Panel(np.zeros((9, 9), np.uint8), "", marks=(Mark(1, 1, 1, ""),))
+    image = draw(sheet(panel, heading=text, subheading=text, notes=[text]))
+    assert image.size == draw(sheet(plain, notes=[""])).size
+
+
+def test_the_thumbnail_is_small_whatever_is_drawn() -> None:
+    noise = np.random.default_rng(3).integers(0, 255, (512, 512, 3)).astype(np.uint8)
+    image = draw(sheet(Panel(noise, ""), panels=[Panel(noise, "")] * 9, vessels=[None] * 9))
+    content = thumbnail(image)
+    assert len(content) * 4 / 3 < 60_000
+    small = Image.open(io.BytesIO(content))
+    assert small.format == "JPEG"
+    assert small.width / small.height == pytest.approx(image.width / image.height, rel=0.02)
+    assert Image.open(io.BytesIO(png(image))).size == image.size

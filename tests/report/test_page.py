@@ -1,0 +1,144 @@
+"""The page: self-contained, escaped, readable without its figures, whole with little data."""
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import matplotlib as mpl
+import pytest
+
+from aneurysm_assets.report.numbers import Numbers
+from aneurysm_assets.report.page import make_page
+from tests.report.test_numbers import TIP, image, numbers_of
+
+NASTY = '"><script>alert(1)</script>&$x^2$'
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What is in a page; fails where a tag is not closed by its own end."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        self.text.append(data)
+
+
+def page_of(numbers: Numbers) -> tuple[str, Page]:
+    text = make_page(numbers, version="1.2.3", made=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def full() -> tuple[str, Page]:
+    positive = {TIP: 1, "Aneurysm Present": 1, "localizer_index": 0, "location": TIP}
+    numbers = numbers_of(
+        *(image("1.1", **(positive if n == 0 else {})) for n in range(3)),
+        *(
+            image("1.2", Modality_train="CTA", PatientSex="Male", slice_spacing_mm=1.5)
+            for _ in "ab"
+        ),
+        problems={"1.1": ["scouts"], "1.2": ["key_not_unique", "scouts"]},
+    )
+    return page_of(numbers)
+
+
+def test_nothing_is_fetched_and_nothing_is_run(full) -> None:
+    text, page = full
+    assert not {"script", "link", "img", "iframe", "object", "embed"} & set(page.tags)
+    for _, name, value in page.attributes:
+        assert "://" not in value
+        assert not name.startswith("on")
+        if name in {"href", "xlink:href", "src"}:
+            assert value.startswith("#")
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+
+
+def test_every_figure_has_a_name_and_a_table_and_the_numbers_are_in_it(full) -> None:
+    _, page = full
+    assert page.tags.count("svg") == 8
+    labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
+    assert len(labels) == 8
+    assert page.tags.count("table") == 9
+    for words in ("CTA", "MRA", TIP, "512 x 256", "axial", "scouts", "key_not_unique", "1.2"):
+        assert words in page.text or any(words in piece for piece in page.text)
+
+
+def test_ids_are_of_one_element_each_and_references_lead_to_one(full) -> None:
+    text, page = full
+    ids = [value for _, name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    references = re.findall(r'(?:url\(#|href="#)([^)"]+)', text)
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_it_is_made_for_phones_for_print_and_for_light_and_dark(full) -> None:
+    text, page = full
+    assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
+    assert "prefers-color-scheme: dark" in text
+    assert "@media print" in text
+    # No colour of a figure is fixed: all are the page's.
+    assert not re.search(r"#[0-9a-f]{6}", "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL)))
+
+
+def test_text_of_the_data_is_escaped_in_tables_and_in_figures() -> None:
+    text, page = page_of(
+        numbers_of(
+            image("1.1", Modality_train=NASTY, PatientSex=NASTY, orientation_plane=NASTY),
+            problems={'<img src="x">': ["scouts"]},
+        )
+    )
+    assert not {"script", "img"} & set(page.tags)
+    assert "<script" not in text
+    shown = [piece for piece in page.text if "alert(1)" in piece]
+    assert any("$x^2$" in piece or "&$" in piece for piece in shown)
+    svg = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "alert(1)" in svg
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"Modality_train": None, "PatientSex": None, "PatientAge": None, TIP: None},
+        {"slice_spacing_mm": None, "orientation_plane": None, "Rows": None},
+        {"read_error": "cut", "Modality_dicom": None, "Modality_train": None},
+        {"PatientAge": 0, "slice_spacing_mm": 0.0},
+    ],
+)
+def test_one_series_of_which_little_is_known_makes_a_whole_page(nothing) -> None:
+    _, page = page_of(numbers_of(image("1.1", **nothing)))
+    assert page.tags.count("h2") == 9
+
+
+def test_no_problem_found_is_said() -> None:
+    text, _ = page_of(numbers_of(image("1.1")))
+    assert "None of 32 kinds of problem was found." in text
+
+
+def test_the_same_numbers_make_the_same_page_and_matplotlibs_settings_stay() -> None:
+    before = dict(mpl.rcParams)
+    numbers = numbers_of(image("1.1"))
+    assert page_of(numbers)[0] == page_of(numbers)[0]
+    assert dict(mpl.rcParams) == before
