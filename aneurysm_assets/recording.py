@@ -255,7 +255,9 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
 
 
 def _metadata(written: Written) -> Metadata:
-    metadata: Metadata = {
+    # The picture first: in the UI it is behind a link, which is to be the first thing seen.
+    metadata: Metadata = _of_picture(written.picture) if written.picture is not None else {}
+    metadata |= {
         "files": written.files,
         "unreadable_files": written.unreadable_files,
         "bytes": written.bytes,
@@ -265,8 +267,6 @@ def _metadata(written: Written) -> Metadata:
         metadata["dagster/partition_row_count"] = metadata["rows"] = written.table.rows
         metadata["format"] = written.table.format
         metadata["path"] = dg.MetadataValue.path(str(written.table.path))
-    if written.picture is not None:
-        metadata |= _of_picture(written.picture)
     if written.fast_files is not None:
         metadata["fast_files"] = written.fast_files
     if written.notes:
