@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ MOST_POINT_IMAGES = 6
 
 MOST_SLICES = 160
 """Slices that are decoded for a picture from the side; of more, an even choice."""
+
+CLOSE_UP_MM = 40.0
+"""Edge of the square around a point that is shown large: an aneurysm measures a few mm."""
+
+_MOST_CLOSE_UPS = 3
+_LEAST_CLOSE_UP = 10
+"""Fewer pixels than this, along an edge, show nothing more when enlarged."""
 
 _MOST_IN_MONTAGE = 9
 _MOST_SAMPLES = 200_000
@@ -67,6 +75,8 @@ class Panel:
         Where it lies in the patient; None where unknown.
     marks : tuple of Mark
         Points on it.
+    close_ups : tuple of Panel
+        What is around its first points, large.
     """
 
     pixels: Pixels
@@ -75,6 +85,7 @@ class Panel:
     letters: Letters | None = None
     plane: Plane | None = None
     marks: tuple[Mark, ...] = ()
+    close_ups: tuple["Panel", ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +117,12 @@ class Composition:
     points: int
     notes: list[str]
     decoded: set[str]
+
+    @property
+    def panels(self) -> list[Panel]:
+        """All of them, in the order in which they are drawn."""
+        with_points = ((panel, *panel.close_ups) for panel in self.with_points)
+        return [*self.middle, *chain.from_iterable(with_points)]
 
     @property
     def points_shown(self) -> int:
@@ -160,14 +177,9 @@ class _Composer:
             panels += self._from_the_side(stack, lines, window)
         else:
             self._notes.append(f"no planes from the side: {stack.reason}")
-        with_points = [
-            replace(self._panel(row, window), marks=tuple(marks))
-            for row, marks in self._marks.items()
-            if row in self._whole
-        ]
         return Composition(
             middle=panels,
-            with_points=with_points,
+            with_points=self._with_points(window),
             window=window,
             layout="planes" if isinstance(stack, Stack) else "montage",
             points=self._points,
@@ -202,6 +214,20 @@ class _Composer:
                 f"{beyond} of {points.height} points: beyond the first {MOST_POINT_IMAGES} images"
             )
         return found
+
+    def _with_points(self, window: Window) -> list[Panel]:
+        """Return the images with points, and close-ups of the first points."""
+        panels: list[Panel] = []
+        left = _MOST_CLOSE_UPS
+        for row, marks in self._marks.items():
+            if row not in self._whole:
+                continue
+            panel = replace(self._panel(row, window), marks=tuple(marks))
+            found = [_close_up(panel, mark) for mark in marks[:left]]
+            close_ups = tuple(close_up for close_up in found if close_up is not None)
+            left -= len(close_ups)
+            panels.append(replace(panel, close_ups=close_ups))
+        return panels
 
     def _montage(self) -> list[int]:
         """Return an even choice of images in their order, scouts where there is nothing else."""
@@ -287,6 +313,35 @@ class _Composer:
                 )
             )
         return panels
+
+
+def _close_up(panel: Panel, mark: Mark) -> Panel | None:
+    """Return what is around a point; None where that is all of the image, or too few pixels."""
+    if panel.pixel_size is None:
+        return None
+    reach = [CLOSE_UP_MM / 2 / size for size in panel.pixel_size]
+    height, width = panel.pixels.shape[:2]
+    left, right = _within(mark.x, reach[0], width)
+    top, bottom = _within(mark.y, reach[1], height)
+    shown = min(right - left, bottom - top)
+    if shown < _LEAST_CLOSE_UP or (right - left, bottom - top) == (width, height):
+        return None
+    plane = panel.plane
+    if plane is not None:
+        plane = replace(plane, corner=plane.at(left, top))
+    return replace(
+        panel,
+        pixels=panel.pixels[top:bottom, left:right],
+        title=f"{CLOSE_UP_MM:.0f} mm around point {mark.number}",
+        plane=plane,
+        marks=(replace(mark, x=mark.x - left, y=mark.y - top),),
+    )
+
+
+def _within(centre: float, reach: float, length: int) -> tuple[int, int]:
+    """Return the first and one past the last pixel near a point, within the image."""
+    first = min(max(round(centre - reach), 0), length)
+    return first, max(min(round(centre + reach) + 1, length), first)
 
 
 def _even(rows: Sequence[int], most: int) -> list[int]:

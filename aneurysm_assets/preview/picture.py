@@ -57,7 +57,7 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
     images = series.frame.filter(pl.col("read_error").is_null())
     notes: list[str] = []
     shown = compose(settings.raw, images, _points(localizers, series_uid, notes))
-    panels = [*shown.middle, *shown.with_points]
+    panels = shown.panels
     vessels, read = _vessels(settings, series_uid, panels, notes)
     notes = [*shown.notes, *notes]
     image = draw(

@@ -17,13 +17,9 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14171a; --faint: #a3adb7;
   --rule: #3a4148; --tint: #1d2125; --c1: #6aa5df; --c2: #eb9a57; --c3: #79bd8b; --c4: #cf94c9;
   --c5: #c9b66c; --c6: #9aa7b3; --c7: #e08293; --bad: #ff8a80; } }
-@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
-  --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
-  --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
-  tr { break-inside: avoid; } details > * { display: block; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 72rem; color: var(--ink);
-  background: var(--paper); font: 16px/1.45 system-ui, sans-serif;
+  background: var(--paper); font: 1rem/1.45 system-ui, sans-serif;
   -webkit-text-size-adjust: 100%; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 0 0 .5rem; }
 p { margin: .3rem 0 .8rem; } .faint { color: var(--faint); } .bad { color: var(--bad); }
@@ -43,6 +39,11 @@ th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px so
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 td:last-child, th:last-child { padding-right: 0; } summary { cursor: pointer; }
+@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
+  --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
+  --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
+  html { font-size: 10.5px; } body { padding: 0; } .columns { columns: 2; column-gap: 2rem; }
+  .scroll { overflow: visible; } tr { break-inside: avoid; } details { display: none; } }
 """
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aneurysm_assets.preview import panels
-from aneurysm_assets.preview.drawing import fit
+from aneurysm_assets.preview.drawing import Sheet, draw, fit
 from aneurysm_assets.preview.overlay import labels_at
 from tests.made_up import (
     AXIAL,
@@ -173,6 +173,36 @@ def test_a_point_is_marked_on_its_image_at_its_pixel(tmp_path) -> None:
     for pixels, mark in marks:
         assert np.argwhere(pixels == pixels.max()).tolist() == [[mark.y, mark.x]]
     assert (shown.points, shown.points_shown) == (2, 2)
+
+
+def test_a_close_up_shows_the_same_pixels_and_the_point_among_them(tmp_path) -> None:
+    volume = np.random.default_rng(2).integers(0, 500, SHAPE)
+    series = mr("close", orientation=AXIAL).point(4, 12, 4)
+    series.every(PixelSpacing=[1.5, 3.0])
+    volume[12, 4, 4] = 4000
+    write_painted(tmp_path, series, volume)
+    (panel,) = composed(tmp_path, series.uid).with_points
+    (close_up,) = panel.close_ups
+    (mark,) = close_up.marks
+    # 20 mm are 7 columns here; the image ends 3 columns behind the point.
+    assert close_up.pixels.shape == (ROWS, 11)
+    assert close_up.pixels[round(mark.y), round(mark.x)] == panel.pixels.max()
+    np.testing.assert_array_equal(close_up.pixels, panel.pixels[:, 5:])
+    np.testing.assert_allclose(close_up.plane.at(mark.x, mark.y), panel.plane.at(12, 4))
+    assert (close_up.letters, close_up.pixel_size) == (panel.letters, panel.pixel_size)
+
+
+@pytest.mark.parametrize(
+    "point", [(-500.0, 4.0), (8.0, 500.0), (1e9, 1e9), (-0.5, -0.5), (15.4, 11.4)]
+)
+def test_a_point_beside_its_image_spoils_no_picture(point, tmp_path) -> None:
+    series = mr("beside").point(4, *point)
+    series.every(PixelSpacing=[9.0, 9.0])
+    write_painted(tmp_path, series, np.full(SHAPE, 7))
+    shown = composed(tmp_path, series.uid)
+    assert shown.points_shown == 1
+    sheet = Sheet("", "", shown.panels, [None] * len(shown.panels), len(shown.middle))
+    assert draw(sheet).size[0] > 1000
 
 
 def test_a_point_on_a_frame_is_marked_on_that_frame(tmp_path) -> None:
