@@ -223,7 +223,7 @@ def test_the_report_is_whole_by_itself_in_light_and_dark(dev, browser, pictures,
         page.goto(report.as_uri())
         expect(page.get_by_role("heading").first).to_be_visible()
         paper = page.evaluate(LIGHTNESS)
-        page.screenshot(path=pictures / f"dataset_report_{scheme}.png")
+        picture(page, pictures / f"dataset_report_{scheme}.png")
     assert errors == []
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert paper > 0.8 if scheme == "light" else paper < 0.3
