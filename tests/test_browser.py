@@ -5,6 +5,7 @@ The tests are one story, in the order in which they stand. Its pictures are the 
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import dagster as dg
 import polars as pl
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 from aneurysm_assets.definitions import defs
 from aneurysm_assets.presentation import DOCS
@@ -231,3 +232,17 @@ def test_the_report_is_whole_by_itself_in_light_and_dark(dev, browser, pictures,
 
 def test_the_browser_asked_nothing_of_any_other_machine(browser) -> None:
     assert browser.foreign == []
+    elsewhere = "http://192.0.2.1/"
+    with browser.page() as page, pytest.raises(Error, match="ERR_FAILED"):
+        page.goto(elsewhere)
+    assert browser.foreign == [elsewhere]
+
+
+def test_without_chromium_these_tests_fail_in_ci_and_are_skipped_elsewhere(monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setenv("CI", "1")
+    with pytest.raises(pytest.fail.Exception, match="there is no Chromium"):
+        executable()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception, match="there is no Chromium"):
+        executable()
