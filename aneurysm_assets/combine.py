@@ -98,8 +98,14 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
     points = _by_image(scan_series(settings, LOCALIZERS, series).collect()).drop("row")
     segmentations = scan_series(settings, SEGMENTATION_META, series).collect()
     placement = _placement(settings, series, points, segmentations)
+    # Put together before, so that all images are joined with it once.
+    of_series = (
+        labels.collect()
+        .join(segmentations, on=SERIES_KEY, how="left")
+        .join(placement.matches, on=SERIES_KEY, how="left")
+    )
     frame = (
-        images.join(labels, on=SERIES_KEY, how="left", maintain_order="left")
+        images.join(of_series.lazy(), on=SERIES_KEY, how="left", maintain_order="left")
         .join(points.lazy(), on=_IMAGE, how="left", nulls_equal=True, maintain_order="left")
         .with_columns(in_patient_coordinates())
         .join(
@@ -109,8 +115,6 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
             nulls_equal=True,
             maintain_order="left",
         )
-        .join(segmentations.lazy(), on=SERIES_KEY, how="left", maintain_order="left")
-        .join(placement.matches.lazy(), on=SERIES_KEY, how="left", maintain_order="left")
         .select(UNIFIED_METADATA.column_names)
     )
     return Unified(frame, placement.warnings)

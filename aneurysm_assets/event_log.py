@@ -6,7 +6,6 @@ partition costs. What the events say is not touched here, nor how they are read.
 
 import os
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any, Self
 
 from dagster import EventLogEntry
@@ -25,6 +24,11 @@ _BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 
 _SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """Events for which storage does more than insert a row: they keep the stock way."""
+
+
+_INSERT = SqlEventLogStorageTable.insert().returning(
+    SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
+)
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -54,31 +58,38 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         ----------
         events : sequence of EventLogEntry
             Of any runs and types, in order.
-        """
-        for singly, some in groupby(events, key=_is_stored_singly):
-            if singly:
-                super().store_event_batch(list(some))
-            else:
-                self._store_together(list(some))
 
-    def _store_together(self, events: Sequence[EventLogEntry]) -> None:
+        Raises
+        ------
+        Exception
+            What SQLite raises. Then nothing of the batch is stored.
+        """
+        if any(map(_is_stored_singly, events)):
+            super().store_event_batch(events)
+            return
         rows = [self._event_to_row(event) for event in events]
-        by_run: dict[str, list[dict[str, Any]]] = {}
-        for event, row in zip(events, rows, strict=True):
-            by_run.setdefault(event.run_id, []).append(row)
-        for run_id, of_run in by_run.items():
+        written: dict[str, list[int]] = {}
+        try:
+            for run_id, of_run in _by_run(events, rows).items():
+                with self.run_connection(run_id) as connection:
+                    written[run_id] = list(connection.scalars(_INSERT, of_run))
+            indexed = [i for i, event in enumerate(events) if _is_asset_event(event)]
+            if indexed:
+                self._index([events[i] for i in indexed], [rows[i] for i in indexed])
+        except Exception:
+            self._take_back(written)
+            raise
+
+    def _take_back(self, written: Mapping[str, Sequence[int]]) -> None:
+        """Delete rows of the runs' databases, or Dagster's second try would double them."""
+        table = SqlEventLogStorageTable
+        for run_id, ids in written.items():
             with self.run_connection(run_id) as connection:
-                connection.execute(SqlEventLogStorageTable.insert(), of_run)
-        indexed = [i for i, event in enumerate(events) if _is_asset_event(event)]
-        if indexed:
-            self._index([events[i] for i in indexed], [rows[i] for i in indexed])
+                connection.execute(table.delete().where(table.c.id.in_(ids)))
 
     def _index(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
-        insert = SqlEventLogStorageTable.insert().returning(
-            SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
-        )
         with self.index_transaction() as connection:
-            ids = list(connection.scalars(insert, rows))
+            ids = list(connection.scalars(_INSERT, rows))
             self._store_asset_event_tags(connection, events, ids)
             # The asset's own row keeps the latest event of each type: the earlier ones of a batch
             # would only be overwritten.
@@ -88,6 +99,15 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             }
             for event, event_id in latest.values():
                 self._store_asset_event(connection, event, event_id)
+
+
+def _by_run(
+    events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    by_run: dict[str, list[dict[str, Any]]] = {}
+    for event, row in zip(events, rows, strict=True):
+        by_run.setdefault(event.run_id, []).append(row)
+    return by_run
 
 
 def _is_asset_event(event: EventLogEntry) -> bool:

@@ -10,7 +10,7 @@ from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
-from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Overview:
     unified_metadata : dict of str to object
         Path of the table, whether it is newer than what it was combined from, and the metadata
         of its latest materialisation.
+    series_quality : dict of str to object
+        The metadata of its latest materialisation: how many series have which problems.
     """
 
     data: str
@@ -67,6 +69,7 @@ class Overview:
     refused_rows: list[dict[str, Any]]
     assets: dict[str, AssetOverview]
     unified_metadata: dict[str, Any]
+    series_quality: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -97,7 +100,16 @@ def take_overview(settings: Settings) -> Overview:
             refused_rows=[asdict(row) for row in census.refused],
             assets={t.name: _of_asset(instance, settings, census, t) for t in SERIES_TABLES},
             unified_metadata=_of_unified(instance, settings),
+            series_quality=latest_metadata(instance, SERIES_QUALITY),
         )
+
+
+def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
+    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
+    if event is None or event.asset_materialization is None:
+        return {}
+    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
 def _of_asset(
@@ -122,11 +134,7 @@ def _of_asset(
 
 def _of_unified(instance: dg.DagsterInstance, settings: Settings) -> dict[str, Any]:
     path = find_table(settings.unified_table)
-    event = instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
-    if path is None or event is None or event.asset_materialization is None:
+    metadata = latest_metadata(instance, UNIFIED_METADATA)
+    if path is None or not metadata:
         return {"path": None, "up_to_date": False}
-    metadata = event.asset_materialization.metadata
-    return {name: value.value for name, value in metadata.items()} | {
-        "path": str(path),
-        "up_to_date": partitions.is_combined(instance),
-    }
+    return metadata | {"path": str(path), "up_to_date": partitions.is_combined(instance)}

@@ -90,12 +90,21 @@ def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str
     A series that lacks its labels or its points would look like one without an aneurysm, so the
     unified table takes only whole ones.
     """
-    keys = sorted(registered(instance))
-    done = set(keys)
-    for table in SERIES_TABLES:
-        status = statuses(instance, settings, table, keys)
-        done &= {uid for uid in keys if status[uid] == "done"}
-    return sorted(done), sorted(set(keys) - done)
+    keys = registered(instance)
+    return split([statuses(instance, settings, table, keys) for table in SERIES_TABLES])
+
+
+def split(of_tables: Sequence[Mapping[str, Status]]) -> tuple[list[str], list[str]]:
+    """Split series into those done in every one of some tables and those not, both sorted.
+
+    Parameters
+    ----------
+    of_tables : sequence of mapping of str to Status
+        The status of the same series in each table.
+    """
+    keys = set().union(*of_tables)
+    done = {uid for uid in keys if all(status[uid] == "done" for status in of_tables)}
+    return sorted(done), sorted(keys - done)
 
 
 def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:

@@ -31,6 +31,8 @@ from aneurysm_assets.store import StoredPicture, remove_partials
 from aneurysm_assets.tables import Product
 from aneurysm_assets.workers import Failed, Work, Written, map_series
 
+_LOG = logging.getLogger(__name__)
+
 Metadata = dict[str, dg.MetadataValue | int | float | str]
 
 _BATCH = 100
@@ -143,6 +145,8 @@ def materialize_series(
             if isinstance(outcome, Failed):
                 failed[uid] = outcome.reason
                 context.log.error(f"{uid}: {outcome.reason}")
+                if outcome.traceback:
+                    _LOG.error("%s %s: %s", table.name, uid, outcome.traceback)
                 reporter.failed(table, uid, outcome.reason)
                 continue
             for note in outcome.notes:

@@ -26,6 +26,10 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     workers: str = Field(
         default="", description="Processes that read series (ANEURYSM_WORKERS; all processors)."
     )
+    threads: str = Field(
+        default="",
+        description="Threads of each process that fetch files ahead (ANEURYSM_THREADS; as needed).",
+    )
     unlabelled: str = Field(
         default="", description="1 to take series without a train.csv row (ANEURYSM_UNLABELLED)."
     )
@@ -43,6 +47,7 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             variables.RAW: self.raw,
             variables.INTERIM: self.interim,
             variables.WORKERS: self.workers,
+            variables.THREADS: self.threads,
             variables.UNLABELLED: self.unlabelled,
         }
         return Settings.from_environment(

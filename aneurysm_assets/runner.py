@@ -4,8 +4,10 @@ A Dagster user could do all of this by hand; nothing is recorded but by Dagster.
 on a terminal belongs to `cli` and `progress`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -17,16 +19,18 @@ from dagster._core.storage.tags import (
 from dagster._core.utils import make_new_run_id
 
 from aneurysm_assets import liveness, partitions
-from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.overview import latest_metadata
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Product, Table
 from aneurysm_assets.workers import Written
+
+_LOG = logging.getLogger(__name__)
 
 _RUN_LOCK = "run"
 
@@ -65,6 +69,8 @@ class Summary:
         Path of the unified table, None where there is none.
     combined : mapping of str to object
         The metadata of its latest materialisation.
+    quality : mapping of str to object
+        That of `series_quality`: how many series have which problems.
     """
 
     census: Census
@@ -77,6 +83,7 @@ class Summary:
     fast_headers: int = 0
     table: str | None = None
     combined: Mapping[str, Any] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def failed_series(self) -> dict[str, list[Problem]]:
@@ -199,8 +206,15 @@ class _Run:
         self._instance = instance
         self._settings = settings
         self._summary = Summary(census)
-        collector = _Collector(reporter, self._summary)
-        self._job = build_defs({"reporter": collector}).resolve_implicit_global_asset_job_def()
+        self._reporter = _Collector(reporter, self._summary)
+
+    @cached_property
+    def _job(self) -> dg.JobDefinition:
+        # Where nothing is to be done, the definitions take longer to import than all the rest.
+        from aneurysm_assets.definitions import build_defs
+
+        definitions = build_defs({"reporter": self._reporter})
+        return definitions.resolve_implicit_global_asset_job_def()
 
     def over(self, wanted: Sequence[str], *, force: bool) -> Summary:
         """Take the wanted series, combine, and return what it came to."""
@@ -208,27 +222,40 @@ class _Run:
         summary = self._summary
         summary.interrupted_runs = len(liveness.end_dead_runs(self._instance, self._settings))
         partitions.register(self._instance, summary.census.series)
+        status = self._statuses()
         taken: set[str] = set()
-        for series, tables in self._to_do(wanted, force=force).items():
+        for series, tables in self._to_do(status, wanted, force=force).items():
             taken.update(series)
             self._materialise(list(series), tables)
-        self._combine()
-        complete, _ = partitions.complete(self._instance, self._settings)
+        complete, _ = partitions.split(self._statuses() if taken else status)
+        self._combine(is_any_complete=bool(complete))
         summary.done = len(taken & set(complete))
         summary.skipped = len(set(wanted) & set(complete) - taken)
         return summary
 
-    def _to_do(self, wanted: Sequence[str], *, force: bool) -> dict[tuple[str, ...], list[Table]]:
+    def _statuses(self) -> list[Mapping[str, partitions.Status]]:
+        """Return the status of every partition in each of the partitioned tables, in order."""
+        keys = partitions.registered(self._instance)
+        return [
+            partitions.statuses(self._instance, self._settings, table, keys)
+            for table in SERIES_TABLES
+        ]
+
+    def _to_do(
+        self,
+        status: Sequence[Mapping[str, partitions.Status]],
+        wanted: Sequence[str],
+        *,
+        force: bool,
+    ) -> dict[tuple[str, ...], list[Table]]:
         """Group the tables by the series that each still needs, so that each group is one run."""
         groups: dict[tuple[str, ...], list[Table]] = {}
-        under_way = set()
-        order = {uid: place for place, uid in enumerate(partitions.registered(self._instance))}
-        wanted = sorted(wanted, key=lambda uid: order[uid])
-        for table in SERIES_TABLES:
-            status = partitions.statuses(self._instance, self._settings, table, wanted)
-            under_way |= {uid for uid in wanted if status[uid] == "under_way"}
-            leave = {"under_way"} if force else {"under_way", "done"}
-            series = tuple(uid for uid in wanted if status[uid] not in leave)
+        under_way: set[str] = set()
+        of_run = set(wanted)
+        leave = {"under_way"} if force else {"under_way", "done"}
+        for table, of_table in zip(SERIES_TABLES, status, strict=True):
+            under_way |= {uid for uid in wanted if of_table[uid] == "under_way"}
+            series = tuple(uid for uid in of_table if uid in of_run and of_table[uid] not in leave)
             if series:
                 groups.setdefault(series, []).append(table)
         self._summary.under_way = len(under_way)
@@ -248,20 +275,20 @@ class _Run:
         else:
             self._execute(tables, config={"series": series})
 
-    def _combine(self) -> None:
+    def _combine(self, *, is_any_complete: bool) -> None:
         summary = self._summary
-        complete, _ = partitions.complete(self._instance, self._settings)
         stems = (self._settings.unified_table, self._settings.quality_table)
         there = all(find_table(stem) is not None for stem in stems)
-        if complete and not (there and partitions.is_combined(self._instance)):
+        if is_any_complete and not (there and partitions.is_combined(self._instance)):
+            _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
             self._execute([UNIFIED_METADATA, SERIES_QUALITY])
+            _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)
         path = find_table(self._settings.unified_table)
-        event = self._instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
-        if path is not None and event is not None and event.asset_materialization is not None:
+        combined = latest_metadata(self._instance, UNIFIED_METADATA)
+        if path is not None and combined:
             summary.table = str(path)
-            summary.combined = {
-                name: value.value for name, value in event.asset_materialization.metadata.items()
-            }
+            summary.combined = combined
+        summary.quality = latest_metadata(self._instance, SERIES_QUALITY)
 
     def _execute(
         self,
@@ -308,5 +335,7 @@ class _Run:
                 failure = data.user_failure_data
                 reason = failure.description if failure else None
                 if reason is None:
+                    trace = data.error.to_string() if data.error else "no reason recorded"
+                    _LOG.error("%s failed: %s", event.step_key, trace)
                     reason = data.error.message.strip() if data.error else "failed without a reason"
                 self._summary.problems.append(Problem(str(event.step_key), None, reason))

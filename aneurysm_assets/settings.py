@@ -17,7 +17,10 @@ DATA = "ANEURYSM_DATA"
 RAW = "ANEURYSM_RAW"
 INTERIM = "ANEURYSM_INTERIM"
 WORKERS = "ANEURYSM_WORKERS"
+THREADS = "ANEURYSM_THREADS"
 UNLABELLED = "ANEURYSM_UNLABELLED"
+
+_MOST_THREADS = 256
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
@@ -25,7 +28,7 @@ _FALSE = {"", "0", "false", "no", "off"}
 
 @dataclass(frozen=True)
 class Settings:
-    """The roots and the two choices of how to run.
+    """The roots and the choices of how to run.
 
     Attributes
     ----------
@@ -39,6 +42,9 @@ class Settings:
         Processes that read series at the same time.
     unlabelled : bool
         Whether directories without a row in train.csv are taken too.
+    threads : int or None
+        Threads of each worker that fetch files ahead, for storage that makes it wait; None for
+        as many as are worth it.
     """
 
     data: Path
@@ -46,6 +52,7 @@ class Settings:
     interim: Path
     workers: int
     unlabelled: bool = False
+    threads: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -74,6 +81,7 @@ class Settings:
             interim=_path(INTERIM, values.get(INTERIM) or str(data / "interim")),
             workers=_workers(values.get(WORKERS, "")),
             unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
+            threads=_threads(values.get(THREADS, "")),
         )
 
     @property
@@ -146,6 +154,16 @@ def _workers(text: str) -> int:
         return default_workers()
     if not text.strip().isdecimal() or int(text) < 1:
         raise InputError(f"{WORKERS}={text!r}: give a whole number of worker processes, 1 or more")
+    return int(text)
+
+
+def _threads(text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not text.strip().isdecimal() or int(text) > _MOST_THREADS:
+        raise InputError(
+            f"{THREADS}={text!r}: give a whole number of threads a worker, 0 to {_MOST_THREADS}"
+        )
     return int(text)
 
 

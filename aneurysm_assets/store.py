@@ -209,7 +209,7 @@ def remove_partials(directory: Path) -> int:
     removed = 0
     for path in directory.glob(f".*{_PARTIAL}") if directory.is_dir() else ():
         host, _, process = path.name.removesuffix(_PARTIAL).rpartition("@")[2].rpartition(":")
-        if host == _host() and process.isdecimal() and not is_alive(int(process)):
+        if host == this_host() and process.isdecimal() and not is_alive(int(process)):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
@@ -234,19 +234,20 @@ def _with_suffix(stem: Path, suffix: Format) -> Path:
 
 
 def _write_beside(path: Path, write: Callable[[Path], int]) -> int:
-    beside = path.parent / f".{path.name}@{_host()}:{os.getpid()}{_PARTIAL}"
+    beside = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
     try:
         written = write(beside)
-        _flush(beside)
+        flush(beside)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _flush(path.parent)
+    flush(path.parent)
     return written
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are safe on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -254,7 +255,8 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _host() -> str:
+def this_host() -> str:
+    """Return the name of this machine, as part of a file name."""
     return socket.gethostname().replace("/", "_")
 
 

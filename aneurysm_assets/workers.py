@@ -33,6 +33,8 @@ _TICK_SECONDS = 0.25
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
 
+_POLARS_THREADS = "POLARS_MAX_THREADS"
+
 _HEEDING_CTRL_C = 0.5
 """Seconds for which a wait may be deaf to Ctrl-C."""
 
@@ -80,9 +82,12 @@ class Failed:
     ----------
     reason : str
         What happened and to which file, in a sentence for the user.
+    traceback : str
+        Of what nobody expected; empty where the reason says it all.
     """
 
     reason: str
+    traceback: str = ""
 
 
 Outcome = Written | Failed
@@ -144,7 +149,8 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Failed(
-            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})",
+            "".join(traceback.format_exception(error)),
         )
     return replace(written, seconds=time.perf_counter() - start)
 
@@ -192,6 +198,10 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
     A slow disk must not hold up the end. What the workers were writing is beside its place, and
     the next run removes it.
     """
+    before = os.environ.get(_POLARS_THREADS)
+    # Workers are as many as there are processors; what each hands to threads of its own costs more
+    # than it gains. polars asks when it is imported, so what starts a process has to say.
+    os.environ[_POLARS_THREADS] = "1"
     try:
         yield pool
     except BaseException:
@@ -200,6 +210,10 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        if before is None:
+            os.environ.pop(_POLARS_THREADS, None)
+        else:
+            os.environ[_POLARS_THREADS] = before
 
 
 def _first_done(futures: Iterable[Future[Outcome]]) -> set[Future[Outcome]]:

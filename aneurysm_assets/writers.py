@@ -28,7 +28,8 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
         The table cannot be written.
     """
     stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
-    series = read_series(settings.series_root / series_instance_uid, settings.raw)
+    directory = settings.series_root / series_instance_uid
+    series = read_series(directory, settings.raw, settings.threads)
     table = write_table(series.frame, DICOM_TAGS, stem)
     notes = [f"malformed value, null in the table: {text}" for text in series.malformed]
     if len(notes) > _NOTES_SHOWN:

@@ -1,1 +1,1 @@
-"""Programs that print the ratios which the README quotes: `make bench`, or one with `python -m`."""
+"""Programs that measure what the README claims, each by ratios within one run: `make bench`."""

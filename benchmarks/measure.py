@@ -1,45 +1,58 @@
-"""How it is measured and printed: medians, and ratios of runs taken in turn within one run."""
+"""How it is measured: medians, and ratios of runs taken in turn within one run."""
 
-import json
-import os
-import platform
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Line:
-    """One measured figure against another.
+    """One measured figure, alone or against another.
 
     Attributes
     ----------
     what : str
         What was done.
-    against : str
-        What it is compared with.
-    ours, theirs : float
-        Medians, in `unit`.
+    ours : float
+        Median, in `unit`.
     unit : str
-        Of both.
-    budget : str
-        What is promised of the ratio or the figure, and empty where nothing is.
+        Of `ours` and `theirs`.
+    against : str
+        What it is compared with; empty where nothing is.
+    theirs : float or None
+        Median of that.
+    least_ratio : float or None
+        How many times less ours is to be than theirs, at least.
+    most : float or None
+        What `ours` is to be at most, in `unit`.
+    note : str
+        What else a reader has to know.
     """
 
     what: str
-    against: str
     ours: float
-    theirs: float
     unit: str
-    budget: str = ""
+    against: str = ""
+    theirs: float | None = None
+    least_ratio: float | None = None
+    most: float | None = None
+    note: str = ""
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """How many times less ours is."""
-        return self.theirs / self.ours if self.ours else float("inf")
+        return None if self.theirs is None or not self.ours else self.theirs / self.ours
+
+    @property
+    def is_met(self) -> bool | None:
+        """Whether what was promised is kept; None where nothing was."""
+        kept = []
+        if self.least_ratio is not None:
+            kept.append((self.ratio or 0) >= self.least_ratio)
+        if self.most is not None:
+            kept.append(self.ours <= self.most)
+        return all(kept) if kept else None
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -62,21 +75,3 @@ def in_turn(
     """Measure two things in turn, after one round that does not count; return both medians."""
     pairs = [(ours(), theirs()) for _ in range(rounds + 1)][1:]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
-
-
-def report(lines: Sequence[Line], results: Path | None = None) -> None:
-    """Print a table, and write it as JSON beside the machine it was measured on."""
-    print(f"{'what':<58}{'ours':>12}{'theirs':>12}{'ratio':>9}  budget")
-    for line in lines:
-        print(
-            f"{line.what + ' vs ' + line.against:<58.57}{line.ours:>12.4g}{line.theirs:>12.4g}"
-            f"{line.ratio:>8.1f}x  {line.budget} [{line.unit}]"
-        )
-    if results is not None:
-        machine = {
-            "python": sys.version.split()[0],
-            "cpus": os.cpu_count(),
-            "system": platform.platform(),
-        }
-        rows = [asdict(line) | {"ratio": line.ratio} for line in lines]
-        results.write_text(json.dumps({"machine": machine, "lines": rows}, indent=2))

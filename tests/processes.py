@@ -88,3 +88,13 @@ def group_of(process: subprocess.Popen) -> list[int]:
             if int(group) == process.pid and state != "Z":
                 members.append(int(stat.parent.name))
     return members
+
+
+def read_to_the_end(reading: int) -> str:
+    """Read what a terminal, or a pipe, was told; the end of a terminal is an error."""
+    shown = b""
+    with suppress(OSError):
+        while part := os.read(reading, 100_000):
+            shown += part
+    os.close(reading)
+    return shown.decode()

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -12,12 +14,22 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from aneurysm_assets.cli import cli
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.store import read_table
 from aneurysm_assets.tables import DICOM_TAGS
-from tests.processes import call, group_of, started, wait_for_files, wait_until
+from tests.processes import (
+    DEADLINE,
+    call,
+    group_of,
+    read_to_the_end,
+    started,
+    wait_for_files,
+    wait_until,
+)
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, metadata_of, statuses
 
 CTA, DAMAGED = uid("sample", "CTA"), uid("sample", "damaged")
@@ -67,6 +79,12 @@ def tree(root: Path) -> dict[str, int | None]:
     }
 
 
+def log_of(data: Path) -> Path:
+    """Return the log of the only run there was."""
+    (log,) = (data / "logs").iterdir()
+    return log
+
+
 def said_in_a_sentence(process: subprocess.CompletedProcess) -> str:
     assert "Traceback" not in process.stderr
     assert process.stderr.startswith("aneurysm-assets: ")
@@ -105,8 +123,13 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
         "images with localizers": "7",
         "localizers without an image": "1",
         "series with segmentations": "1",
+        "series with problems": (
+            "8 (mixed_orientation 2, header_series_differs 1, localizer_label_negative 1, "
+            "6 more kinds)"
+        ),
         "headers read without pydicom": "87.3% of 63",
         "table": str(data / "interim" / "dicom_metadata_with_csv.parquet"),
+        "log": str(log_of(data)),
     }
     assert f"not on disk: {NOT_ON_DISK}" in done.stdout
     assert f"directory without a train.csv row: {UNLABELLED}" in done.stdout
@@ -116,8 +139,25 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
 
 def test_run_is_quiet_where_there_is_no_terminal(first_run) -> None:
     _, done = first_run
-    assert done.stderr.splitlines() == [f"{table}: 12 series" for table in SERIES_TABLES]
+    lines = done.stderr.splitlines()
+    assert lines[::2] == [f"{table}: 12 series" for table in SERIES_TABLES]
+    for table, line in zip(SERIES_TABLES, lines[1::2], strict=True):
+        assert line.startswith(f"{table}: 12 of 12 series, 0 failed, ")
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_run_keeps_a_log_of_all_that_happened(first_run) -> None:
+    data, done = first_run
+    log = log_of(data).read_text()
+    for table in SERIES_TABLES:
+        assert f" INFO {table}: begins, 12 series\n" in log
+        assert f" INFO {table} {CTA}: done, " in log
+        assert f" INFO {table}: ends after " in log
+    assert " INFO unified_metadata, series_quality: end\n" in log
+    assert f" WARNING dicom_tags {DAMAGED}: 3 of its files could not be read\n" in log
+    for line in done.stdout.splitlines()[:-1]:
+        assert f" INFO summary: {line.strip()}\n" in log
+    assert re.search(r" INFO ended after [0-9.]+ s\n\Z", log)
 
 
 def test_run_records_each_series_once_in_the_instance_that_belongs_to_the_data(first_run) -> None:
@@ -217,7 +257,9 @@ def test_status_is_a_table_for_people(first_run) -> None:
     lines = [line.split() for line in shown.stdout.splitlines()]
     assert lines[0] == ["done", "failed", "under", "way", "missing", "not", "on", "disk"]
     assert lines[1:5] == [[table, "12", "0", "0", "0", "1"] for table in SERIES_TABLES]
-    assert shown.stdout.splitlines()[5].startswith("unified_metadata: 86 rows, up to date, ")
+    unified, quality = shown.stdout.splitlines()[5:]
+    assert unified.startswith("unified_metadata: 86 rows, up to date, ")
+    assert quality.startswith("series_quality: series with problems: 8 (mixed_orientation 2, ")
 
 
 # run, on data that are not as they should be.
@@ -248,6 +290,9 @@ def test_a_run_in_which_series_failed_ends_with_1_and_names_each_with_its_reason
     assert summary(done)["series failed"] == "2"
     assert summary(done)["series done"] == "10"
     assert "Traceback" not in done.stdout + done.stderr
+    log = log_of(data).read_text()
+    assert f" ERROR dicom_tags {DAMAGED}: failed: {data}/raw/series/{DAMAGED} has no files\n" in log
+    assert f" ERROR localizers {CTA}: failed: train_localizers.csv row 12: coordinates" in log
 
 
 def test_the_series_that_did_not_fail_are_done_and_combined(faulty) -> None:
@@ -287,7 +332,8 @@ def test_the_next_run_takes_the_failed_series_alone(faulty, sample_data) -> None
     shutil.copy(sample_data / "raw" / "train_localizers.csv", data / "raw")
     done = run(data)
     assert done.returncode == 0, done.stdout
-    assert sorted(done.stderr.splitlines()) == ["dicom_tags: 1 series", "localizers: 1 series"]
+    begun = sorted(done.stderr.splitlines()[::2])
+    assert begun == ["dicom_tags: 1 series", "localizers: 1 series"]
     counts = events_of(data)
     for table in SERIES_TABLES:
         assert set(counts[table].values()) == {1}
@@ -362,7 +408,7 @@ def test_the_variables_say_where_things_are(apart, sample_data) -> None:
     assert done.returncode == 0, done.stderr
     assert (root / "tables" / "dicom_metadata_with_csv.parquet").is_file()
     assert {path.name for path in root.iterdir()} == {"state", "tables"}
-    assert [path.name for path in (root / "state").iterdir()] == ["dagster"]
+    assert {path.name for path in (root / "state").iterdir()} == {"dagster", "logs"}
     assert [path.name for path in sample_data.iterdir()] == ["raw"]
 
 
@@ -389,6 +435,70 @@ def test_an_option_goes_before_a_variable(first_run, tmp_path) -> None:
     data, _ = first_run
     found = status(data, ANEURYSM_DATA=tmp_path / "elsewhere", ANEURYSM_WORKERS="1")
     assert found["data"] == str(data)
+
+
+# export; what every command has in common.
+
+
+def test_export_writes_the_table_in_parts(first_run, tmp_path) -> None:
+    data, _ = first_run
+    done = call(
+        *("aneurysm-assets", "export", "--data", data),
+        *("--to", tmp_path / "parts", "--by", "Modality_train"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"wrote 86 rows in 4 files to {tmp_path}/parts\n"
+    parts = pl.read_parquet(tmp_path / "parts", hive_schema={"Modality_train": pl.String})
+    table = pl.read_parquet(data / "interim" / "dicom_metadata_with_csv.parquet")
+    key = ["SeriesInstanceUID", "dicom_path", "frame_index", "localizer_index"]
+    assert parts.select(table.columns).sort(key).equals(table.sort(key))
+
+
+def refused_export(data: Path, output: int | None = None, **variables: object) -> str:
+    """Return what `export` says where there is no unified table."""
+    command = ("aneurysm-assets", "export", "--data", data, "--to", data / "x", "--by", "location")
+    if output is None:
+        refused = call(*command, **variables)
+        assert refused.returncode == 2
+        return said_in_a_sentence(refused)
+    with started(*command, output=output, **variables) as process:
+        assert process.wait(timeout=DEADLINE) == 2
+    return ""
+
+
+def test_export_without_a_table_ends_with_2_and_a_sentence(tmp_path) -> None:
+    said = refused_export(tmp_path, FORCE_COLOR=1)
+    assert "make it with `aneurysm-assets run`" in said
+    assert "\x1b" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(tmp_path, variables, coloured) -> None:
+    reading, writing = pty.openpty()
+    refused_export(tmp_path, writing, **variables)
+    os.close(writing)
+    said = read_to_the_end(reading)
+    assert "there is no unified table" in said
+    assert ("\x1b[31m" in said) is coloured
+    assert ("\x1b" in said) is coloured
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.commands)])
+def test_help_has_examples_and_fits_a_terminal_of_80_columns(command) -> None:
+    shown = CliRunner().invoke(cli, [*command, "--help"], prog_name="aneurysm-assets")
+    assert shown.exit_code == 0
+    assert "\n  Examples:\n    " in shown.output
+    assert max(map(len, shown.output.splitlines())) <= 80
+    assert "..." not in shown.output.replace("[ARGS]...", "")
 
 
 # sample.
@@ -469,6 +579,7 @@ def test_ctrl_c_ends_the_run_and_says_how_to_go_on(interrupted) -> None:
     said = interrupted["said"]
     assert "interrupted; what is done is done: run the same command again to go on" in said
     assert "Traceback" not in said
+    assert " WARNING interrupted after " in log_of(interrupted["data"]).read_text()
 
 
 def test_after_ctrl_c_what_is_done_is_done_and_the_rest_is_missing(interrupted) -> None:
@@ -544,8 +655,10 @@ def test_an_output_that_may_not_be_written_fails_every_series_with_the_reason(
 ) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     keep_series(data, CTA, DAMAGED)
+    (data / "logs").write_text("no directory")
     refused = run(data, "--interim", small_disk / "interim")
     assert refused.returncode == 1
+    assert summary(refused)["log"].startswith("not whole: File exists: ")
     assert "Traceback" not in refused.stdout + refused.stderr
     failed = [line for line in refused.stdout.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 2 * len(SERIES_TABLES)

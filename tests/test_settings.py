@@ -82,6 +82,17 @@ def test_the_process_s_environment_is_read_where_none_is_given(
     assert Settings.from_environment() == Settings(tmp_path, raw, interim, 3, True)
 
 
+@pytest.mark.parametrize(("text", "threads"), [("", None), ("0", 0), (" 32 ", 32)])
+def test_the_number_of_threads_is_taken(text: str, threads: int | None) -> None:
+    assert Settings.from_environment({"ANEURYSM_THREADS": text}).threads == threads
+
+
+@pytest.mark.parametrize("text", ["-1", "many", "1.5", "100000"])
+def test_a_number_of_threads_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(InputError, match="ANEURYSM_THREADS"):
+        Settings.from_environment({"ANEURYSM_THREADS": text})
+
+
 @pytest.mark.parametrize(("text", "workers"), [("1", 1), (" 12 ", 12), ("007", 7)])
 def test_the_number_of_workers_is_taken(text: str, workers: int) -> None:
     assert Settings.from_environment({"ANEURYSM_WORKERS": text}).workers == workers

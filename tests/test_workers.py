@@ -144,8 +144,10 @@ def test_a_failure_says_what_happened_and_to_which_file(series: str, reason: str
         assert f"{head}:" == reason
         line = int(place.removesuffix(")"))
         assert "raise " in Path(work.__file__).read_text().splitlines()[line - 1]
+        assert "\n    raise error\n" in outcome.traceback
     else:
         assert outcome.reason == reason
+        assert outcome.traceback == ""
 
 
 def test_what_the_work_returns_is_passed_on_with_the_time_it_took() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import dagster as dg
 
@@ -12,6 +13,9 @@ from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.tables import SEGMENTATION_META
 from aneurysm_assets.writers import write_segmentation_meta
 
+_WORTH_WORKERS = 50
+"""Series with segmentations that this process reads before others have started."""
+
 
 @series_asset(SEGMENTATION_META, reads=RAW_SEGMENTATIONS)
 def segmentation_meta(
@@ -20,7 +24,15 @@ def segmentation_meta(
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read each series of the run in worker processes."""
+    """Read each series of the run, in worker processes where many have segmentations."""
     now = settings_of_run(context, settings)
-    batch = Batch(SEGMENTATION_META, partial(write_segmentation_meta, now), now.workers)
+    workers = now.workers if _segmented(now.segmentations_root) > _WORTH_WORKERS else 0
+    batch = Batch(SEGMENTATION_META, partial(write_segmentation_meta, now), workers)
     yield from materialize_series(context, config, reporter, now, batch)
+
+
+def _segmented(root: Path) -> int:
+    try:
+        return sum(1 for _ in root.iterdir())
+    except OSError:
+        return 0  # where it is there and cannot be read, each series says so itself

@@ -4,6 +4,7 @@ Coordinates are DICOM's, LPS in mm. Nothing here trusts what a header says of th
 order of slices: both are taken from ImagePositionPatient and ImageOrientationPatient.
 """
 
+import re
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ _COMPUTED = {
     )
 }
 
-_SCOUT_IMAGE_TYPE = r"(^|\\) *LOCALIZER *(\\|$)"
+_SCOUT_IMAGE_TYPE = re.compile(r"(^|\\) *LOCALIZER *(\\|$)")
 
 
 def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
@@ -75,6 +76,9 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
         LPS, mm), `slice_index`, `slice_spacing_mm` (mm), `orientation_plane` and
         `is_localizer_image`, whatever these held before; nulls in rows with a `read_error`.
     """
+    if _is_filed(frame):
+        computed = pl.DataFrame(_geometry(frame), schema=_COMPUTED, nan_to_null=True)
+        return frame.with_columns(computed.get_columns())
     filed = (
         frame.select(
             pl.int_range(pl.len()).alias("row"),
@@ -96,6 +100,18 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
         computed.with_columns(filed["row"]), on="row", how="left", maintain_order="left"
     ).drop("row")
     return frame.with_columns(columns.get_columns())
+
+
+def _is_filed(frame: pl.DataFrame) -> bool:
+    """Tell whether all rows are images and stand as they are filed, as those of most series do."""
+    numbers = frame["InstanceNumber"]
+    if numbers.null_count() or frame["read_error"].null_count() < frame.height:
+        return False
+    steps = np.diff(numbers.to_numpy())
+    frames = frame["frame_index"]
+    if frames.null_count():
+        return bool((steps > 0).all())
+    return bool(((steps > 0) | ((steps == 0) & (np.diff(frames.to_numpy()) > 0))).all())
 
 
 def slice_normals(cosines: Floats) -> Floats:
@@ -137,6 +153,9 @@ def orientation_centres(cosines: Floats) -> Integers:
     """
     centres = np.full(len(cosines), -1, dtype=np.int64)
     known = np.flatnonzero(~np.isnan(cosines).any(axis=1))
+    if len(known) and (cosines[known] == cosines[known[0]]).all():
+        centres[known] = known[0]
+        return centres
     distinct, first, inverse, counts = np.unique(
         cosines[known], axis=0, return_index=True, return_inverse=True, return_counts=True
     )
@@ -156,11 +175,11 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     normals = slice_normals(given)
     cosines = np.where(np.isnan(normals[:, :1]), np.nan, given)
     centres = orientation_centres(cosines)
-    groups = _groups(centres, filed.select("Rows", "Columns"))
+    groups = _groups(centres, filed["Rows"], filed["Columns"])
     # One normal a group: the slight differences within it, at a position far from the origin,
     # would outweigh the distance of slices.
     along = _along(positions, np.where(centres[:, None] < 0, np.nan, normals[centres]))
-    typed = filed["ImageType"].str.contains(_SCOUT_IMAGE_TYPE).fill_null(value=False).to_numpy()
+    typed = _typed_as_scouts(filed["ImageType"])
     main = _main_group(groups, typed)
     of_main = groups == main
     sizes = np.bincount(groups)[groups]
@@ -185,10 +204,20 @@ def _along(positions: Floats, normals: Floats) -> Floats:
     return np.where(np.isfinite(along), along, np.nan)
 
 
-def _groups(centres: Integers, matrix: pl.DataFrame) -> Integers:
+def _groups(centres: Integers, rows: pl.Series, columns: pl.Series) -> Integers:
     """Return for each image the number of its group, of one orientation and one matrix."""
-    keys = np.column_stack([centres, matrix.cast(pl.Int64).fill_null(-1).to_numpy()])
+    matrix = [(side.fill_null(-1) if side.null_count() else side) for side in (rows, columns)]
+    keys = np.column_stack([centres, *(side.to_numpy() for side in matrix)])
+    if len(keys) and (keys == keys[0]).all():
+        return np.zeros(len(keys), dtype=np.int64)
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _typed_as_scouts(image_types: pl.Series) -> Booleans:
+    # There are few different ones, and a look at each is quicker than a query.
+    types = image_types.to_list()
+    scouts = {text for text in set(types) if text and _SCOUT_IMAGE_TYPE.search(text)}
+    return np.array([text in scouts for text in types], dtype=np.bool_)
 
 
 def _main_group(groups: Integers, scouts: Booleans) -> int:

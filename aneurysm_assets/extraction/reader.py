@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from aneurysm_assets.extraction.ahead import open_head
 from aneurysm_assets.extraction.layout import Layout, learn
 from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, Source, Span
 from aneurysm_assets.extraction.values import InDoubt
@@ -51,11 +52,10 @@ class SeriesReader:
             None where pydicom is to be asked.
         """
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor, size = open_head(path)
         except OSError:
             return None
         try:
-            size = os.lseek(descriptor, 0, os.SEEK_END)
             if size > UNDEFINED_LENGTH:
                 return None
             data = os.pread(descriptor, FIRST_READ, 0)

@@ -2,11 +2,13 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from aneurysm_assets.extraction.ahead import ReadAhead
 from aneurysm_assets.extraction.columns import SeriesColumns
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
 from aneurysm_assets.extraction.geometry import add_geometry
@@ -49,7 +51,7 @@ class SeriesTable:
     malformed: list[str]
 
 
-def read_series(directory: Path, raw_root: Path) -> SeriesTable:
+def read_series(directory: Path, raw_root: Path, threads: int | None = None) -> SeriesTable:
     """Read the headers of all files of a series.
 
     Parameters
@@ -59,6 +61,8 @@ def read_series(directory: Path, raw_root: Path) -> SeriesTable:
         it are not entered.
     raw_root : Path
         `dicom_path` is relative to it.
+    threads : int, optional
+        How many read ahead; as many as are worth it where not given. See `ahead.ReadAhead`.
 
     Returns
     -------
@@ -77,8 +81,7 @@ def read_series(directory: Path, raw_root: Path) -> SeriesTable:
     fast = total = 0
     files = _files(directory)
     reader = SeriesReader(len(files))
-    for name, is_regular in files:
-        path = os.path.join(directory, name)  # noqa: PTH118 - a Path costs as much as reading
+    for name, path, is_regular in _read_ahead(directory, files, threads):
         shown = name if name.isascii() else _as_text(name)
         try:
             walked, notes, is_fast = _read(reader, path, is_regular)
@@ -106,6 +109,20 @@ def _files(directory: Path) -> list[tuple[str, bool]]:
             return sorted((e.name, _is_file(e)) for e in entries if not is_directory(e))
     except OSError as error:
         raise SeriesError(f"{directory} cannot be read: {error.strerror}") from error
+
+
+def _read_ahead(
+    directory: Path, files: list[tuple[str, bool]], threads: int | None
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield each file's name, path and whether it is a regular one, while others are fetched."""
+    # A Path costs as much as reading.
+    paths = [os.path.join(directory, name) for name, _ in files]  # noqa: PTH118
+    regular = [path for path, (_, is_regular) in zip(paths, files, strict=True) if is_regular]
+    with ReadAhead(regular, threads) as ahead:
+        for path, (name, is_regular) in zip(paths, files, strict=True):
+            yield name, path, is_regular
+            if is_regular:
+                ahead.passed()
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

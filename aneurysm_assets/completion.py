@@ -1,0 +1,40 @@
+"""What a shell is offered for an option's value. Quick: only the standard library is loaded here.
+
+A fault offers nothing; saying what is wrong belongs to the command itself.
+"""
+
+import csv
+from contextlib import suppress
+
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.settings import Settings
+
+_SERIES_KEY = "SeriesInstanceUID"  # tables.SERIES_KEY; that module loads polars
+
+
+def series_to_take(environment: dict[str, str], begins: str) -> list[str]:
+    """Return the series that `run --series` takes and that begin so, sorted.
+
+    Parameters
+    ----------
+    environment : dict of str to str
+        What `Settings.from_environment` reads.
+    begins : str
+        What is typed already.
+    """
+    try:
+        settings = Settings.from_environment(environment)
+        names = [path.name for path in settings.series_root.iterdir()]
+    except (InputError, OSError):
+        return []
+    series = {name for name in names if name.startswith(begins) and is_uid(name)}
+    if not settings.unlabelled:
+        with suppress(OSError, ValueError, csv.Error):  # no train.csv: all on disk are taken
+            series &= _labelled(settings)
+    return sorted(series)
+
+
+def _labelled(settings: Settings) -> set[str]:
+    with settings.train_csv.open(encoding="utf-8-sig", newline="") as file:
+        return {str(row.get(_SERIES_KEY)).strip() for row in csv.DictReader(file)}

@@ -1,0 +1,100 @@
+"""`aneurysm-assets` as a user starts it, timed and watched from outside with all its processes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_COMMAND = Path(sys.executable).parent / "aneurysm-assets"
+_LOOK_EVERY = 0.25
+
+
+@dataclass
+class Seen:
+    """What was seen of a command.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time.
+    peak_mb : float
+        The most memory of all its processes together: each page counted once (PSS).
+    tables : list of (float, int)
+        Seconds since the start, and how many series `dicom_tags` had by then.
+    """
+
+    seconds: float = 0.0
+    peak_mb: float = 0.0
+    tables: list[tuple[float, int]] = field(default_factory=list)
+
+
+def watched(data: Path, *, is_watched: bool = True) -> Seen:
+    """Run the stage on a data root to its end.
+
+    Raises
+    ------
+    RuntimeError
+        It did not end well.
+    """
+    seen = Seen()
+    log = data / "run.log"
+    start = time.perf_counter()
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [_COMMAND, "run", "--data", data], stdout=output, stderr=subprocess.STDOUT
+        )
+        while is_watched and process.poll() is None:
+            seen.peak_mb = max(seen.peak_mb, sum(map(_pss_mb, _family(process.pid))))
+            seen.tables.append((time.perf_counter() - start, _count(data / "interim/dicom_tags")))
+            time.sleep(_LOOK_EVERY)
+        process.wait()
+    seen.seconds = time.perf_counter() - start
+    if process.returncode:
+        raise RuntimeError(f"the run ended with {process.returncode}: see {log}")
+    return seen
+
+
+def forget(data: Path) -> None:
+    """Remove all that a run has made."""
+    for name in ("interim", "dagster"):
+        shutil.rmtree(data / name, ignore_errors=True)
+
+
+def throughput(seen: Seen, first: float, last: float) -> float:
+    """Return the series a second between two parts, 0 to 1, of all series."""
+    total = seen.tables[-1][1]
+    start, end = (
+        next(seconds for seconds, count in seen.tables if count >= part * total)
+        for part in (first, last)
+    )
+    return (last - first) * total / (end - start)
+
+
+def _count(directory: Path) -> int:
+    return len(os.listdir(directory)) if directory.is_dir() else 0  # noqa: PTH208 - only how many
+
+
+def _family(head: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    family, left = [], [head]
+    while left:
+        family.append(left.pop())
+        left += children.get(family[-1], [])
+    return family
+
+
+def _pss_mb(process: int) -> float:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0  # it has just ended
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -1,0 +1,115 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from polars.testing import assert_frame_equal
+
+from aneurysm_assets.extraction import ahead
+from aneurysm_assets.extraction.ahead import ReadAhead
+from aneurysm_assets.extraction.series import read_series
+from aneurysm_assets.sample import write_load_sample
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory) -> Path:
+    raw = write_load_sample(tmp_path_factory.mktemp("load"), 1, 40)
+    (directory,) = (raw / "series").iterdir()
+    return directory
+
+
+@pytest.fixture
+def touched(monkeypatch) -> list[str]:
+    """Return the files that threads read ahead, in the order in which they did."""
+    paths: list[str] = []
+    touch = ahead._touch
+    monkeypatch.setattr(ahead, "_touch", lambda path: (paths.append(path), touch(path)))
+    return paths
+
+
+@pytest.fixture
+def slow(monkeypatch) -> None:
+    """Let every look at the clock find that files were waited for."""
+    monkeypatch.setattr(ahead._Clock, "waited_since", lambda *_: 1.0)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(ahead._Clock, "waited_since", lambda *_: 0.0)
+
+
+@pytest.mark.parametrize("threads", [0, 1, 4, 100, None])
+def test_a_series_reads_the_same_with_any_number_of_threads(series, threads) -> None:
+    raw = series.parent.parent
+    assert_frame_equal(read_series(series, raw, threads).frame, read_series(series, raw, 0).frame)
+
+
+def test_files_in_memory_are_read_without_threads(series, touched, quick) -> None:
+    read_series(series, series.parent.parent)
+    assert touched == []
+
+
+def test_threads_begin_where_reading_waits_and_take_each_file_that_is_left_once(
+    series, touched, slow
+) -> None:
+    paths = sorted(str(path) for path in series.iterdir())
+    with ReadAhead(paths) as reading:
+        for number in range(1, 17):
+            assert not reading.is_running
+            reading.passed()
+            assert reading.is_running == (number == 16)
+        for thread in reading._running:
+            thread.join()
+    assert sorted(touched) == paths[16:]
+
+
+def test_with_no_threads_asked_for_none_begin_however_slow_the_files(series, touched, slow) -> None:
+    read_series(series, series.parent.parent, 0)
+    assert touched == []
+
+
+def test_a_series_that_waits_reads_the_same(series, slow) -> None:
+    raw = series.parent.parent
+    assert_frame_equal(read_series(series, raw).frame, read_series(series, raw, 0).frame)
+
+
+def test_all_threads_have_ended_when_a_series_is_read(series) -> None:
+    before = threading.active_count()
+    read_series(series, series.parent.parent, 32)
+    assert threading.active_count() == before
+
+
+def test_threads_end_where_the_reader_fails(series) -> None:
+    before = threading.active_count()
+
+    def fail() -> None:
+        with ReadAhead([str(path) for path in series.iterdir()], 8):
+            raise ValueError("the reader's")
+
+    with pytest.raises(ValueError, match="the reader's"):
+        fail()
+    assert threading.active_count() == before
+
+
+def test_what_is_no_regular_file_is_not_waited_for_and_what_is_gone_is_said(
+    series, tmp_path
+) -> None:
+    mixed = tmp_path / "series" / "1.2.3"
+    mixed.mkdir(parents=True)
+    for path in list(series.iterdir())[:3]:
+        (mixed / path.name).write_bytes(path.read_bytes())
+    os.mkfifo(mixed / "fifo.dcm")
+    (mixed / "link.dcm").symlink_to("nowhere")
+    read = read_series(mixed, tmp_path, 4)
+    assert (read.files, read.unreadable_files) == (5, 2)
+
+
+def test_waiting_for_a_file_is_seen_and_working_is_not() -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end), os.fdopen(write_end, "wb", buffering=0) as writer:
+        start = ahead._Clock()
+        timer = threading.Timer(0.05, writer.write, [b"x"])
+        timer.start()
+        os.read(read_end, 1)
+        timer.join()
+        assert ahead._Clock().waited_since(start) > 0.02

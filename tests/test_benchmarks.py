@@ -1,0 +1,73 @@
+"""What the README says of speed is what was measured."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure import Line
+from benchmarks.report import BEGIN, END, Results
+from benchmarks.stage import Seen, throughput
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_readmes_figures_are_those_of_the_results() -> None:
+    results = Results.read(ROOT / "benchmarks" / "results.json")
+    part = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+    assert results.programs
+    assert part.strip() == results.as_markdown(), "run `make bench`"
+
+
+@pytest.mark.parametrize(
+    ("line", "is_met"),
+    [
+        (Line("a", 1, "s"), None),
+        (Line("a", 1, "s", "b", 10, least_ratio=10), True),
+        (Line("a", 1, "s", "b", 9.9, least_ratio=10), False),
+        (Line("a", 2, "ms", most=2), True),
+        (Line("a", 2.1, "ms", most=2), False),
+        (Line("a", 2.1, "ms", "b", 100, least_ratio=10, most=2), False),
+        (Line("a", 0, "files", most=0), True),
+    ],
+)
+def test_a_promise_is_kept_where_each_part_of_it_is(line: Line, is_met: bool | None) -> None:
+    assert line.is_met is is_met
+
+
+def test_a_promise_that_is_not_kept_is_shown_as_such() -> None:
+    results = Results()
+    results.put("one", [Line("slow", 1, "s", "b", 2, least_ratio=10)])
+    assert "at least 10x: **not met**" in results.as_markdown()
+    assert "2x" in results.as_text()
+
+
+def test_the_table_replaces_the_one_before_and_nothing_else(tmp_path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    results = Results()
+    results.put("one", [Line("a", 1, "s")])
+    for _ in range(2):
+        results.write_into(readme)
+        text = readme.read_text()
+        assert text.startswith(f"before\n\n{BEGIN}\n")
+        assert text.endswith(f"{END}\n\nafter\n")
+        assert "old" not in text
+        assert results.as_markdown() in text
+
+
+def test_results_are_read_as_they_were_written_and_other_programs_stay(tmp_path) -> None:
+    path = tmp_path / "results.json"
+    first = Results()
+    first.put("one", [Line("a", 1, "s")])
+    first.write(path)
+    again = Results.read(path)
+    again.put("two", [Line("b", 2, "s", note="µ")])
+    again.write(path)
+    assert [line.what for line in Results.read(path).lines()] == ["a", "b"]
+    assert Results.read(path).programs["one"] == first.programs["one"]
+
+
+def test_throughput_is_of_the_part_that_is_asked_for() -> None:
+    seen = Seen(tables=[(0, 0), (10, 50), (11, 60), (12, 100)])
+    assert throughput(seen, 0.5, 0.6) == pytest.approx(10)
+    assert throughput(seen, 0.6, 1.0) == pytest.approx(40)
