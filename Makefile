@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench docs pictures clean
 
 demo: $(VENV)/.installed
 	@if [ -e data/raw ]; then echo "data/raw is there: it is used as it is"; \
@@ -30,6 +30,9 @@ bench: $(VENV)/.installed-bench
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m aneurysm_assets.documentation README.md
+
+pictures: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/test_browser.py --pictures docs/images
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -22,10 +22,15 @@ _FLAGS = (
 
 _LOOPBACK = re.compile(r"(http://127\.0\.0\.1:\d+/|ws://127\.0\.0\.1:\d+/|file://|data:|blob:)")
 
-# The first thing about an element that is painted, or edged, in a colour and not in a grey or tint.
+# The first thing about a name, in its row or its node of the graph, that is painted or edged in a
+# colour and not in a grey or a tint.
 _COLOUR_OF = """
 element => {
-  for (let around = element; around; around = around.parentElement)
+  const node = element.closest("foreignObject");
+  const text = element.textContent.trim();
+  const isAbout = around =>
+    around && (node ? node.contains(around) : around.textContent.trim() === text);
+  for (let around = element; isAbout(around); around = around.parentElement)
     for (const mark of [around, ...around.querySelectorAll("*")]) {
       const style = getComputedStyle(mark);
       const edge = parseFloat(style.borderTopWidth) ? style.borderTopColor : "";
@@ -35,6 +40,7 @@ element => {
           return r > Math.max(g, b) ? "red" : g > Math.max(r, b) ? "green" : "blue";
       }
     }
+  return null;
 }
 """
 
