@@ -82,7 +82,7 @@ def cli() -> None:
 @click.option("--series", multiple=True, metavar="UID", help="Take this series only. Repeatable.")
 @click.option("--force", is_flag=True, help="Take series again that are done.")
 def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: bool) -> None:
-    """Materialise every series that is on disk and not done, then combine.
+    """Materialise every series that is on disk and not done, or has changed, then combine.
 
     Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
     cannot be used, 130 when interrupted.
@@ -98,7 +98,10 @@ def run(workers: int | None, unlabelled: bool, series: tuple[str, ...], force: b
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--unlabelled", is_flag=True, help="Count directories without a train.csv row too.")
 def status(as_json: bool, unlabelled: bool) -> None:
-    """Show per asset how many series are done, failed, missing and not on disk."""
+    """Show per asset how many series are done, failed, missing and not on disk.
+
+    Stale are those of the done ones whose input has changed since it was read.
+    """
     _export({variables.UNLABELLED: "1" if unlabelled else None})
     from aneurysm_assets.overview import take_overview
 
@@ -205,6 +208,7 @@ def _print_summary(summary: "Summary") -> None:
     rows: dict[str, object] = {
         "series done": summary.done,
         "series done before": summary.skipped,
+        "series changed and taken again": summary.changed,
         "series failed": len(summary.failed_series),
         "series under way in another run": summary.under_way,
         "series not on disk": len(census.not_on_disk),
@@ -230,11 +234,15 @@ def _print_listed(what: str, names: tuple[str, ...]) -> None:
 
 
 def _print_status(overview: "Overview") -> None:
-    columns = ("done", "failed", "under way", "missing", "not on disk")
+    columns = ("done", "stale", "failed", "under way", "missing", "not on disk")
     click.echo(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
     for name, asset in overview.assets.items():
-        counts = (asset.done, asset.failed, asset.under_way, asset.missing, asset.not_on_disk)
+        counts = (
+            *(asset.done, asset.stale, asset.failed),
+            *(asset.under_way, asset.missing, asset.not_on_disk),
+        )
         click.echo(f"{name:<20}" + "".join(f"{count:>13}" for count in counts))
+    _print_listed("vanished from disk", tuple(overview.series_vanished))
     unified = overview.unified_metadata
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import (
     AssetMaterializationPlannedData,
@@ -147,7 +148,9 @@ def materialize_series(
             for note in outcome.notes:
                 context.log.warning(f"{uid}: {note}")
             if is_partitioned and len(series) == 1:
-                yield dg.MaterializeResult(metadata=_metadata(outcome))
+                yield dg.MaterializeResult(
+                    metadata=_metadata(outcome), data_version=_data_version(outcome)
+                )
                 reporter.done(table, uid, outcome)
             else:
                 recorder.add(uid, outcome)
@@ -232,7 +235,10 @@ class _Recorder:
                 DagsterEvent.asset_materialization(
                     self._context.get_step_execution_context(),
                     dg.AssetMaterialization(
-                        self._context.asset_key, partition=uid, metadata=_metadata(written)
+                        self._context.asset_key,
+                        partition=uid,
+                        metadata=_metadata(written),
+                        tags={DATA_VERSION_TAG: written.fingerprint} if written.fingerprint else {},
                     ),
                     DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
                 )
@@ -247,6 +253,10 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
         context.instance.report_run_canceling(run)
 
 
+def _data_version(written: Written) -> dg.DataVersion | None:
+    return dg.DataVersion(written.fingerprint) if written.fingerprint else None
+
+
 def _metadata(written: Written) -> Metadata:
     metadata: Metadata = {
         "rows": written.table.rows,
@@ -259,6 +269,8 @@ def _metadata(written: Written) -> Metadata:
     }
     if written.fast_files is not None:
         metadata["fast_files"] = written.fast_files
+    if written.csv_sha256:
+        metadata["csv_sha256"] = written.csv_sha256
     if written.notes:
         metadata["notes"] = dg.MetadataValue.text("\n".join(written.notes))
     return metadata

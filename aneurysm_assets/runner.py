@@ -21,7 +21,9 @@ from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.fingerprints import take_fingerprints
 from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.partitions import Status
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
@@ -56,6 +58,8 @@ class Summary:
         Series left to another live run of Dagster.
     problems : list of Problem
         Failed series, and failures that are no series' own.
+    changed : int
+        Series taken again in at least one table as their input had changed.
     interrupted_runs : int
         Earlier runs found killed, whose rest this run took.
     headers, fast_headers : int
@@ -71,6 +75,7 @@ class Summary:
     done: int = 0
     skipped: int = 0
     under_way: int = 0
+    changed: int = 0
     problems: list[Problem] = field(default_factory=list)
     interrupted_runs: int = 0
     headers: int = 0
@@ -137,7 +142,7 @@ def run(
     only: Sequence[str] = (),
     force: bool = False,
 ) -> Summary:
-    """Materialise every series that is on disk and not done, then combine.
+    """Materialise every series that is on disk and not done, or stale, then combine.
 
     Parameters
     ----------
@@ -221,18 +226,41 @@ class _Run:
     def _to_do(self, wanted: Sequence[str], *, force: bool) -> dict[tuple[str, ...], list[Table]]:
         """Group the tables by the series that each still needs, so that each group is one run."""
         groups: dict[tuple[str, ...], list[Table]] = {}
-        under_way = set()
         order = {uid: place for place, uid in enumerate(partitions.registered(self._instance))}
         wanted = sorted(wanted, key=lambda uid: order[uid])
+        status = {
+            table.name: partitions.statuses(self._instance, self._settings, table, wanted)
+            for table in SERIES_TABLES
+        }
+        stale = {} if force else self._stale(status)
+        leave = {"under_way"} if force else {"under_way", "done"}
         for table in SERIES_TABLES:
-            status = partitions.statuses(self._instance, self._settings, table, wanted)
-            under_way |= {uid for uid in wanted if status[uid] == "under_way"}
-            leave = {"under_way"} if force else {"under_way", "done"}
-            series = tuple(uid for uid in wanted if status[uid] not in leave)
+            of_table, again = status[table.name], stale.get(table.name, set())
+            series = tuple(uid for uid in wanted if of_table[uid] not in leave or uid in again)
             if series:
                 groups.setdefault(series, []).append(table)
-        self._summary.under_way = len(under_way)
+        self._summary.under_way = len(
+            {uid for of_table in status.values() for uid in wanted if of_table[uid] == "under_way"}
+        )
+        self._summary.changed = len(set().union(*stale.values()))
         return groups
+
+    def _stale(self, status: Mapping[str, Mapping[str, Status]]) -> dict[str, set[str]]:
+        """Return by table the done series whose input has changed since it was read."""
+        done = {
+            name: [uid for uid in series if series[uid] == "done"]
+            for name, series in status.items()
+        }
+        any_done = sorted(set().union(*done.values()))
+        if not any_done:
+            return {}
+        now = take_fingerprints(self._settings, any_done, processes=self._settings.workers)
+        return {
+            table.name: set(
+                partitions.stale(self._instance, table, done[table.name], now[table.name])
+            )
+            for table in SERIES_TABLES
+        }
 
     def _materialise(self, series: list[str], tables: Sequence[Table]) -> None:
         registered = partitions.registered(self._instance)

@@ -58,6 +58,10 @@ class Written:
     fast_files : int or None
         Those of the files whose DICOM header was read by its bytes, without pydicom; None where
         there are no such headers.
+    fingerprint : str
+        Of the input, taken before it was read.
+    csv_sha256 : str
+        Of the whole CSV of which the rows are; empty where it is not from a CSV.
     """
 
     table: StoredTable
@@ -67,6 +71,8 @@ class Written:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     fast_files: int | None = None
+    fingerprint: str = ""
+    csv_sha256: str = ""
 
 
 @dataclass(frozen=True)
