@@ -176,10 +176,12 @@ def _of_directories(settings: Settings, series: Sequence[str], processes: int) -
 def _asked(directories: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
     """Start an interpreter on some directories; it is ended with the block."""
     with subprocess.Popen(  # noqa: S603 - our own module, our own interpreter
-        [sys.executable, "-m", of_inputs.__name__],
+        [sys.executable, "-P", "-m", of_inputs.__name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # It finds what this process finds, and nothing that lies about in the working directory.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     ) as process:
         try:
             if process.stdin is not None:

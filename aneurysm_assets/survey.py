@@ -8,6 +8,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Literal, Self
 
 import dagster as dg
@@ -61,6 +62,8 @@ class Memory:
         the same it is not requested once more.
     vanished : list of str
         The partitions without a directory, as last told.
+    requested : str
+        Which series the last run was requested for, shortened.
     combined : list of int
         What the last requested combination was to combine.
     """
@@ -68,6 +71,7 @@ class Memory:
     place: str = ""
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
+    requested: str = ""
     combined: list[int] = field(default_factory=list)
 
     @classmethod
@@ -169,7 +173,8 @@ def survey(
             for table in SERIES_TABLES
         }
         take = _to_take(instance, settings, census.series, status, memory, seconds=seconds)
-        if not any(of_reason for reasons in take.values() for of_reason in reasons.values()):
+        waits_for = _drop_in_vain(instance, take, memory)
+        if not _any_series(take):
             combine = _to_combine(instance, settings, status, memory)
     memory.save(instance)
     return Survey(tuple(registered), new, tuple(vanished), differs, take, combine, waits_for)
@@ -239,6 +244,33 @@ def _list_some(
     return found
 
 
+def _any_series(take: Mapping[str, Mapping[Reason, Sequence[str]]]) -> bool:
+    return any(series for reasons in take.values() for series in reasons.values())
+
+
+def _drop_in_vain(
+    instance: dg.DagsterInstance,
+    take: dict[str, dict[Reason, tuple[str, ...]]],
+    memory: Memory,
+) -> str:
+    """Drop what the last run was to take and failed before it took any; return what to wait for.
+
+    Without this a run that cannot begin would be requested again at each tick. A series that was
+    taken and failed is none of these.
+    """
+    untaken = {table: {**reasons, "failed": ()} for table, reasons in take.items()}
+    if not _any_series(untaken):
+        return ""
+    requested = sha256(json.dumps(untaken, sort_keys=True).encode()).hexdigest()
+    again, memory.requested = requested == memory.requested, requested
+    failed = _last_failed(instance, "series") if again else None
+    if failed is None:
+        return ""
+    for reasons in take.values():
+        reasons |= {"missing": (), "changed": ()}
+    return f"someone to mend what run {failed} failed of"
+
+
 def _to_combine(
     instance: dg.DagsterInstance,
     settings: Settings,
@@ -253,7 +285,7 @@ def _to_combine(
     if there and upstream < unified < quality:
         return False
     state = [upstream, unified, quality]
-    if state == memory.combined and _last_combination_failed(instance):
+    if state == memory.combined and _last_failed(instance, "combine"):
         return False
     memory.combined = state
     return True
@@ -279,6 +311,8 @@ def _latest(instance: dg.DagsterInstance) -> tuple[int, int, int]:
     return upstream, unified, quality
 
 
-def _last_combination_failed(instance: dg.DagsterInstance) -> bool:
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: "combine"}), limit=1)
-    return bool(runs) and runs[0].status == dg.DagsterRunStatus.FAILURE
+def _last_failed(instance: dg.DagsterInstance, kind: Literal["series", "combine"]) -> str | None:
+    """Return the id of the last requested run of a kind if it failed."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: kind}), limit=1)
+    failed = bool(runs) and runs[0].status == dg.DagsterRunStatus.FAILURE
+    return runs[0].run_id if failed else None

@@ -300,6 +300,24 @@ def test_listing_is_cut_off_after_a_time_and_goes_on_with_the_next_tick(graph, m
     assert combining(graph.requested())
 
 
+def test_a_run_that_cannot_begin_is_not_requested_for_ever(graph) -> None:
+    graph.take_all()
+    for series in (CTA, DAMAGED):
+        (graph.settings.interim / "dicom_tags" / f"{series}.parquet").unlink()
+    (request,) = graph.tick().run_requests
+    failed = dg.DagsterRun(
+        "__ASSET_JOB", status=dg.DagsterRunStatus.FAILURE, tags=dict(request.tags)
+    )
+    graph.instance.add_run(failed)
+    assert combining(graph.requested())
+    ticked = graph.tick()
+    assert ticked.run_requests == []
+    assert ticked.skip_message == f"waits for someone to mend what run {failed.run_id} failed of"
+    # Other series are another matter.
+    rewrite_a_file(graph, graph.series[0])
+    assert len(graph.tick().run_requests) == 1
+
+
 def test_input_that_cannot_be_used_is_the_reason_of_a_skipped_tick(graph) -> None:
     graph.settings.train_csv.write_text("<html>")
     ticked = graph.tick()

@@ -50,6 +50,15 @@ TICKS = f"""
 """
 
 
+EVALUATIONS = """
+{
+  assetConditionEvaluationRecordsOrError(assetKey: {path: ["dicom_tags"]}, limit: 100) {
+    ... on AssetConditionEvaluationRecords { records { numRequested runIds } }
+  }
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def server(project, sample_data, tmp_path_factory) -> Iterator[Server]:
     """Return a server over data without a series, and the sample's raw files beside them."""
@@ -142,4 +151,7 @@ def test_a_file_that_is_overwritten_has_exactly_that_partition_taken_again(serve
         "dicom_tags": before["dicom_tags"] | {CTA: 2},
         "unified_metadata": {None: 2},
     }
+    records = server.ask(EVALUATIONS)["assetConditionEvaluationRecordsOrError"]["records"]
+    requested = [(r["numRequested"], len(r["runIds"])) for r in records if r["numRequested"]]
+    assert requested == [(1, 1), (12, 1)]
     assert {tick["status"] for tick in ticks(server)} <= {"SUCCESS", "SKIPPED", "STARTED"}
