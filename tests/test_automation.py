@@ -235,16 +235,19 @@ def test_a_file_that_the_user_deletes_is_made_again(graph) -> None:
 
 def test_a_combination_that_fails_is_tried_again_only_when_something_is_newer(graph) -> None:
     graph.take_all()
-    in_the_way = graph.settings.interim / "dicom_metadata_with_csv.parquet"
-    in_the_way.mkdir()
-    (in_the_way / "file").touch()
+    unified = graph.settings.unified_table
+    in_the_way = [unified.with_suffix(suffix) for suffix in (".parquet", ".csv")]
+    for directory in in_the_way:
+        (directory / "held").mkdir(parents=True)
     assert combining(graph.requested())
+    assert graph.events("unified_metadata") == {}
     assert graph.requested() == []
-    shutil.rmtree(in_the_way)
+    for directory in in_the_way:
+        shutil.rmtree(directory)
     rewrite_a_file(graph, CTA)
     assert graph.requested() == [({"dicom_tags"}, [CTA])]
     assert combining(graph.requested())
-    assert in_the_way.is_file()
+    assert in_the_way[0].is_file()
 
 
 def test_nothing_is_requested_while_a_run_of_these_assets_is_under_way(graph) -> None:
