@@ -130,7 +130,7 @@ def run(
     series: tuple[str, ...],
     force: bool,
 ) -> None:
-    """Materialise every series that is on disk and not done, then combine.
+    """Materialise every series that is on disk and not done, or has changed, then combine.
 
     Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
     cannot be used, 130 when interrupted. DATA/logs keeps a log of each run. Where there is no
@@ -169,6 +169,8 @@ def run(
 @click.option("--unlabelled", is_flag=True, help="Count directories without a train.csv row too.")
 def status(as_json: bool, unlabelled: bool) -> None:
     """Show per asset how many series are done, failed, missing and not on disk.
+
+    Stale are those of the done ones whose input has changed since it was read.
 
     \b
     Examples:
@@ -382,6 +384,7 @@ def _summary_rows(summary: "Summary") -> dict[str, object]:
     rows: dict[str, object] = {
         "series done": summary.done,
         "series done before": summary.skipped,
+        "series changed and taken again": summary.changed,
         "series failed": len(summary.failed_series),
         "series under way in another run": summary.under_way,
         "series not on disk": len(summary.census.not_on_disk),
@@ -418,12 +421,17 @@ def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _print_status(overview: "Overview") -> None:
-    columns = ("done", "failed", "under way", "missing", "not on disk")
+    columns = ("done", "stale", "failed", "under way", "missing", "not on disk")
     click.echo(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
     for name, asset in overview.assets.items():
-        counts = (asset.done, asset.failed, asset.under_way, asset.missing, asset.not_on_disk)
+        counts = (
+            *(asset.done, asset.stale, asset.failed),
+            *(asset.under_way, asset.missing, asset.not_on_disk),
+        )
         line = f"{name:<20}" + "".join(f"{count:>13}" for count in counts)
         click.echo(_styled(line, "red" if asset.failed else None))
+    for line in _listed("vanished from disk", tuple(overview.series_vanished)):
+        click.echo(line)
     unified = overview.unified_metadata
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")

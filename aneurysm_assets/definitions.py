@@ -14,6 +14,7 @@ from aneurysm_assets.assets.segmentation_meta import segmentation_meta
 from aneurysm_assets.assets.series_preview import series_preview
 from aneurysm_assets.assets.series_quality import series_quality
 from aneurysm_assets.assets.unified_metadata import unified_metadata
+from aneurysm_assets.automation import SeriesAutomation, automated
 from aneurysm_assets.checks import series_quality_checks
 from aneurysm_assets.jobs import (
     combine,
@@ -40,17 +41,22 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     dg.Definitions
         The assets run in one process: their steps do their own parallel work.
     """
-    resources: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
+    defaults: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
+    resources = {**defaults, **(resource_overrides or {})}
     return dg.Definitions(
         assets=presented(
             [
                 *raw_inputs,
-                dicom_tags,
-                labels,
-                localizers,
-                segmentation_meta,
-                unified_metadata,
-                series_quality,
+                *automated(
+                    [
+                        dicom_tags,
+                        labels,
+                        localizers,
+                        segmentation_meta,
+                        unified_metadata,
+                        series_quality,
+                    ]
+                ),
                 series_preview,
                 dataset_report,
             ]
@@ -63,7 +69,8 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             draw_series_previews,
             write_dataset_report,
         ],
-        resources={**resources, **(resource_overrides or {})},
+        sensors=[SeriesAutomation(resources["settings"])],
+        resources=resources,
         executor=dg.in_process_executor,
     )
 

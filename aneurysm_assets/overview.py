@@ -1,4 +1,4 @@
-"""Where the data stand: what `aneurysm-assets status` shows, from Dagster's record alone."""
+"""Where the data stand: what `aneurysm-assets status` shows, Dagster's record held against disk."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,6 +7,7 @@ import dagster as dg
 
 from aneurysm_assets import liveness, partitions
 from aneurysm_assets.extraction.census import Census, take_census
+from aneurysm_assets.fingerprints import Fingerprints, take_fingerprints
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
@@ -25,6 +26,10 @@ class AssetOverview:
         Rows of train.csv without a directory, not done.
     failed_series : list of str
         The failed ones by name.
+    stale : int
+        Those of the done ones whose input has changed since it was read.
+    stale_series : list of str
+        The stale ones by name.
     """
 
     done: int
@@ -33,6 +38,8 @@ class AssetOverview:
     missing: int
     not_on_disk: int
     failed_series: list[str]
+    stale: int
+    stale_series: list[str]
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Overview:
         Series that are to be taken.
     series_not_on_disk : list of str
         Rows of train.csv without a directory.
+    series_vanished : list of str
+        Series that Dagster knows as partitions and whose directory is gone; done ones stay done.
     unlabelled_directories : list of str
         Directories without a row.
     refused_rows : list of dict
@@ -65,6 +74,7 @@ class Overview:
     interim: str
     series_on_disk: int
     series_not_on_disk: list[str]
+    series_vanished: list[str]
     unlabelled_directories: list[str]
     refused_rows: list[dict[str, Any]]
     assets: dict[str, AssetOverview]
@@ -82,7 +92,7 @@ def take_overview(settings: Settings) -> Overview:
     Raises
     ------
     InputError
-        There is nothing to read, train.csv cannot be used, or the Dagster instance keeps the
+        There is nothing to read, a CSV cannot be used, or the Dagster instance keeps the
         progress of other data.
     """
     census = take_census(settings)
@@ -90,15 +100,20 @@ def take_overview(settings: Settings) -> Overview:
         claim(instance, settings)
         # A killed run's series would be shown as under way for ever.
         liveness.end_dead_runs(instance, settings)
+        now = take_fingerprints(settings, census.series, processes=settings.workers)
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),
             interim=str(settings.interim),
             series_on_disk=len(census.series),
             series_not_on_disk=list(census.not_on_disk),
+            series_vanished=partitions.vanished(instance, census),
             unlabelled_directories=list(census.unlabelled),
             refused_rows=[asdict(row) for row in census.refused],
-            assets={t.name: _of_asset(instance, settings, census, t) for t in SERIES_TABLES},
+            assets={
+                table.name: _of_asset(instance, settings, census, table, now[table.name])
+                for table in SERIES_TABLES
+            },
             unified_metadata=_of_unified(instance, settings),
             series_quality=latest_metadata(instance, SERIES_QUALITY),
         )
@@ -113,7 +128,11 @@ def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any
 
 
 def _of_asset(
-    instance: dg.DagsterInstance, settings: Settings, census: Census, table: Table
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    census: Census,
+    table: Table,
+    now: Fingerprints,
 ) -> AssetOverview:
     status = partitions.statuses(instance, settings, table, census.known)
     gone = set(census.not_on_disk)
@@ -122,6 +141,7 @@ def _of_asset(
         for name in ("failed", "under_way", "missing")
     }
     done = [uid for uid in census.known if status[uid] == "done"]
+    stale = partitions.stale(instance, table, done, now)
     return AssetOverview(
         done=len(done),
         failed=len(by_status["failed"]),
@@ -129,6 +149,8 @@ def _of_asset(
         missing=len(by_status["missing"]),
         not_on_disk=len(gone - set(done)),
         failed_series=by_status["failed"],
+        stale=len(stale),
+        stale_series=stale,
     )
 
 

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
+from aneurysm_assets.extraction.census import Census
+from aneurysm_assets.fingerprints import Fingerprints
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_tables
 from aneurysm_assets.tables import DICOM_TAGS, SERIES_TABLES, UNIFIED_METADATA, Table
@@ -82,6 +85,48 @@ def statuses(
         status = _STATUS[(recorded or {}).get(uid)]
         found[uid] = "missing" if status == "done" and uid not in files else status
     return found
+
+
+def stale(
+    instance: dg.DagsterInstance, table: Table, done: Iterable[str], now: Fingerprints
+) -> list[str]:
+    """Return those of the done series whose input is no longer what was read.
+
+    Parameters
+    ----------
+    instance : dg.DagsterInstance
+        Keeps the record: a materialisation's data version is the fingerprint of what it read.
+    table : Table
+        One of `tables.SERIES_TABLES`.
+    done : iterable of str
+        SeriesInstanceUIDs.
+    now : mapping of str to str
+        The fingerprints of the table's input now. A series that is not in it, as its directory
+        is gone, is not stale.
+
+    Returns
+    -------
+    list of str
+        In the order of `done`. What was materialised without a data version, before there were
+        any, is not stale: it would mean to read all files again for no known reason.
+    """
+    recorded = recorded_fingerprints(instance, table)
+    return [uid for uid in done if uid in now and recorded.get(uid, now[uid]) != now[uid]]
+
+
+def recorded_fingerprints(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
+    """Return the fingerprint of what each series' latest materialisation read, by one query."""
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        dg.AssetKey(table.name),
+        dg.DagsterEventType.ASSET_MATERIALIZATION,
+        [DATA_VERSION_TAG],
+    )
+    return {uid: of_series[DATA_VERSION_TAG] for uid, of_series in tags.items()}
+
+
+def vanished(instance: dg.DagsterInstance, census: Census) -> list[str]:
+    """Return the partitions whose directory is gone, sorted; what is done of them stays done."""
+    return sorted(set(registered(instance)) - {*census.series, *census.unlabelled})
 
 
 def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:

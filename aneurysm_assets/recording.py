@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import (
     AssetMaterializationPlannedData,
@@ -152,7 +153,9 @@ def materialize_series(
             for note in outcome.notes:
                 context.log.warning(f"{uid}: {note}")
             if is_partitioned and len(series) == 1:
-                yield dg.MaterializeResult(metadata=_metadata(outcome))
+                yield dg.MaterializeResult(
+                    metadata=_metadata(outcome), data_version=_data_version(outcome)
+                )
                 reporter.done(table, uid, outcome)
             else:
                 recorder.add(uid, outcome)
@@ -239,7 +242,10 @@ class _Recorder:
                 DagsterEvent.asset_materialization(
                     self._context.get_step_execution_context(),
                     dg.AssetMaterialization(
-                        self._context.asset_key, partition=uid, metadata=_metadata(written)
+                        self._context.asset_key,
+                        partition=uid,
+                        metadata=_metadata(written),
+                        tags={DATA_VERSION_TAG: written.fingerprint} if written.fingerprint else {},
                     ),
                     DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
                 )
@@ -252,6 +258,10 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status == dg.DagsterRunStatus.STARTED:
         context.instance.report_run_canceling(run)
+
+
+def _data_version(written: Written) -> dg.DataVersion | None:
+    return dg.DataVersion(written.fingerprint) if written.fingerprint else None
 
 
 def _metadata(written: Written) -> Metadata:
@@ -269,6 +279,8 @@ def _metadata(written: Written) -> Metadata:
         metadata["path"] = dg.MetadataValue.path(str(written.table.path))
     if written.fast_files is not None:
         metadata["fast_files"] = written.fast_files
+    if written.csv_sha256:
+        metadata["csv_sha256"] = written.csv_sha256
     if written.notes:
         metadata["notes"] = dg.MetadataValue.text("\n".join(written.notes))
     return metadata

@@ -5,7 +5,7 @@ on a terminal belongs to `cli` and `progress`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,8 +22,10 @@ from aneurysm_assets import liveness, partitions
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.fingerprints import take_fingerprints
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.overview import latest_metadata
+from aneurysm_assets.partitions import Status
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
@@ -60,6 +62,8 @@ class Summary:
         Series left to another live run of Dagster.
     problems : list of Problem
         Failed series, and failures that are no series' own.
+    changed : int
+        Series taken again in at least one table as their input had changed.
     interrupted_runs : int
         Earlier runs found killed, whose rest this run took.
     headers, fast_headers : int
@@ -77,6 +81,7 @@ class Summary:
     done: int = 0
     skipped: int = 0
     under_way: int = 0
+    changed: int = 0
     problems: list[Problem] = field(default_factory=list)
     interrupted_runs: int = 0
     headers: int = 0
@@ -144,7 +149,7 @@ def run(
     only: Sequence[str] = (),
     force: bool = False,
 ) -> Summary:
-    """Materialise every series that is on disk and not done, then combine.
+    """Materialise every series that is on disk and not done, or stale, then combine.
 
     Parameters
     ----------
@@ -233,7 +238,7 @@ class _Run:
         summary.skipped = len(set(wanted) & set(complete) - taken)
         return summary
 
-    def _statuses(self) -> list[Mapping[str, partitions.Status]]:
+    def _statuses(self) -> list[Mapping[str, Status]]:
         """Return the status of every partition in each of the partitioned tables, in order."""
         keys = partitions.registered(self._instance)
         return [
@@ -243,23 +248,47 @@ class _Run:
 
     def _to_do(
         self,
-        status: Sequence[Mapping[str, partitions.Status]],
+        status: Sequence[Mapping[str, Status]],
         wanted: Sequence[str],
         *,
         force: bool,
     ) -> dict[tuple[str, ...], list[Table]]:
         """Group the tables by the series that each still needs, so that each group is one run."""
         groups: dict[tuple[str, ...], list[Table]] = {}
-        under_way: set[str] = set()
         of_run = set(wanted)
+        stale = {} if force else self._stale(status, of_run)
         leave = {"under_way"} if force else {"under_way", "done"}
         for table, of_table in zip(SERIES_TABLES, status, strict=True):
-            under_way |= {uid for uid in wanted if of_table[uid] == "under_way"}
-            series = tuple(uid for uid in of_table if uid in of_run and of_table[uid] not in leave)
+            again = stale.get(table.name, set())
+            series = tuple(
+                uid
+                for uid in of_table
+                if uid in of_run and (of_table[uid] not in leave or uid in again)
+            )
             if series:
                 groups.setdefault(series, []).append(table)
-        self._summary.under_way = len(under_way)
+        self._summary.under_way = len(
+            {uid for of_table in status for uid in of_run if of_table[uid] == "under_way"}
+        )
+        self._summary.changed = len(set().union(*stale.values()))
         return groups
+
+    def _stale(
+        self, status: Sequence[Mapping[str, Status]], of_run: Collection[str]
+    ) -> dict[str, set[str]]:
+        """Return by table the done series whose input has changed since it was read."""
+        done = [
+            [uid for uid in of_table if uid in of_run and of_table[uid] == "done"]
+            for of_table in status
+        ]
+        any_done = sorted(set().union(*done))
+        if not any_done:
+            return {}
+        now = take_fingerprints(self._settings, any_done, processes=self._settings.workers)
+        return {
+            table.name: set(partitions.stale(self._instance, table, of_table, now[table.name]))
+            for table, of_table in zip(SERIES_TABLES, done, strict=True)
+        }
 
     def _materialise(self, series: list[str], tables: Sequence[Table]) -> None:
         registered = partitions.registered(self._instance)

@@ -62,6 +62,10 @@ class Written:
         there are no such headers.
     picture : StoredPicture or None
         The picture, where that was made.
+    fingerprint : str
+        Of the input, taken before it was read.
+    csv_sha256 : str
+        Of the whole CSV of which the rows are; empty where it is not from a CSV.
     """
 
     table: StoredTable | None
@@ -72,6 +76,8 @@ class Written:
     notes: tuple[str, ...] = ()
     fast_files: int | None = None
     picture: StoredPicture | None = None
+    fingerprint: str = ""
+    csv_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ The work that `workers` does for a series, in a worker process or in this one. H
 table belongs to `extraction`.
 """
 
-from pathlib import Path
-
 from aneurysm_assets.extraction.competition import LocalizersCsv, TrainCsv
 from aneurysm_assets.extraction.nifti import segmentation_files, segmentation_meta
 from aneurysm_assets.extraction.series import read_series
+from aneurysm_assets.fingerprints import fingerprint_of_segmentations, fingerprint_of_series
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredTable, write_table
 from aneurysm_assets.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
@@ -28,6 +27,8 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
         The table cannot be written.
     """
     stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
+    # Before reading: a file that changes meanwhile makes the series stale.
+    fingerprint = fingerprint_of_series(settings, series_instance_uid)
     directory = settings.series_root / series_instance_uid
     series = read_series(directory, settings.raw, settings.threads)
     table = write_table(series.frame, DICOM_TAGS, stem)
@@ -41,6 +42,7 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
         bytes=series.bytes,
         fast_files=series.fast_files,
         notes=(*notes, *_warning(table)),
+        fingerprint=fingerprint,
     )
 
 
@@ -56,7 +58,7 @@ def write_labels(settings: Settings, train: TrainCsv, series_instance_uid: str) 
     """
     stem = settings.table_of_series(LABELS.name, series_instance_uid)
     table = write_table(train.labels(series_instance_uid), LABELS, stem)
-    return _from_csv(table, settings.train_csv)
+    return _from_csv(table, train, series_instance_uid)
 
 
 def write_localizers(
@@ -73,7 +75,7 @@ def write_localizers(
     """
     stem = settings.table_of_series(LOCALIZERS.name, series_instance_uid)
     table = write_table(localizers.localizers(series_instance_uid), LOCALIZERS, stem)
-    return _from_csv(table, settings.localizers_csv)
+    return _from_csv(table, localizers, series_instance_uid)
 
 
 def write_segmentation_meta(settings: Settings, series_instance_uid: str) -> Written:
@@ -88,6 +90,7 @@ def write_segmentation_meta(settings: Settings, series_instance_uid: str) -> Wri
     """
     stem = settings.table_of_series(SEGMENTATION_META.name, series_instance_uid)
     root = settings.segmentations_root
+    fingerprint = fingerprint_of_segmentations(settings, series_instance_uid)
     frame = segmentation_meta(root, settings.raw, series_instance_uid)
     files = segmentation_files(root, series_instance_uid)
     table = write_table(frame, SEGMENTATION_META, stem)
@@ -97,13 +100,22 @@ def write_segmentation_meta(settings: Settings, series_instance_uid: str) -> Wri
         unreadable_files=0,
         bytes=sum(path.stat().st_size for path in files),
         notes=_warning(table),
+        fingerprint=fingerprint,
     )
 
 
-def _from_csv(table: StoredTable, csv: Path) -> Written:
+def _from_csv(
+    table: StoredTable, csv: TrainCsv | LocalizersCsv, series_instance_uid: str
+) -> Written:
     # The CSV is read once for all series, so its size is no series' own.
     return Written(
-        table=table, files=int(csv.is_file()), unreadable_files=0, bytes=0, notes=_warning(table)
+        table=table,
+        files=int(csv.path.is_file()),
+        unreadable_files=0,
+        bytes=0,
+        notes=_warning(table),
+        fingerprint=csv.fingerprint(series_instance_uid),
+        csv_sha256=csv.sha256,
     )
 
 

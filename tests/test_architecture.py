@@ -27,6 +27,7 @@ GROUND = (
     "settings",
     "workers",
     "writers",
+    "fingerprints",
     "placement",
     "combine",
     "assessment",

@@ -115,6 +115,7 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
     assert summary(done) == {
         "series done": "12",
         "series done before": "0",
+        "series changed and taken again": "0",
         "series failed": "0",
         "series under way in another run": "0",
         "series not on disk": "1",
@@ -174,10 +175,11 @@ def test_run_records_each_series_once_in_the_instance_that_belongs_to_the_data(f
 
 
 def test_a_run_with_nothing_to_do_writes_nothing_and_opens_no_image(finished) -> None:
-    # Were one of the directories read again, its series would fail.
-    for directory in (finished / "raw" / "series").iterdir():
-        shutil.rmtree(directory)
-        directory.mkdir()
+    # Were one of the files read again, its series would fail.
+    for path in (finished / "raw" / "series").rglob("*.dcm"):
+        there = path.stat()
+        path.write_bytes(b"\0" * there.st_size)
+        os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
     with instance_of(finished) as instance:
         runs = len(instance.get_runs())
     before, record = tree(finished / "interim"), events_of(finished)
@@ -241,6 +243,8 @@ def test_status_counts_per_asset(first_run) -> None:
         "missing": 0,
         "not_on_disk": 1,
         "failed_series": [],
+        "stale": 0,
+        "stale_series": [],
     }
     assert shown["assets"] == dict.fromkeys(SERIES_TABLES, of_each)
     assert (shown["data"], shown["raw"]) == (str(data), str(data / "raw"))
@@ -255,11 +259,56 @@ def test_status_is_a_table_for_people(first_run) -> None:
     shown = call("aneurysm-assets", "status", "--data", first_run[0])
     assert shown.returncode == 0
     lines = [line.split() for line in shown.stdout.splitlines()]
-    assert lines[0] == ["done", "failed", "under", "way", "missing", "not", "on", "disk"]
-    assert lines[1:5] == [[table, "12", "0", "0", "0", "1"] for table in SERIES_TABLES]
+    assert lines[0] == ["done", "stale", "failed", "under", "way", "missing", "not", "on", "disk"]
+    assert lines[1:5] == [[table, "12", "0", "0", "0", "0", "1"] for table in SERIES_TABLES]
     unified, quality = shown.stdout.splitlines()[5:]
     assert unified.startswith("unified_metadata: 86 rows, up to date, ")
     assert quality.startswith("series_quality: series with problems: 8 (mixed_orientation 2, ")
+
+
+def test_what_changed_is_listed_by_status_and_taken_again_by_run(finished) -> None:
+    (one, other) = sorted((finished / "raw" / "series" / CTA).glob("*.dcm"))[:2]
+    one.write_bytes(other.read_bytes())
+    csv = finished / "raw" / "train.csv"
+    csv.write_text(re.sub(rf"^({re.escape(DAMAGED)}),\d+,", r"\1,33,", csv.read_text(), flags=re.M))
+    shutil.rmtree(finished / "raw" / "series" / UNLABELLED)
+
+    shown = status(finished)
+    stale = {table: of["stale_series"] for table, of in shown["assets"].items()}
+    assert {table: series for table, series in stale.items() if series} == {
+        "dicom_tags": [CTA],
+        "labels": [DAMAGED],
+    }
+    assert [of["done"] for of in shown["assets"].values()] == [12, 12, 12, 12]
+    people = call("aneurysm-assets", "status", "--data", finished).stdout.splitlines()
+    assert people[1].split()[:3] == ["dicom_tags", "12", "1"]
+
+    before = events_of(finished)
+    done = run(finished)
+    assert done.returncode == 0, done.stderr
+    assert summary(done)["series changed and taken again"] == "2"
+    assert summary(done)["series done"] == "2"
+    expected = before | {
+        "dicom_tags": before["dicom_tags"] | {CTA: 2},
+        "labels": before["labels"] | {DAMAGED: 2},
+        "unified_metadata": {None: 2},
+    }
+    assert events_of(finished) == expected
+    again = run(finished)
+    assert summary(again)["series changed and taken again"] == "0"
+    assert events_of(finished) == expected
+
+
+def test_a_series_that_vanished_from_disk_stays_done_and_is_listed(finished) -> None:
+    shutil.rmtree(finished / "raw" / "series" / CTA)
+    record = events_of(finished)
+    shown = status(finished)
+    assert shown["series_vanished"] == [CTA]
+    assert [(of["done"], of["stale"]) for of in shown["assets"].values()] == [(12, 0)] * 4
+    people = call("aneurysm-assets", "status", "--data", finished).stdout
+    assert f"vanished from disk: {CTA}" in people
+    assert run(finished).returncode == 0
+    assert events_of(finished) == record
 
 
 # run, on data that are not as they should be.

@@ -1,10 +1,13 @@
 """`unified_metadata`: the one table, from whatever series are done."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from aneurysm_assets.assets.common import table_asset, unified_lineage
 from aneurysm_assets.combine import Combined, combine, describe
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.fingerprints import csv_digests
 from aneurysm_assets.partitions import complete
 from aneurysm_assets.recording import settings_of_run
 from aneurysm_assets.resources import SettingsResource
@@ -40,11 +43,17 @@ def unified_metadata(
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
     combined = describe(now, done, scan_tables(UNIFIED_METADATA, [stored.path]))
-    return dg.MaterializeResult(metadata=_metadata(stored, combined, len(done), left))
+    return dg.MaterializeResult(
+        metadata=_metadata(stored, combined, len(done), left, csv_digests(now))
+    )
 
 
 def _metadata(
-    stored: StoredTable, combined: Combined, series: int, left: list[str]
+    stored: StoredTable,
+    combined: Combined,
+    series: int,
+    left: list[str],
+    digests: Mapping[str, str],
 ) -> dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str]:
     lost = combined.localizers_without_image
     metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str] = {
@@ -62,6 +71,7 @@ def _metadata(
         "format": stored.format,
         "path": dg.MetadataValue.path(str(stored.path)),
     }
+    metadata |= digests
     if left:
         metadata["left_out"] = dg.MetadataValue.text("\n".join(left[:_NAMED]))
     if lost:

@@ -22,6 +22,7 @@ from pathlib import Path
 import polars as pl
 
 from aneurysm_assets.extraction.errors import InputError, SeriesError
+from aneurysm_assets.extraction.fingerprint import fingerprint_of_rows
 from aneurysm_assets.extraction.uid import is_uid
 from aneurysm_assets.tables import LABELS, LOCALIZERS, SERIES_KEY
 
@@ -102,6 +103,11 @@ class _SeriesCsv:
     def series(self) -> tuple[str, ...]:
         """The SeriesInstanceUIDs that are DICOM UIDs, in file order, each once."""
         return tuple(self.rows)
+
+    def fingerprint(self, series_instance_uid: str) -> str:
+        """Return the fingerprint of a series' rows, also of none; where they stand is no matter."""
+        rows = self.rows.get(series_instance_uid, ())
+        return fingerprint_of_rows((row.fault, *row.values) for row in rows)
 
     def _rows_of(self, series_instance_uid: str) -> Sequence[_Row]:
         rows = self.rows.get(series_instance_uid, ())
