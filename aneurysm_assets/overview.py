@@ -120,11 +120,15 @@ def take_overview(settings: Settings) -> Overview:
 
 
 def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
-    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing."""
+    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing.
+
+    What Dagster keeps for its UI, `dagster/…`, is left out: not all of it can be JSON.
+    """
     event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
     if event is None or event.asset_materialization is None:
         return {}
-    return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+    metadata = event.asset_materialization.metadata
+    return {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
 
 
 def _of_asset(

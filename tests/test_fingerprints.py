@@ -142,8 +142,8 @@ def test_a_materialisation_has_the_fingerprint_as_its_data_version(graph) -> Non
 def test_a_file_that_changes_while_its_series_is_read_makes_it_stale(data, monkeypatch) -> None:
     read = writers.read_series
 
-    def read_then_change(directory: Path, root: Path):
-        table = read(directory, root)
+    def read_then_change(directory: Path, root: Path, threads: int | None):
+        table = read(directory, root, threads)
         rewrite_a_file(data / "raw")
         return table
 
