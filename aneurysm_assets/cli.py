@@ -20,6 +20,8 @@ from dotenv import load_dotenv
 
 from aneurysm_assets import settings as variables
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -151,16 +153,28 @@ def run(
         }
     )
     settings = Settings.from_environment()
-    with _no_collection():
-        from aneurysm_assets.run_log import RunLog
-
+    # Begun before the imports, which take about as long.
     with (
+        Inquiry(settings, [] if force else _with_tables(settings), settings.workers) as inquiry,
         _trouble_told("what is done is done: run it again"),
-        RunLog(settings, only=series, force=force) as log,
     ):
-        summary = _run(settings, series, force, log)
-        _print_summary(summary, log)
+        with _no_collection():
+            from aneurysm_assets.run_log import RunLog
+
+        with RunLog(settings, only=series, force=force) as log:
+            summary = _run(settings, series, force, log, inquiry)
+            _print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
+
+
+def _with_tables(settings: Settings) -> list[str]:
+    """Return the series of which there is a table, done or not."""
+    try:
+        names = os.listdir(settings.interim / "dicom_tags")  # noqa: PTH208 - only the names
+    except OSError:
+        return []
+    series = (name.rpartition(".")[0] for name in names)
+    return sorted({uid for uid in series if is_uid(uid)})
 
 
 @cli.command(short_help="Show what is done, failed, missing and not on disk.")
@@ -304,14 +318,18 @@ def _console() -> "Console":
     return Console(file=stream, highlight=False, force_terminal=stream.isatty())
 
 
-def _run(settings: Settings, series: tuple[str, ...], force: bool, log: "RunLog") -> "Summary":
+def _run(
+    settings: Settings, series: tuple[str, ...], force: bool, log: "RunLog", inquiry: Inquiry
+) -> "Summary":
     with _no_collection():
         from aneurysm_assets.progress import Reporters, reporter_for
         from aneurysm_assets.runner import run as run_stage
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with reporter_for(_console()) as reporter:
-        return run_stage(settings, Reporters(reporter, log), only=series, force=force)
+        return run_stage(
+            settings, Reporters(reporter, log), only=series, force=force, inquiry=inquiry
+        )
 
 
 @contextmanager

@@ -6,14 +6,10 @@ with the record to `partitions`.
 """
 
 import hashlib
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from aneurysm_assets.extraction import fingerprint as of_inputs
 from aneurysm_assets.extraction.competition import (
     LocalizersCsv,
     TrainCsv,
@@ -27,15 +23,13 @@ from aneurysm_assets.extraction.fingerprint import (
     fingerprint_of_files,
     fingerprint_or_unreadable,
 )
-from aneurysm_assets.extraction.nifti import segmentation_files
+from aneurysm_assets.extraction.pairs import segmentation_files
+from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
 
 Fingerprints = Mapping[str, str]
 """By SeriesInstanceUID."""
-
-_WORTH_PROCESSES = 500
-"""Fewer series than this are listed before a second interpreter has started."""
 
 
 def fingerprint_of_series(settings: Settings, series_instance_uid: str) -> str:
@@ -64,7 +58,11 @@ def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -
 
 
 def take_fingerprints(
-    settings: Settings, series: Sequence[str], *, processes: int = 1
+    settings: Settings,
+    series: Sequence[str],
+    *,
+    processes: int = 1,
+    inquiry: Inquiry | None = None,
 ) -> dict[str, Fingerprints]:
     """Return the fingerprints of all series for each of the partitioned tables.
 
@@ -76,6 +74,8 @@ def take_fingerprints(
         SeriesInstanceUIDs.
     processes : int
         Interpreters that list directories at the same time, where there are many.
+    inquiry : Inquiry, optional
+        One that was begun before.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def take_fingerprints(
         A CSV is there and cannot be used.
     """
     return {
-        DICOM_TAGS.name: _of_directories(settings, series, processes),
+        DICOM_TAGS.name: _of_directories(settings, series, processes, inquiry),
         **take_light_fingerprints(settings, series),
     }
 
@@ -155,46 +155,14 @@ def _or_unreadable(settings: Settings, series_instance_uid: str) -> str:
         return UNREADABLE
 
 
-def _of_directories(settings: Settings, series: Sequence[str], processes: int) -> dict[str, str]:
-    paths = [f"{settings.series_root}/{uid}" for uid in series]
-    if processes < 2 or len(series) < _WORTH_PROCESSES:
-        return dict(zip(series, map(fingerprint_or_unreadable, paths), strict=True))
-    with ExitStack() as started:
-        # Interpreters of their own and no pool: a pool's processes would import all that this one
-        # has imported, and outlive it where it is killed.
-        answers = [
-            started.enter_context(_asked(paths[place::processes])) for place in range(processes)
-        ]
-        found = dict.fromkeys(series, "")
-        for place, answer in enumerate(answers):
-            part = json.loads(_answer(answer))
-            found.update(zip(series[place::processes], part, strict=True))
-        return found
-
-
-@contextmanager
-def _asked(directories: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Start an interpreter on some directories; it is ended with the block."""
-    with subprocess.Popen(  # noqa: S603 - our own module, our own interpreter
-        [sys.executable, "-P", "-m", of_inputs.__name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # It finds what this process finds, and nothing that lies about in the working directory.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    ) as process:
-        try:
-            if process.stdin is not None:
-                with process.stdin:
-                    json.dump(directories, process.stdin)
-            yield process
-        except BaseException:
-            process.kill()
-            raise
-
-
-def _answer(process: "subprocess.Popen[str]") -> str:
-    answer = "" if process.stdout is None else process.stdout.read()
-    if process.wait():
-        raise OSError(f"a process that lists the series ended with {process.returncode}")
-    return answer
+def _of_directories(
+    settings: Settings, series: Sequence[str], processes: int, inquiry: Inquiry | None
+) -> dict[str, str]:
+    if inquiry is None:
+        with Inquiry(settings, series, processes) as now:
+            return _of_directories(settings, series, 1, now)
+    found = inquiry.answers()
+    return {
+        uid: found[uid] if uid in found else fingerprint_or_unreadable(settings.series_root / uid)
+        for uid in series
+    }

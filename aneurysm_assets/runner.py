@@ -23,6 +23,7 @@ from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import take_fingerprints
+from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.overview import latest_metadata
 from aneurysm_assets.partitions import Status
@@ -148,6 +149,7 @@ def run(
     *,
     only: Sequence[str] = (),
     force: bool = False,
+    inquiry: Inquiry | None = None,
 ) -> Summary:
     """Materialise every series that is on disk and not done, or stale, then combine.
 
@@ -161,6 +163,8 @@ def run(
         Take these series alone; all that are on disk where empty.
     force : bool
         Take done ones again.
+    inquiry : Inquiry, optional
+        Into what has changed, where it was begun before.
 
     Returns
     -------
@@ -180,7 +184,8 @@ def run(
         raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
     try:
         with open_instance(settings) as instance:
-            return _Run(instance, settings, reporter, census).over(wanted, force=force)
+            stage = _Run(instance, settings, reporter, census, inquiry)
+            return stage.over(wanted, force=force)
     finally:
         liveness.release(settings, _RUN_LOCK)
 
@@ -207,7 +212,9 @@ class _Run:
         settings: Settings,
         reporter: Reporter,
         census: Census,
+        inquiry: Inquiry | None,
     ) -> None:
+        self._inquiry = inquiry
         self._instance = instance
         self._settings = settings
         self._summary = Summary(census)
@@ -284,7 +291,9 @@ class _Run:
         any_done = sorted(set().union(*done))
         if not any_done:
             return {}
-        now = take_fingerprints(self._settings, any_done, processes=self._settings.workers)
+        now = take_fingerprints(
+            self._settings, any_done, processes=self._settings.workers, inquiry=self._inquiry
+        )
         return {
             table.name: set(partitions.stale(self._instance, table, of_table, now[table.name]))
             for table, of_table in zip(SERIES_TABLES, done, strict=True)

@@ -5,7 +5,8 @@ table belongs to `extraction`.
 """
 
 from aneurysm_assets.extraction.competition import LocalizersCsv, TrainCsv
-from aneurysm_assets.extraction.nifti import segmentation_files, segmentation_meta
+from aneurysm_assets.extraction.nifti import segmentation_meta
+from aneurysm_assets.extraction.pairs import segmentation_files
 from aneurysm_assets.extraction.series import read_series
 from aneurysm_assets.fingerprints import fingerprint_of_segmentations, fingerprint_of_series
 from aneurysm_assets.settings import Settings

@@ -28,6 +28,7 @@ GROUND = (
     "workers",
     "writers",
     "fingerprints",
+    "inquiry",
     "placement",
     "combine",
     "assessment",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from aneurysm_assets import fingerprints, partitions, recording, writers
+from aneurysm_assets import inquiry, partitions, recording, writers
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import take_fingerprints
 from aneurysm_assets.sample.dicom import uid
@@ -182,7 +182,7 @@ def test_the_hash_of_each_whole_csv_is_recorded(graph) -> None:
 
 def test_many_directories_are_listed_by_several_processes_alike(graph, monkeypatch) -> None:
     alone = take_fingerprints(graph.settings, graph.series)
-    monkeypatch.setattr(fingerprints, "_WORTH_PROCESSES", 2)
+    monkeypatch.setattr(inquiry, "_WORTH_PROCESSES", 2)
     assert take_fingerprints(graph.settings, graph.series, processes=3) == alone
     # More of them than series.
     few = take_fingerprints(graph.settings, graph.series[:2], processes=3)

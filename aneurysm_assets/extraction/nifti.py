@@ -16,15 +16,12 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.extraction.grid import Grid, determinant_sign, voxel_sizes
-from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.extraction.pairs import STEM_SUFFIXES, existing_file
 from aneurysm_assets.extraction.volume import Volume, label_counts, series_error
 from aneurysm_assets.tables import SEGMENTATION_META, SERIES_KEY, VESSEL_CLASSES, vessel_column
 
 _SCHEMA = SEGMENTATION_META.schema
-_STEM_SUFFIXES = {"nii": "", "cowseg": "_cowseg"}  # by the prefix of their columns
-_EXTENSIONS = (".nii", ".nii.gz")  # the first that exists is taken
 _LONGEST_HEADER = 540  # bytes, NIfTI-2
 _MAX_DIM = 2**31 - 1  # Int32, the dtype of a shape
 
@@ -61,8 +58,8 @@ def segmentation_meta(
         voxel of the vessel labels is no label: not finite, no whole number, or beyond Int32.
     """
     row: dict[str, Any] = {SERIES_KEY: series_instance_uid}
-    for prefix, suffix in _STEM_SUFFIXES.items():
-        path = _existing(segmentations_root, series_instance_uid, suffix)
+    for prefix, suffix in STEM_SUFFIXES.items():
+        path = existing_file(segmentations_root, series_instance_uid, suffix)
         if path is not None:
             row[f"{prefix}_path"] = path.relative_to(raw_root).as_posix()
             volume = read_header(path)
@@ -72,33 +69,6 @@ def segmentation_meta(
     if len(row) == 1:
         return _SCHEMA.to_frame()
     return pl.DataFrame({name: [row.get(name)] for name in _SCHEMA}, schema=_SCHEMA)
-
-
-def segmentation_files(segmentations_root: Path, series_instance_uid: str) -> list[Path]:
-    """List the files that `segmentation_meta` reads for a series, to count them and their bytes.
-
-    Parameters
-    ----------
-    segmentations_root : Path
-        The directory of the segmentation directories.
-    series_instance_uid : str
-        Any series.
-
-    Returns
-    -------
-    list of Path
-        The image, then the vessel labels; those of the two that exist.
-
-    Raises
-    ------
-    SeriesError
-        Whether a file exists cannot be told.
-    """
-    paths = (
-        _existing(segmentations_root, series_instance_uid, suffix)
-        for suffix in _STEM_SUFFIXES.values()
-    )
-    return [path for path in paths if path is not None]
 
 
 def read_header(path: Path) -> Volume:
@@ -139,23 +109,6 @@ def read_header(path: Path) -> Volume:
         )
         _check_length(volume, header.single_vox_offset)
     return volume
-
-
-def _existing(segmentations_root: Path, series_instance_uid: str, suffix: str) -> Path | None:
-    if not is_uid(series_instance_uid):
-        raise SeriesError(f"{series_instance_uid!r} is no DICOM UID, so no path is made of it")
-    for extension in _EXTENSIONS:
-        name = f"{series_instance_uid}{suffix}{extension}"
-        path = segmentations_root / series_instance_uid / name
-        try:
-            # lstat: a link that leads nowhere is a broken file, not one that was never there.
-            path.lstat()
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise SeriesError(f"{path}: {error.strerror or error}") from error
-        return path
-    return None
 
 
 def _described(volume: Volume) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import polars as pl
 
 from aneurysm_assets.extraction.competition import LocalizersCsv
 from aneurysm_assets.extraction.errors import InputError, SeriesError
-from aneurysm_assets.extraction.nifti import segmentation_files
+from aneurysm_assets.extraction.pairs import segmentation_files
 from aneurysm_assets.extraction.series import SeriesTable, read_series
 from aneurysm_assets.preview.decoding import EXTRA
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from nibabel.spatialimages import HeaderDataError
 
 from aneurysm_assets.extraction.errors import SeriesError
-from aneurysm_assets.extraction.nifti import segmentation_files, segmentation_meta
+from aneurysm_assets.extraction.nifti import segmentation_meta
+from aneurysm_assets.extraction.pairs import segmentation_files
 from aneurysm_assets.tables import SEGMENTATION_META, VESSEL_CLASSES, vessel_column
 
 SERIES = "1.2.826.0.1"
