@@ -18,7 +18,7 @@ from benchmarks.large import drop_pages, enlarge
 from benchmarks.measure import Line, wall_seconds
 from benchmarks.plain import values_of
 
-SERIES, FILES = 24, 100
+SERIES, FILES = 12, 200
 ROUNDS = 3
 
 

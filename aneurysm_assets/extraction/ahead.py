@@ -24,7 +24,7 @@ _MUCH = 64 << 10
 _LOOK_EVERY = 16
 """Files after which it is asked whether reading waits."""
 
-_WAITING = 60e-6
+_WAITING = 200e-6
 """Seconds of waiting a file from which on threads gain more than they cost."""
 
 
