@@ -5,6 +5,7 @@ partition costs. What the events say is not touched here, nor how they are read.
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from dagster._core.events import (
 )
 from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEventLogStorage
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.exc import SQLAlchemyError
 
 BATCH_SIZE = 200
 """Events that Dagster collects before it hands them on, where nobody says otherwise."""
@@ -72,7 +74,9 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         try:
             for run_id, of_run in _by_run(events, rows).items():
                 with self.run_connection(run_id) as connection:
-                    written[run_id] = list(connection.scalars(_INSERT, of_run))
+                    ids = list(connection.scalars(_INSERT, of_run))
+                # Only now: what was rolled back is not ours to delete, whoever has its ids.
+                written[run_id] = ids
             indexed = [i for i, event in enumerate(events) if _is_asset_event(event)]
             if indexed:
                 self._index([events[i] for i in indexed], [rows[i] for i in indexed])
@@ -81,11 +85,18 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             raise
 
     def _take_back(self, written: Mapping[str, Sequence[int]]) -> None:
-        """Delete rows of the runs' databases, or Dagster's second try would double them."""
+        """Delete rows of the runs' databases, or Dagster's second try would double them.
+
+        Where that fails too, they stay: the run's log shows them twice, the index, which is what
+        counts, once.
+        """
         table = SqlEventLogStorageTable
         for run_id, ids in written.items():
-            with self.run_connection(run_id) as connection:
-                connection.execute(table.delete().where(table.c.id.in_(ids)))
+            try:
+                with self.run_connection(run_id) as connection:
+                    connection.execute(table.delete().where(table.c.id.in_(ids)))
+            except SQLAlchemyError as error:
+                sys.stderr.write(f"events of run {run_id} stay twice in its log: {error}\n")
 
     def _index(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         with self.index_transaction() as connection:

@@ -6,7 +6,7 @@ What an interrupted run then does belongs to `recording` and `runner`.
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -26,12 +26,16 @@ def held_back() -> Iterator[None]:
     def note(number: int, _: FrameType | None) -> None:
         received.append(number)
 
-    handlers = {number: signal.signal(number, note) for number in _SIGNALS}
     try:
-        yield
+        with ExitStack() as restored:
+            for number in _SIGNALS:
+                # None: set by another language than Python, which cannot be put back from here.
+                handler = signal.getsignal(number)
+                restored.callback(
+                    signal.signal, number, signal.SIG_DFL if handler is None else handler
+                )
+                signal.signal(number, note)
+            yield
     finally:
-        for number, handler in handlers.items():
-            # None: set by another language than Python, which cannot be put back from here.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         for interrupt in dict.fromkeys(received):
             signal.raise_signal(interrupt)

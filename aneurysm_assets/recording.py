@@ -226,11 +226,16 @@ class _Recorder:
         if not self._pending:
             self._since = time.monotonic()
         self._pending.append((series_instance_uid, written))
-        self.flush_if_due()
+        if written.seconds >= _BATCH_SECONDS:
+            # The next may take as long, and where it is read in this process nobody asks meanwhile.
+            self.flush()
+        else:
+            self.flush_if_due()
 
     def flush_if_due(self) -> None:
         """Record what has waited its time."""
-        if len(self._pending) >= _BATCH or time.monotonic() - self._since >= _BATCH_SECONDS:
+        waited = time.monotonic() - self._since
+        if self._pending and (len(self._pending) >= _BATCH or waited >= _BATCH_SECONDS):
             self.flush()
 
     def flush(self) -> None:
@@ -249,8 +254,8 @@ class _Recorder:
                     ),
                     DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
                 )
-        for uid, written in pending:
-            self._reporter.done(self._table, uid, written)
+            for uid, written in pending:
+                self._reporter.done(self._table, uid, written)
 
 
 def _end_as_canceled(context: dg.AssetExecutionContext) -> None:

@@ -4,26 +4,22 @@ What the work is belongs to `extraction`, where its result is recorded to `recor
 writes its own file and sends back counts: sending rows would cost more than reading them.
 """
 
-import logging
 import multiprocessing
-import os
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from multiprocessing.connection import wait as wait_for_any
 from pathlib import Path
 
 import polars as pl
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.store import StoredPicture, StoredTable
+from aneurysm_assets.worker_process import start_worker
 
 _AHEAD = 4
 """Series handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
@@ -32,11 +28,6 @@ _TICK_SECONDS = 0.25
 
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
-
-_POLARS_THREADS = "POLARS_MAX_THREADS"
-
-_HEEDING_CTRL_C = 0.5
-"""Seconds for which a wait may be deaf to Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +129,7 @@ def map_series(
         # A dead worker takes the pool with it and does not say over which series it died: each
         # that was under way is tried alone. The rest goes on in a new pool.
         for uid in suspects[: workers * _AHEAD]:
-            yield uid, _attempt_alone(work, uid)
+            yield from _attempt_alone(work, uid)
         left = suspects[workers * _AHEAD :]
 
 
@@ -204,10 +195,6 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
     A slow disk must not hold up the end. What the workers were writing is beside its place, and
     the next run removes it.
     """
-    before = os.environ.get(_POLARS_THREADS)
-    # Workers are as many as there are processors; what each hands to threads of its own costs more
-    # than it gains. polars asks when it is imported, so what starts a process has to say.
-    os.environ[_POLARS_THREADS] = "1"
     try:
         yield pool
     except BaseException:
@@ -216,52 +203,29 @@ def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        if before is None:
-            os.environ.pop(_POLARS_THREADS, None)
-        else:
-            os.environ[_POLARS_THREADS] = before
 
 
-def _first_done(futures: Iterable[Future[Outcome]]) -> set[Future[Outcome]]:
-    """Wait for at least one result.
-
-    polars handles SIGINT such that a wait without a time limit is not interrupted by it.
-    """
-    done: set[Future[Outcome]] = set()
-    while not done:
-        done, _ = wait(futures, timeout=_HEEDING_CTRL_C, return_when=FIRST_COMPLETED)
-    return done
-
-
-def _attempt_alone(work: Work, series_instance_uid: str) -> Outcome:
+def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, Outcome] | None]:
+    """Do the work in a process of its own; yield None while it lasts, and then the outcome."""
     with _ended_with_us(_pool(1)) as pool:
         try:
-            (future,) = _first_done([pool.submit(attempt, work, series_instance_uid)])
-            return future.result()
+            future = pool.submit(attempt, work, series_instance_uid)
+            # With a time limit: polars handles SIGINT such that a wait without one is deaf to it.
+            while not wait([future], timeout=_TICK_SECONDS).done:
+                yield None
+            yield series_instance_uid, future.result()
         except BrokenProcessPool:
-            return Failed(
-                "the worker process died while it read this series (out of memory, or a file "
-                "that crashes a library)"
+            yield (
+                series_instance_uid,
+                Failed(
+                    "the worker process died while it read this series (out of memory, or a file "
+                    "that crashes a library)"
+                ),
             )
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     # Not fork: Dagster and polars run threads, and a forked child inherits their locks held.
     return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
     )
-
-
-def _start_worker() -> None:
-    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it says becomes read_error
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
-
-
-def _exit_with(sentinel: int) -> None:
-    # A parent killed with SIGKILL closes no queue: without this, workers would wait for ever.
-    wait_for_any([sentinel])
-    os._exit(1)

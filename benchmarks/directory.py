@@ -51,5 +51,5 @@ def _compare(name: str, folder: Path, images: int, interim: Path) -> Line:
         "µs",
         "pydicom, dicts, polars",
         1e6 * theirs / images,
-        least_ratio=None if "frames" in name else 15,
+        least_ratio=15,
     )

@@ -4,6 +4,7 @@
 bare scan to sink of the same 4 x 4,348 files.
 """
 
+import os
 import resource
 import statistics
 import subprocess
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.combine import combine
+from aneurysm_assets.combine import combine, describe
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_tables, write_table
+from aneurysm_assets.store import find_tables, scan_tables, write_table
 from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
 from benchmarks.measure import Line, in_turn, wall_seconds
 from benchmarks.stage import throughput, watched
@@ -63,7 +64,12 @@ def _opened(data: Path) -> float:
         "main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        # With one worker the directories are listed in that process, where it is seen.
+        env=os.environ | {"ANEURYSM_WORKERS": "1"},
     )
     return float(done.stderr.split()[-1])
 
@@ -82,7 +88,9 @@ def _combine(data: Path) -> Iterator[Line]:
 
 
 def _unified(settings: Settings, series: list[str]) -> None:
-    write_table(combine(settings, series).frame, UNIFIED_METADATA, settings.data / "unified")
+    unified = combine(settings, series)
+    stored = write_table(unified.frame, UNIFIED_METADATA, settings.data / "unified")
+    describe(settings, series, scan_tables(UNIFIED_METADATA, [stored.path]))
 
 
 def _scan_to_sink(settings: Settings) -> None:

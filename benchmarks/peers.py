@@ -50,7 +50,7 @@ def measure(root: Path) -> Iterator[Line]:
     expected = {path: _pydicom(path) for path in _test_files()}
     for name, module in _PEERS.items():
         if importlib.util.find_spec(module) is None:
-            continue
+            raise SystemExit(f"{name} is not installed: pip install -e '.[bench]'")
         read = _reader(name)
         ours, theirs = in_turn(
             lambda: cpu_seconds(lambda: _read_all(files)),

@@ -26,6 +26,7 @@ GROUND = (
     "store",
     "settings",
     "workers",
+    "worker_process",
     "writers",
     "fingerprints",
     "inquiry",

@@ -158,6 +158,52 @@ def test_a_batch_that_fails_is_written_singly_and_each_event_once(
     assert "database is locked" in capsys.readouterr().err
 
 
+def test_what_was_rolled_back_is_not_deleted_under_another_writers_ids(root, monkeypatch) -> None:
+    connect = BatchingSqliteEventLogStorage._connect
+    others = []
+
+    @contextmanager
+    def fail_to_commit(self, shard: str):
+        if shard != "run" or others:
+            with connect(self, shard) as connection:
+                yield connection
+            return
+        others.append("9.1")
+        with connect(self, shard) as connection:
+            yield connection
+            connection.rollback()
+        with instance_at(root) as another:
+            report(another, "run", ["9.1", "9.2"])
+        raise OperationalError("COMMIT", {}, Exception("disk I/O error"))
+
+    with instance_at(root) as instance:
+        report(instance, "run", ["1.1", "1.2"])
+        monkeypatch.setattr(BatchingSqliteEventLogStorage, "_connect", fail_to_commit)
+        report(instance, "run", ["2.1", "2.2"])
+        expected = dict.fromkeys(["1.1", "1.2", "2.1", "2.2", "9.1", "9.2"], 1)
+        assert (recorded(instance), in_run(instance, "run")) == (expected, expected)
+
+
+def test_where_taking_back_fails_the_index_has_each_event_once_all_the_same(
+    root, monkeypatch, capsys
+) -> None:
+    series = ["1.1", "1.2"]
+    monkeypatch.setattr(BatchingSqliteEventLogStorage, "_index", failing(1))
+    with instance_at(root) as instance:
+        report(instance, "run", ["0.1", "0.2"])
+        assert recorded(instance) == {"0.1": 1, "0.2": 1}
+    monkeypatch.setattr(BatchingSqliteEventLogStorage, "_index", failing(1))
+    with instance_at(root) as instance:
+        with instance.event_log_storage.run_connection("run") as connection:
+            connection.exec_driver_sql(
+                "CREATE TRIGGER keep BEFORE DELETE ON event_logs "
+                "BEGIN SELECT RAISE(ABORT, 'no deletes'); END"
+            )
+        report(instance, "run", series)
+        assert recorded(instance) == dict.fromkeys([*series, "0.1", "0.2"], 1)
+    assert "stay twice in its log" in capsys.readouterr().err
+
+
 def test_events_for_which_storage_does_more_than_insert_keep_the_stock_way(root) -> None:
     with instance_at(root) as instance:
         result = a_job.execute_in_process(instance=instance)

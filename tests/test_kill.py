@@ -18,7 +18,7 @@ from tests.processes import call, group_of, started, wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, statuses
 
 # Enough that recording them takes more than one batch.
-SERIES = 150
+SERIES = 400
 
 # Where a run is killed: when so many series of a table have their file, or are recorded, which is a
 # moment later and in batches. Each run takes up what the one before it had left, so together they

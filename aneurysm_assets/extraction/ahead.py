@@ -42,10 +42,14 @@ def open_head(path: Path | str) -> tuple[int, int]:
         It cannot be opened.
     """
     descriptor = os.open(path, os.O_RDONLY)
-    size = os.lseek(descriptor, 0, os.SEEK_END)
-    if size > _MUCH and hasattr(os, "posix_fadvise"):
-        # Else the system reads on into the pixels, 128 KB or more of them.
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    try:
+        size = os.lseek(descriptor, 0, os.SEEK_END)
+        if size > _MUCH and hasattr(os, "posix_fadvise"):
+            # Else the system reads on into the pixels, 128 KB or more of them.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor, size
 
 

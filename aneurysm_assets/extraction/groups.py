@@ -25,6 +25,7 @@ from aneurysm_assets.extraction.wanted import (
     SOURCES,
     VRS,
     Value,
+    can_hold,
     tag_of,
 )
 
@@ -153,7 +154,7 @@ def _require_sequence(element: Element) -> None:
 
 
 def images(
-    top: list[Value], per_frame: Sequence[Found], shared: Sequence[Found]
+    top: list[Value], per_frame: Sequence[Found], shared: Sequence[Found], size: int
 ) -> list[list[Value]]:
     """Return the values of each image, those of functional groups from the nearest.
 
@@ -163,13 +164,15 @@ def images(
         What the top level says, a value for each of `ATTRIBUTES`.
     per_frame, shared : sequence of dict
         What the functional groups say.
+    size : int
+        Of the file.
 
     Returns
     -------
     list of list
         For each image the values that `wanted.ROW` names.
     """
-    count = _number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame))
+    count = _number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame), size)
     common = shared[0] if shared else {}
     base = [*top, None, None]
     for slot, value in common.items():
@@ -196,10 +199,10 @@ def images(
     return rows
 
 
-def _number_of_images(number_of_frames: Value, per_frame: int) -> int:
+def _number_of_images(number_of_frames: Value, per_frame: int, size: int) -> int:
     if not isinstance(number_of_frames, int):
         return max(1, per_frame)
-    if not 0 <= number_of_frames <= MAX_FRAMES:
+    if not 0 <= number_of_frames <= MAX_FRAMES or not can_hold(number_of_frames, size):
         raise InDoubt(f"{number_of_frames} frames")
     return max(1, number_of_frames)
 

@@ -35,12 +35,22 @@ from aneurysm_assets.extraction.wanted import (
     SOURCES,
     PixelData,
     Value,
+    can_hold,
 )
 from aneurysm_assets.tables import SERIES_KEY
 
 _TOP_LEVEL = tuple(name for name in DTYPES if name != "TransferSyntaxUID")
 
 _READ = (*_TOP_LEVEL, PER_FRAME, SHARED)
+
+_LONGEST_READ = 64 << 20
+"""Bytes of the longest value that is read; deflated data sets are read as one."""
+
+_MOST_READS = 300_000
+"""Reads of one header: a few an element, also of the items of sequences of undefined length."""
+
+_ITEMS = frozenset(bytes.fromhex(tag) for tag in ("FEFF00E0", "FFFEE000", "FEFFDDE0", "FFFEE0DD"))
+"""The tags of an item and of the end of items, in both byte orders."""
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OV", b"OL", b"UN")
@@ -110,13 +120,26 @@ def read_header(path: Path | str) -> Header:
 
 
 class _Watched(io.BufferedReader):
-    """A file that remembers whether a read ended in the middle of what was asked for."""
+    """A file that remembers whether a read ended in the middle of what was asked for.
+
+    And that is read within bounds: a damaged length must take neither all memory nor all time.
+    """
 
     def __init__(self, path: Path | str) -> None:
         super().__init__(io.FileIO(path))
         self.cut = False
+        self._reads = 0
+        self._size = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
+        self._reads += 1
+        wanted = self._size if size is None or size < 0 else min(size, self._size)
+        if wanted > _LONGEST_READ or self._reads > _MOST_READS:
+            raise UnreadableFile(
+                f"has a header that cannot be: one of its values has {wanted} bytes"
+                if wanted > _LONGEST_READ
+                else f"has a header that cannot be: it has more than {_MOST_READS // 3} elements"
+            )
         data = super().read(size)
         if size is not None and 0 < len(data) < size:
             self.cut = True
@@ -154,6 +177,24 @@ def _require_whole(dataset: Dataset, file: _Watched, size: int) -> None:
         raise UnreadableFile(f"is cut short in its header, at byte {size}")
 
 
+def _require_items(dataset: Dataset, name: str) -> None:
+    """Refuse functional groups that are no items: pydicom takes minutes over megabytes of zeros."""
+    raw = dataset.get_item(name) if name in dataset else None
+    value = getattr(raw, "value", None)
+    if not isinstance(value, bytes):
+        return
+    order: Literal["little", "big"] = "little" if getattr(raw, "is_little_endian", True) else "big"
+    pos = 0
+    while pos < len(value):
+        tag = value[pos : pos + 4]
+        if tag not in _ITEMS:
+            raise UnreadableFile(f"has {name} that holds no items, at byte {pos} of it")
+        length = int.from_bytes(value[pos + 4 : pos + 8], order)
+        if length == _UNDEFINED_LENGTH:
+            return
+        pos += 8 + length
+
+
 def _lacks_bytes(dataset: Dataset) -> bool:
     """Tell whether a value is shorter than its element declares."""
     for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert every value
@@ -173,9 +214,11 @@ def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
     )
     series_instance_uid = top.pop(SERIES_KEY)
     number_of_frames = top.pop("NumberOfFrames")
+    for sequence in (PER_FRAME, SHARED):
+        _require_items(dataset, sequence)
     per_frame: Sequence[Dataset] = dataset.get(PER_FRAME) or ()
     shared: Sequence[Dataset] = dataset.get(SHARED) or ()
-    frames = _number_of_images(number_of_frames, len(per_frame))
+    frames = _number_of_images(number_of_frames, len(per_frame), size)
     images: list[dict[str, Value]] = []
     for index in range(frames):
         groups = [
@@ -194,10 +237,10 @@ def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
     )
 
 
-def _number_of_images(number_of_frames: Value, per_frame: int) -> int:
+def _number_of_images(number_of_frames: Value, per_frame: int, size: int) -> int:
     if not isinstance(number_of_frames, int):
         return max(1, per_frame)
-    if number_of_frames > MAX_FRAMES or number_of_frames < 0:
+    if not 0 <= number_of_frames <= MAX_FRAMES or not can_hold(number_of_frames, size):
         raise UnreadableFile(f"declares {number_of_frames} frames, which cannot be")
     return max(1, number_of_frames)
 

@@ -201,7 +201,7 @@ class Walker:
             elif last == SPECIFIC_CHARACTER_SET:
                 encoding = encoding_of(character_set(source, element, size))
             elif last == NO_ELEMENT or last in PIXEL_DATA_BITS:
-                rows = images(top, groups[_PER_FRAME], groups[_SHARED])
+                rows = images(top, groups[_PER_FRAME], groups[_SHARED], size)
                 if passed is not None:
                     passed.append((last, start, value, size))
                 return Walked(rows, pixel_data(rows, element, size), size)

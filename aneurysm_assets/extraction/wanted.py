@@ -20,6 +20,18 @@ PixelData = Literal["whole", "cut", "none"]
 MAX_FRAMES = 100_000
 """No scanner writes more frames into one file; a header that claims so is damaged."""
 
+
+def can_hold(frames: int, size: int) -> bool:
+    """Tell whether a file of so many bytes may have so many frames.
+
+    A damaged NumberOfFrames must not become rows without end: beyond a thousand, a frame takes
+    at least the eight bytes of an item's header.
+    """
+    return frames <= _FRAMES_TAKEN_ON_TRUST or frames <= size // 8
+
+
+_FRAMES_TAKEN_ON_TRUST = 1_000
+
 DTYPES: Mapping[str, pl.DataType] = {
     **{column.name: column.dtype for column in (*COMPETITION_TAGS, *OPTIONAL_TAGS)},
     "NumberOfFrames": pl.Int32(),

@@ -104,12 +104,32 @@ def test_what_is_no_regular_file_is_not_waited_for_and_what_is_gone_is_said(
     assert (read.files, read.unreadable_files) == (5, 2)
 
 
-def test_waiting_for_a_file_is_seen_and_working_is_not() -> None:
-    read_end, write_end = os.pipe()
-    with os.fdopen(read_end), os.fdopen(write_end, "wb", buffering=0) as writer:
-        start = ahead._Clock()
-        timer = threading.Timer(0.05, writer.write, [b"x"])
-        timer.start()
-        os.read(read_end, 1)
-        timer.join()
-        assert ahead._Clock().waited_since(start) > 0.02
+@pytest.mark.parametrize(
+    ("wall", "cpu", "waits", "waited"),
+    [
+        (1.0, 0.2, 5, 0.8),  # blocked
+        (1.0, 1.0, 5, 0.0),  # at work
+        (1.0, 0.2, 0, 0.0),  # another process had the processor
+        (1.0, 0.2, None, 0.8),  # a system that counts no switches
+    ],
+)
+def test_waiting_for_files_is_told_from_working_and_from_a_busy_machine(
+    wall, cpu, waits, waited
+) -> None:
+    earlier, later = ahead._Clock(), ahead._Clock()
+    earlier._wall, earlier._cpu, earlier._waits = 10.0, 3.0, None if waits is None else 7
+    later._wall, later._cpu, later._waits = 10.0 + wall, 3.0 + cpu, waits and 7 + waits
+    if waits == 0:
+        later._waits = 7
+    assert later.waited_since(earlier) == pytest.approx(waited)
+
+
+def test_a_file_that_cannot_be_looked_at_leaves_none_open(series, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no seeking here")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, "lseek", fail)
+    with pytest.raises(OSError, match="no seeking"):
+        ahead.open_head(next(series.iterdir()))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

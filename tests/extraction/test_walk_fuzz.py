@@ -280,7 +280,7 @@ def test_damaged_headers(real_headers, tmp_path, monkeypatch, first_read):
             path.write_bytes(data)
             begin = time.monotonic()
             found = [walk_header(path), (read := reader.read(path)) and read.header()]
-            assert time.monotonic() - begin < 5
+            assert time.monotonic() - begin < 60  # else it hangs
             expected = by_pydicom(path) if any(found) else None
             for header in found:
                 if header is not None and comparable(header) != expected:

@@ -1,0 +1,29 @@
+"""How a worker process begins, before it has imported what its work needs.
+
+What it does then belongs to `workers`. polars must not be imported here: it asks for its number of
+threads when it is.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import wait as wait_for_any
+
+
+def start_worker() -> None:
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Workers are as many as processors: what each hands to threads costs more than it gains.
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it says becomes read_error
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_with(sentinel: int) -> None:
+    # A parent killed with SIGKILL closes no queue: without this, workers would wait for ever.
+    wait_for_any([sentinel])
+    os._exit(1)
