@@ -35,8 +35,6 @@ from aneurysm_assets.workers import Written
 
 _LOG = logging.getLogger(__name__)
 
-_RUN_LOCK = "run"
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -179,7 +177,7 @@ def run(
     census = check_input(settings)
     wanted = _wanted(census, only)
     try:
-        liveness.hold(settings, _RUN_LOCK)
+        liveness.hold(settings, liveness.RUN)
     except liveness.AlreadyRunning as error:
         raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
     try:
@@ -187,7 +185,7 @@ def run(
             stage = _Run(instance, settings, reporter, census, inquiry)
             return stage.over(wanted, only=bool(only), force=force)
     finally:
-        liveness.release(settings, _RUN_LOCK)
+        liveness.release(settings, liveness.RUN)
 
 
 def _wanted(census: Census, only: Sequence[str]) -> list[str]:
