@@ -520,7 +520,7 @@ def test_a_backfill_is_waited_for_while_it_goes_on_and_is_of_these_assets(
             status=BulkActionStatus(status),
             from_failure=False,
             tags={},
-            backfill_timestamp=0,
+            backfill_timestamp=0.0,
             asset_selection=[dg.AssetKey(table)],
         )
     )
@@ -542,12 +542,6 @@ def test_a_run_that_was_killed_before_it_began_is_ended_after_a_while(graph, mon
     liveness.release(graph.settings, run.run_id)
     assert len(graph.tick().run_requests) == 1
     assert graph.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED
-
-
-def test_a_run_in_the_queue_is_waited_for_however_long(graph, monkeypatch) -> None:
-    monkeypatch.setattr(under_way, "_BEGINS_WITHIN", timedelta(0))
-    graph.instance.add_run(dg.DagsterRun("__ASSET_JOB", status=dg.DagsterRunStatus.QUEUED))
-    assert graph.tick().skip_message.startswith("waits for run ")
 
 
 def test_it_waits_for_a_run_of_the_command_line(graph) -> None:
