@@ -86,7 +86,7 @@ class ToTake(dg.AutomationCondition[dg.AssetKey]):
 
 
 class ToCombine(dg.AutomationCondition[dg.AssetKey]):
-    """True where this tick's survey found that the unified table is to be made."""
+    """True where this tick's survey found that the unified table is to be made anew."""
 
     @property
     def requires_cursor(self) -> bool:
@@ -101,7 +101,10 @@ class ToCombine(dg.AutomationCondition[dg.AssetKey]):
     @property
     def description(self) -> str:
         """What the UI says of it."""
-        return "a series' table is newer, and no series is to be taken or under way"
+        return (
+            "a series' table is newer, or other series are whole, and none is to be taken or "
+            "under way"
+        )
 
     def evaluate(
         self, context: dg.AutomationContext[dg.AssetKey]
