@@ -80,7 +80,9 @@ def is_held(settings: Settings, name: str) -> bool:
 
 def end_killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Tell Dagster that a run's process is gone: it becomes CANCELED."""
-    instance.add_run_tags(run.run_id, {CUT_OFF_TAG: KILLED})
+    # One that its user was canceling ended as the user wished.
+    if run.status != dg.DagsterRunStatus.CANCELING:
+        instance.add_run_tags(run.run_id, {CUT_OFF_TAG: KILLED})
     instance.report_run_canceled(run, message="The run's process was killed.")
 
 

@@ -541,7 +541,9 @@ def test_a_run_that_was_killed_before_it_began_is_ended_after_a_while(graph, mon
     assert graph.tick().skip_message == f"waits for run {run.run_id}"
     liveness.release(graph.settings, run.run_id)
     assert len(graph.tick().run_requests) == 1
-    assert graph.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED
+    ended_now = graph.instance.get_run_by_id(run.run_id)
+    assert ended_now.status == dg.DagsterRunStatus.CANCELED
+    assert ended_now.tags[liveness.CUT_OFF_TAG] == liveness.KILLED
 
 
 def test_it_waits_for_a_run_of_the_command_line(graph) -> None:
