@@ -27,8 +27,9 @@ from dagster_shared.record import replace
 from aneurysm_assets.assets.raw import RAW_SERIES
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.resources import SettingsResource
-from aneurysm_assets.survey import RUN_TAG, Reason, Survey, survey
+from aneurysm_assets.survey import Reason, Survey, survey
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.under_way import RUN_TAG
 
 NAME = "series_automation"
 
@@ -85,7 +86,7 @@ class ToTake(dg.AutomationCondition[dg.AssetKey]):
 
 
 class ToCombine(dg.AutomationCondition[dg.AssetKey]):
-    """True where this tick's survey found that the unified table is to be made."""
+    """True where this tick's survey found that the unified table is to be made anew."""
 
     @property
     def requires_cursor(self) -> bool:
@@ -100,7 +101,10 @@ class ToCombine(dg.AutomationCondition[dg.AssetKey]):
     @property
     def description(self) -> str:
         """What the UI says of it."""
-        return "a series' table is newer, and no series is to be taken or under way"
+        return (
+            "a series' table is newer, or other series are whole, and none is to be taken or "
+            "under way"
+        )
 
     def evaluate(
         self, context: dg.AutomationContext[dg.AssetKey]
@@ -163,15 +167,14 @@ def run_requests(found: Survey) -> list[dg.RunRequest]:
     """Return a run for each group of series, or one to combine."""
     if found.combine:
         keys = [dg.AssetKey(table.name) for table in (UNIFIED_METADATA, SERIES_QUALITY)]
-        return [dg.RunRequest(asset_selection=keys, tags={RUN_TAG: "combine"})]
-    return [_request(found.registered, series, tables) for series, tables in found.groups().items()]
+        return [dg.RunRequest(asset_selection=keys, tags={RUN_TAG: "combine", **found.tags})]
+    return [_request(found, series, tables) for series, tables in found.groups().items()]
 
 
-def _request(
-    registered: Sequence[str], series: tuple[str, ...], tables: Sequence[str]
-) -> dg.RunRequest:
+def _request(found: Survey, series: tuple[str, ...], tables: Sequence[str]) -> dg.RunRequest:
     keys = [dg.AssetKey(table) for table in tables]
-    tags = {RUN_TAG: "series"}
+    tags = {RUN_TAG: "series", **found.tags}
+    registered = found.registered
     start = registered.index(series[0])
     if tuple(registered[start : start + len(series)]) == series:
         of_range = {
@@ -213,7 +216,12 @@ def _survey() -> Survey:
 def _skip_message(found: Survey) -> str:
     if found.waits_for:
         return f"waits for {found.waits_for}"
-    return f"nothing to do for {len(found.registered)} series"
+    given_up = (
+        f"; {found.given_up} of them failed again and wait for other input"
+        if found.given_up
+        else ""
+    )
+    return f"nothing to do for {len(found.registered)} series{given_up}"
 
 
 def _observations(found: Survey) -> list[dg.AssetObservation]:

@@ -454,7 +454,7 @@ def _print_status(overview: "Overview") -> None:
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")
     else:
-        state = "up to date" if unified["up_to_date"] else "older than what it is made from"
+        state = "up to date" if unified["up_to_date"] else "not up to date"
         click.echo(f"unified_metadata: {unified['rows']} rows, {state}, {unified['path']}")
     if overview.series_quality:
         click.echo(f"series_quality: series with problems: {_problems(overview.series_quality)}")

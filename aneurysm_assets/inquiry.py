@@ -5,11 +5,14 @@ is belongs to `extraction.fingerprint`, what is made of it to `fingerprints`.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Self
 
+import aneurysm_assets
 from aneurysm_assets.extraction import fingerprint
 from aneurysm_assets.settings import Settings
 
@@ -43,10 +46,14 @@ class Inquiry:
         self._answers: dict[str, str] | None = None
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Begin; where no process can be started, nothing is asked, and `answers` has none."""
         try:
             for part in self._parts:
                 self._asked.append(self._ask(part))
+        except OSError:
+            # Too little memory, too many processes: the directories are listed in this one.
+            self._end()
+            self._parts, self._asked = [], []
         except BaseException:
             self._end()
             raise
@@ -77,7 +84,9 @@ class Inquiry:
 
     def _ask(self, series: Sequence[str]) -> "subprocess.Popen[str]":
         process = subprocess.Popen(  # noqa: S603 - our own module, our own interpreter
-            [sys.executable, "-m", fingerprint.__name__],
+            # Without the working directory on its path: a json.py there is not the library's.
+            [sys.executable, "-P", "-m", fingerprint.__name__],
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -94,3 +103,13 @@ class Inquiry:
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment in which the package is found as this process found it."""
+    root = Path(aneurysm_assets.__file__ or "").parents[1]
+    # What is installed is found anyway, and put first would go before the standard library.
+    own = [] if root.name in {"site-packages", "dist-packages"} else [str(root)]
+    # An empty part would be the working directory.
+    given = [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*own, *given])}

@@ -11,6 +11,15 @@ from filelock import FileLock, Timeout
 
 from aneurysm_assets.settings import Settings
 
+RUN = "run"
+"""Name of the lock of `aneurysm-assets run`."""
+
+CUT_OFF_TAG = "aneurysm_assets/cut_off"
+"""On runs that ended CANCELED with their process and not by a user's cancel."""
+
+KILLED, INTERRUPTED = "killed", "interrupted"
+"""Values of that tag."""
+
 _held: dict[str, FileLock] = {}
 """Locks of the runs of this process: released by its end, whatever ends it."""
 
@@ -53,6 +62,30 @@ def release(settings: Settings, name: str) -> None:
         lock.release()
 
 
+def is_held(settings: Settings, name: str) -> bool:
+    """Tell whether a live process, this one too, holds a lock."""
+    if name in _held:
+        return True
+    if not _path(settings, name).exists():
+        return False
+    with _guard(settings):
+        lock = _lock(settings, name)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        lock.release()
+    return False
+
+
+def end_killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Tell Dagster that a run's process is gone: it becomes CANCELED."""
+    # One that its user was canceling ended as the user wished.
+    if run.status != dg.DagsterRunStatus.CANCELING:
+        instance.add_run_tags(run.run_id, {CUT_OFF_TAG: KILLED})
+    instance.report_run_canceled(run, message="The run's process was killed.")
+
+
 def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
     """Tell Dagster of the runs whose process was killed, so that none stays in progress.
 
@@ -80,7 +113,7 @@ def _end_if_dead(instance: dg.DagsterInstance, path: Path) -> bool:
     run = instance.get_run_by_id(path.stem)
     was_cut_off = run is not None and not run.is_finished
     if run is not None and was_cut_off:
-        instance.report_run_canceled(run, message="The run's process was killed.")
+        end_killed(instance, run)
     path.unlink(missing_ok=True)
     lock.release()
     return was_cut_off

@@ -1,6 +1,8 @@
 """Where the data stand: what `aneurysm-assets status` shows, Dagster's record held against disk."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -9,6 +11,7 @@ from aneurysm_assets import liveness, partitions
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.fingerprints import Fingerprints, take_fingerprints
 from aneurysm_assets.instance import claim, open_instance
+from aneurysm_assets.partitions import Status
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
@@ -27,7 +30,8 @@ class AssetOverview:
     failed_series : list of str
         The failed ones by name.
     stale : int
-        Those of the done ones whose input has changed since it was read.
+        Those done whose input has changed since it was read, also by a row that is gone from
+        train.csv.
     stale_series : list of str
         The stale ones by name.
     """
@@ -100,7 +104,13 @@ def take_overview(settings: Settings) -> Overview:
         claim(instance, settings)
         # A killed run's series would be shown as under way for ever.
         liveness.end_dead_runs(instance, settings)
-        now = take_fingerprints(settings, census.series, processes=settings.workers)
+        there = partitions.on_disk(instance, census)
+        now = take_fingerprints(
+            settings, sorted({*census.series, *there}), processes=settings.workers
+        )
+        keys = list(dict.fromkeys(chain(census.known, partitions.registered(instance))))
+        status = [partitions.statuses(instance, settings, table, keys) for table in SERIES_TABLES]
+        complete, _ = partitions.split(status)
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),
@@ -111,10 +121,10 @@ def take_overview(settings: Settings) -> Overview:
             unlabelled_directories=list(census.unlabelled),
             refused_rows=[asdict(row) for row in census.refused],
             assets={
-                table.name: _of_asset(instance, settings, census, table, now[table.name])
-                for table in SERIES_TABLES
+                table.name: _of_asset(instance, census, table, of_table, now[table.name])
+                for table, of_table in zip(SERIES_TABLES, status, strict=True)
             },
-            unified_metadata=_of_unified(instance, settings),
+            unified_metadata=_of_unified(instance, settings, complete),
             series_quality=latest_metadata(instance, SERIES_QUALITY),
         )
 
@@ -133,19 +143,19 @@ def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any
 
 def _of_asset(
     instance: dg.DagsterInstance,
-    settings: Settings,
     census: Census,
     table: Table,
+    status: Mapping[str, Status],
     now: Fingerprints,
 ) -> AssetOverview:
-    status = partitions.statuses(instance, settings, table, census.known)
     gone = set(census.not_on_disk)
     by_status = {
         name: [uid for uid in census.known if status[uid] == name and uid not in gone]
         for name in ("failed", "under_way", "missing")
     }
     done = [uid for uid in census.known if status[uid] == "done"]
-    stale = partitions.stale(instance, table, done, now)
+    read = sorted(uid for uid, of_series in status.items() if of_series == "done")
+    stale = partitions.stale(instance, table, read, now)
     return AssetOverview(
         done=len(done),
         failed=len(by_status["failed"]),
@@ -158,9 +168,11 @@ def _of_asset(
     )
 
 
-def _of_unified(instance: dg.DagsterInstance, settings: Settings) -> dict[str, Any]:
+def _of_unified(
+    instance: dg.DagsterInstance, settings: Settings, complete: Sequence[str]
+) -> dict[str, Any]:
     path = find_table(settings.unified_table)
     metadata = latest_metadata(instance, UNIFIED_METADATA)
     if path is None or not metadata:
         return {"path": None, "up_to_date": False}
-    return metadata | {"path": str(path), "up_to_date": partitions.is_combined(instance)}
+    return metadata | {"path": str(path), "up_to_date": partitions.is_combined(instance, complete)}

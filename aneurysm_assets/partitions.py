@@ -4,7 +4,9 @@ The only record of progress is Dagster's own: a series is done when its latest p
 materialisation happened and its file is where it was put.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Literal
 
 import dagster as dg
@@ -20,6 +22,12 @@ from aneurysm_assets.tables import DICOM_TAGS, SERIES_TABLES, UNIFIED_METADATA, 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
 
 Status = Literal["done", "failed", "under_way", "missing"]
+
+COMBINED_SERIES = "series_sha256"
+"""In the unified table's metadata: the digest of the series that it was combined from."""
+
+# Dagster gives a data version of its own, of another length, where it is given none.
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
 # One request with more keys than SQLite takes variables fails; one a key is slow.
 _REGISTERED_AT_ONCE = 5_000
@@ -115,18 +123,32 @@ def stale(
 
 
 def recorded_fingerprints(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
-    """Return the fingerprint of what each series' latest materialisation read, by one query."""
+    """Return the fingerprint of what each series' latest materialisation read, by one query.
+
+    A series that was materialised before fingerprints were recorded is not there.
+    """
     tags = instance.event_log_storage.get_latest_tags_by_partition(
         dg.AssetKey(table.name),
         dg.DagsterEventType.ASSET_MATERIALIZATION,
         [DATA_VERSION_TAG],
     )
-    return {uid: of_series[DATA_VERSION_TAG] for uid, of_series in tags.items()}
+    versions = {uid: of_series[DATA_VERSION_TAG] for uid, of_series in tags.items()}
+    return {uid: text for uid, text in versions.items() if _FINGERPRINT.fullmatch(text)}
 
 
 def vanished(instance: dg.DagsterInstance, census: Census) -> list[str]:
     """Return the partitions whose directory is gone, sorted; what is done of them stays done."""
     return sorted(set(registered(instance)) - {*census.series, *census.unlabelled})
+
+
+def on_disk(instance: dg.DagsterInstance, census: Census) -> list[str]:
+    """Return the partitions whose directory is there, in the order of registration.
+
+    Also those that are not to be taken any more, as their row is gone from train.csv: what was
+    read of them is stale.
+    """
+    there = {*census.series, *census.unlabelled}
+    return [uid for uid in registered(instance) if uid in there]
 
 
 def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:
@@ -172,8 +194,27 @@ def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
         cursor = page.cursor
 
 
-def is_combined(instance: dg.DagsterInstance) -> bool:
-    """Tell whether the unified table is newer than everything it was combined from."""
+def digest(series: Iterable[str]) -> str:
+    """Return the digest of a set of series, by which it can be told from another."""
+    return sha256("\n".join(sorted(series)).encode()).hexdigest()
+
+
+def combined_digest(instance: dg.DagsterInstance) -> str | None:
+    """Return the digest of the series in the unified table; None where none is recorded."""
+    event = instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
+    if event is None or event.asset_materialization is None:
+        return None
+    recorded = event.asset_materialization.metadata.get(COMBINED_SERIES)
+    return None if recorded is None else str(recorded.value)
+
+
+def is_combined(instance: dg.DagsterInstance, complete_now: Iterable[str]) -> bool:
+    """Tell whether the unified table is of the series complete now, and newer than their tables.
+
+    A series that failed since, or whose table is gone, makes nothing newer and is to leave it.
+    """
+    if combined_digest(instance) != digest(complete_now):
+        return False
     tables = (*SERIES_TABLES, UNIFIED_METADATA)
     records = instance.get_asset_records([dg.AssetKey(table.name) for table in tables])
     latest = {

@@ -25,7 +25,7 @@ from pydantic import Field
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim
 from aneurysm_assets.interrupts import held_back
-from aneurysm_assets.liveness import end_dead_runs, hold
+from aneurysm_assets.liveness import CUT_OFF_TAG, INTERRUPTED, end_dead_runs, hold
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredPicture, remove_partials
@@ -262,6 +262,8 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
     """Let an interrupted run end CANCELED: the series it did not reach are missing, not failed."""
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status == dg.DagsterRunStatus.STARTED:
+        # Nobody canceled it in the UI: its process is to end, as `dagster dev` does.
+        context.instance.add_run_tags(run.run_id, {CUT_OFF_TAG: INTERRUPTED})
         context.instance.report_run_canceling(run)
 
 

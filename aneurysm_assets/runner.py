@@ -35,8 +35,6 @@ from aneurysm_assets.workers import Written
 
 _LOG = logging.getLogger(__name__)
 
-_RUN_LOCK = "run"
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -179,15 +177,15 @@ def run(
     census = check_input(settings)
     wanted = _wanted(census, only)
     try:
-        liveness.hold(settings, _RUN_LOCK)
+        liveness.hold(settings, liveness.RUN)
     except liveness.AlreadyRunning as error:
         raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
     try:
         with open_instance(settings) as instance:
             stage = _Run(instance, settings, reporter, census, inquiry)
-            return stage.over(wanted, force=force)
+            return stage.over(wanted, only=bool(only), force=force)
     finally:
-        liveness.release(settings, _RUN_LOCK)
+        liveness.release(settings, liveness.RUN)
 
 
 def _wanted(census: Census, only: Sequence[str]) -> list[str]:
@@ -228,19 +226,26 @@ class _Run:
         definitions = build_defs({"reporter": self._reporter})
         return definitions.resolve_implicit_global_asset_job_def()
 
-    def over(self, wanted: Sequence[str], *, force: bool) -> Summary:
-        """Take the wanted series, combine, and return what it came to."""
+    def over(self, wanted: Sequence[str], *, only: bool, force: bool) -> Summary:
+        """Take the wanted series, and unless `only` they are meant what others are stale; combine.
+
+        Returns
+        -------
+        Summary
+            What it came to.
+        """
         claim(self._instance, self._settings)
         summary = self._summary
         summary.interrupted_runs = len(liveness.end_dead_runs(self._instance, self._settings))
         partitions.register(self._instance, summary.census.series)
         status = self._statuses()
         taken: set[str] = set()
-        for series, tables in self._to_do(status, wanted, force=force).items():
+        rowless = set() if only else self._rowless(wanted)
+        for series, tables in self._to_do(status, wanted, rowless, force=force).items():
             taken.update(series)
             self._materialise(list(series), tables)
         complete, _ = partitions.split(self._statuses() if taken else status)
-        self._combine(is_any_complete=bool(complete))
+        self._combine(complete)
         summary.done = len(taken & set(complete))
         summary.skipped = len(set(wanted) & set(complete) - taken)
         return summary
@@ -253,24 +258,29 @@ class _Run:
             for table in SERIES_TABLES
         ]
 
+    def _rowless(self, wanted: Sequence[str]) -> set[str]:
+        """Return the partitions on disk that are not asked for: their row may have been removed."""
+        return set(partitions.on_disk(self._instance, self._summary.census)) - set(wanted)
+
     def _to_do(
         self,
         status: Sequence[Mapping[str, Status]],
         wanted: Sequence[str],
+        rowless: set[str],
         *,
         force: bool,
     ) -> dict[tuple[str, ...], list[Table]]:
         """Group the tables by the series that each still needs, so that each group is one run."""
         groups: dict[tuple[str, ...], list[Table]] = {}
         of_run = set(wanted)
-        stale = {} if force else self._stale(status, of_run)
+        stale = self._stale(status, rowless if force else of_run | rowless)
         leave = {"under_way"} if force else {"under_way", "done"}
         for table, of_table in zip(SERIES_TABLES, status, strict=True):
             again = stale.get(table.name, set())
             series = tuple(
                 uid
                 for uid in of_table
-                if uid in of_run and (of_table[uid] not in leave or uid in again)
+                if uid in again or (uid in of_run and of_table[uid] not in leave)
             )
             if series:
                 groups.setdefault(series, []).append(table)
@@ -313,11 +323,11 @@ class _Run:
         else:
             self._execute(tables, config={"series": series})
 
-    def _combine(self, *, is_any_complete: bool) -> None:
+    def _combine(self, complete: Sequence[str]) -> None:
         summary = self._summary
         stems = (self._settings.unified_table, self._settings.quality_table)
         there = all(find_table(stem) is not None for stem in stems)
-        if is_any_complete and not (there and partitions.is_combined(self._instance)):
+        if complete and not (there and partitions.is_combined(self._instance, complete)):
             _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
             self._execute([UNIFIED_METADATA, SERIES_QUALITY])
             _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)

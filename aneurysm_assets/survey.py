@@ -6,17 +6,21 @@ A survey registers new series and otherwise only looks; who turns it into runs i
 import json
 import time
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from typing import Literal, Self
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-from aneurysm_assets import liveness, partitions
-from aneurysm_assets.extraction.census import take_census
-from aneurysm_assets.extraction.fingerprint import UNREADABLE, fingerprint_or_unreadable
+from aneurysm_assets import liveness, partitions, under_way
+from aneurysm_assets.extraction.census import Census, take_census
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.extraction.fingerprint import (
+    UNREADABLE,
+    fingerprint_of_rows,
+    fingerprint_or_unreadable,
+)
 from aneurysm_assets.fingerprints import Fingerprints, take_light_fingerprints
 from aneurysm_assets.instance import claim
 from aneurysm_assets.partitions import Status
@@ -24,6 +28,7 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import (
     DICOM_TAGS,
+    LABELS,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
@@ -31,22 +36,16 @@ from aneurysm_assets.tables import (
 
 Reason = Literal["missing", "changed", "failed"]
 
-RUN_TAG = "aneurysm_assets/automation"
-"""On the runs requested by themselves: `series` or `combine`."""
+REQUEST_TAG = "aneurysm_assets/automation_request"
+"""On those runs too: the digest of all that the tick requested, to know the same request again."""
+
+RETRY_TAG = "aneurysm_assets/automation_retry"
+"""And of the failed series among it, where there are any."""
 
 LISTING_SECONDS = 0.5
 """How long a survey lists directories; the next one goes on where it stopped."""
 
 _MEMORY = "aneurysm_assets/automation"
-
-_OURS = {dg.AssetKey(table.name) for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)}
-
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass
@@ -58,31 +57,45 @@ class Memory:
     place : str
         The series at which listing goes on.
     failed : dict of str to dict of str to str
-        By table and series the fingerprint with which a failed series was requested again: with
-        the same it is not requested once more.
+        By table and series the fingerprint with which a failed series was taken again: with the
+        same it is not requested once more.
+    retry : str
+        What stands in `RETRY_TAG` on the runs that the survey asked for.
+    retried : dict of str to dict of str to str
+        What `failed` is to say once there is such a run.
     vanished : list of str
         The partitions without a directory, as last told.
-    requested : str
-        Which series the last run was requested for, shortened.
-    combined : list of int
-        What the last requested combination was to combine.
     """
 
     place: str = ""
     failed: dict[str, dict[str, str]] = field(default_factory=dict)
+    retry: str = ""
+    retried: dict[str, dict[str, str]] = field(default_factory=dict)
     vanished: list[str] = field(default_factory=list)
-    requested: str = ""
-    combined: list[int] = field(default_factory=list)
 
     @classmethod
     def load(cls, instance: dg.DagsterInstance) -> Self:
-        """Read it from the instance; a fresh one where there is none."""
+        """Read it from the instance; a fresh one where there is none.
+
+        What another version left that is not known here is passed over.
+        """
         text = instance.daemon_cursor_storage.get_cursor_values({_MEMORY}).get(_MEMORY)
-        return cls(**json.loads(text)) if text else cls()
+        known = {of.name for of in fields(cls)}
+        kept = json.loads(text) if text else {}
+        return cls(**{name: value for name, value in kept.items() if name in known})
 
     def save(self, instance: dg.DagsterInstance) -> None:
         """Keep it in the instance."""
         instance.daemon_cursor_storage.set_cursor_values({_MEMORY: json.dumps(asdict(self))})
+
+    def settle(self, instance: dg.DagsterInstance) -> None:
+        """Believe that failed series were taken again only where a run of the request was made."""
+        if self.retry:
+            asked = dg.RunsFilter(tags={RETRY_TAG: self.retry})
+            if instance.get_runs(filters=asked, limit=1):
+                for table, of_table in self.retried.items():
+                    self.failed[table] = self.failed.get(table, {}) | of_table
+        self.retry, self.retried = "", {}
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,10 @@ class Survey:
         Whether the unified table and what follows it are to be made.
     waits_for : str
         Why nothing is to be done though there may be something to do; empty where it is known.
+    given_up : int
+        Failed series that are not requested again before their input changes.
+    tags : mapping of str to str
+        For the runs that are requested: by them the next survey knows what became of this one.
     """
 
     registered: tuple[str, ...]
@@ -114,6 +131,8 @@ class Survey:
     take: Mapping[str, Mapping[Reason, tuple[str, ...]]]
     combine: bool
     waits_for: str = ""
+    given_up: int = 0
+    tags: Mapping[str, str] = field(default_factory=dict)
 
     def groups(self) -> dict[tuple[str, ...], list[str]]:
         """Return the tables by the series that each is to take, in the order of registration."""
@@ -126,6 +145,15 @@ class Survey:
             if series:
                 groups.setdefault(tuple(series), []).append(table)
         return groups
+
+
+@dataclass
+class _Found:
+    """What is to be taken by table and reason, and of the failed series with which input."""
+
+    take: dict[str, dict[Reason, tuple[str, ...]]] = field(default_factory=dict)
+    retried: dict[str, dict[str, str]] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
 
 
 def survey(
@@ -153,80 +181,99 @@ def survey(
     Raises
     ------
     InputError
-        There is nothing to read, a CSV cannot be used, or the instance keeps other data's progress.
+        There is nothing to read, a CSV cannot be used, train.csv is gone though labels were read
+        from it, or the instance keeps other data's progress.
     """
     claim(instance, settings)
     liveness.end_dead_runs(instance, settings)
     memory = Memory.load(instance)
+    memory.settle(instance)
     census = take_census(settings)
+    _refuse_without_train_csv(instance, census)
     new = partitions.register(instance, census.series)
     vanished = partitions.vanished(instance, census)
     differs = vanished != memory.vanished
     memory.vanished = vanished
     registered = partitions.registered(instance)
-    waits_for = _under_way(instance)
-    take: dict[str, dict[Reason, tuple[str, ...]]] = {}
-    combine = False
+    waits_for = under_way.under_way(instance, settings)
+    found, combine, tags = _Found(), "", {}
     if not waits_for:
         status = {
             table.name: partitions.statuses(instance, settings, table, registered)
             for table in SERIES_TABLES
         }
-        take = _to_take(instance, settings, census.series, status, memory, seconds=seconds)
-        waits_for = _drop_in_vain(instance, take, memory)
-        if not _any_series(take):
-            combine = _to_combine(instance, settings, status, memory)
+        found = _to_take(instance, settings, census, status, memory, seconds=seconds)
+        upstream, *_ = _latest(instance)
+        request = _digest(upstream, _untaken(found.take))
+        waits_for = _drop_in_vain(instance, found, request, registered)
+        tags = {REQUEST_TAG: request}
+        if any(found.retried.values()):
+            memory.retried, memory.retry = found.retried, _digest(upstream, found.retried)
+            tags[RETRY_TAG] = memory.retry
+        if not _any_series(found.take):
+            combine, waits_too = _to_combine(instance, settings, status)
+            tags, waits_for = {REQUEST_TAG: combine}, waits_for or waits_too
     memory.save(instance)
-    return Survey(tuple(registered), new, tuple(vanished), differs, take, combine, waits_for)
+    return Survey(
+        tuple(registered),
+        new=new,
+        vanished=tuple(vanished),
+        vanished_differs=differs,
+        take=found.take,
+        combine=bool(combine),
+        waits_for=waits_for,
+        given_up=len(found.given_up),
+        tags=tags,
+    )
 
 
-def _under_way(instance: dg.DagsterInstance) -> str:
-    """Return what works on our assets now, empty where nothing does."""
-    for run in instance.get_runs(filters=dg.RunsFilter(statuses=_UNFINISHED)):
-        if run.asset_selection is None or run.asset_selection & _OURS:
-            return f"run {run.run_id}"
-    active = BulkActionsFilter(statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING])
-    backfills = instance.get_backfills(filters=active, limit=1)
-    return f"backfill {backfills[0].backfill_id}" if backfills else ""
+def _refuse_without_train_csv(instance: dg.DagsterInstance, census: Census) -> None:
+    """Take no series to be unlabelled while train.csv is away: who replaces it may be between."""
+    if census.has_train_csv:
+        return
+    no_row = fingerprint_of_rows(())
+    recorded = partitions.recorded_fingerprints(instance, LABELS)
+    if any(of_series != no_row for of_series in recorded.values()):
+        raise InputError(
+            "train.csv was there when the labels were read and is gone: put it back, or run "
+            "`aneurysm-assets run`"
+        )
 
 
 def _to_take(
     instance: dg.DagsterInstance,
     settings: Settings,
-    series: Sequence[str],
+    census: Census,
     status: Mapping[str, Mapping[str, Status]],
     memory: Memory,
     *,
     seconds: float,
-) -> dict[str, dict[Reason, tuple[str, ...]]]:
-    done_or_failed = [uid for uid in series if status[DICOM_TAGS.name][uid] in {"done", "failed"}]
+) -> _Found:
+    there = sorted(partitions.on_disk(instance, census))
+    listed = [uid for uid in there if status[DICOM_TAGS.name][uid] in {"done", "failed"}]
     now: dict[str, Fingerprints] = {
-        DICOM_TAGS.name: _list_some(settings, done_or_failed, memory, seconds),
-        **take_light_fingerprints(settings, series),
+        DICOM_TAGS.name: _list_some(settings, listed, memory, seconds),
+        **take_light_fingerprints(settings, there),
     }
-    take: dict[str, dict[Reason, tuple[str, ...]]] = {}
+    found = _Found()
     for table in SERIES_TABLES:
         of_table, prints = status[table.name], now[table.name]
         readable = {uid: text for uid, text in prints.items() if text != UNREADABLE}
-        done = [uid for uid in series if of_table[uid] == "done"]
-        failed = [uid for uid in series if of_table[uid] == "failed"]
-        take[table.name] = {
-            "missing": tuple(uid for uid in series if of_table[uid] == "missing"),
+        # Also where the row is gone from train.csv: the labels of those are wrong now.
+        done = [uid for uid in there if of_table[uid] == "done"]
+        failed = [uid for uid in census.series if of_table[uid] == "failed"]
+        known = {u: text for u, text in memory.failed.get(table.name, {}).items() if u in failed}
+        again = {u: prints[u] for u in failed if u in prints and known.get(u) != prints[u]}
+        memory.failed[table.name] = known
+        found.retried[table.name] = again
+        found.given_up.update(known.keys() - again.keys())
+        found.take[table.name] = {
+            "missing": tuple(uid for uid in census.series if of_table[uid] == "missing"),
             # One that cannot be listed just now, as its disk is away, stays as it is.
             "changed": tuple(partitions.stale(instance, table, done, readable)),
-            "failed": _once_for_each_input(memory, table.name, failed, prints),
+            "failed": tuple(again),
         }
-    return take
-
-
-def _once_for_each_input(
-    memory: Memory, table: str, failed: Sequence[str], now: Fingerprints
-) -> tuple[str, ...]:
-    """Return the failed series that were not yet requested again with the input they have now."""
-    known = {uid: text for uid, text in memory.failed.get(table, {}).items() if uid in failed}
-    again = {uid: now[uid] for uid in failed if uid in now and known.get(uid) != now[uid]}
-    memory.failed[table] = known | again
-    return tuple(again)
+    return found
 
 
 def _list_some(
@@ -249,70 +296,72 @@ def _any_series(take: Mapping[str, Mapping[Reason, Sequence[str]]]) -> bool:
 
 
 def _drop_in_vain(
-    instance: dg.DagsterInstance,
-    take: dict[str, dict[Reason, tuple[str, ...]]],
-    memory: Memory,
+    instance: dg.DagsterInstance, found: _Found, request: str, registered: Sequence[str]
 ) -> str:
-    """Drop what the last run was to take and failed before it took any; return what to wait for.
+    """Drop what the last run was to take and did not; return what to wait for.
 
-    Without this a run that cannot begin would be requested again at each tick. A series that was
-    taken and failed is none of these.
+    Without this a run that cannot begin would be requested again at each tick, and one that its
+    user canceled half a minute later. A series that was taken and failed is none of these.
     """
-    untaken = {table: {**reasons, "failed": ()} for table, reasons in take.items()}
-    if not _any_series(untaken):
+    last = under_way.last_unsuccessful(instance, "series")
+    if last is None or not _any_series(_untaken(found.take)):
         return ""
-    requested = sha256(json.dumps(untaken, sort_keys=True).encode()).hexdigest()
-    again, memory.requested = requested == memory.requested, requested
-    failed = _last_failed(instance, "series") if again else None
-    if failed is None:
+    canceled = under_way.canceled_by_user(last)
+    if last.tags.get(REQUEST_TAG) == request:
+        for reasons in found.take.values():
+            reasons |= {"missing": (), "changed": ()}
+    elif canceled:
+        for table, series in under_way.series_of(last, registered).items():
+            of_table = found.take.get(table, {})
+            for reason, uids in of_table.items():
+                if reason != "failed":
+                    of_table[reason] = tuple(uid for uid in uids if uid not in series)
+    if _any_series(_untaken(found.take)):
         return ""
-    for reasons in take.values():
-        reasons |= {"missing": (), "changed": ()}
-    return f"someone to mend what run {failed} failed of"
+    if canceled:
+        return f"someone to take what is left of run {last.run_id}, which was canceled"
+    return f"someone to mend what run {last.run_id} failed of"
+
+
+def _untaken(
+    take: Mapping[str, Mapping[Reason, Sequence[str]]],
+) -> dict[str, dict[Reason, Sequence[str]]]:
+    return {table: {**reasons, "failed": ()} for table, reasons in take.items()}
 
 
 def _to_combine(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    status: Mapping[str, Mapping[str, Status]],
-    memory: Memory,
-) -> bool:
-    """Tell whether the unified table, or what follows it, is older than what it is made from."""
-    if not _any_complete(status.values()):
-        return False
+    instance: dg.DagsterInstance, settings: Settings, status: Mapping[str, Mapping[str, Status]]
+) -> tuple[str, str]:
+    """Return what a combination is requested for, else what to wait for; both may be empty."""
+    complete, _ = partitions.split(list(status.values()))
+    if not complete:
+        return "", ""
     upstream, unified, quality = _latest(instance)
+    series = partitions.digest(complete)
     there = all(map(find_table, (settings.unified_table, settings.quality_table)))
-    if there and upstream < unified < quality:
-        return False
-    state = [upstream, unified, quality]
-    if state == memory.combined and _last_failed(instance, "combine"):
-        return False
-    memory.combined = state
-    return True
+    is_of_these = partitions.combined_digest(instance) == series
+    if there and is_of_these and upstream < unified < quality:
+        return "", ""
+    request = _digest(upstream, series)
+    last = under_way.last_unsuccessful(instance, "combine")
+    # Not compared with the unified table: it may be made each time, and its quality fail.
+    if last is not None and last.tags.get(REQUEST_TAG) == request:
+        return "", f"someone to mend what run {last.run_id} failed of"
+    return request, ""
 
 
-def _any_complete(status: Iterable[Mapping[str, Status]]) -> bool:
-    first, *others = status
-    return any(
-        of == "done" and all(other[uid] == "done" for other in others) for uid, of in first.items()
-    )
+def _digest(*parts: object) -> str:
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _latest(instance: dg.DagsterInstance) -> tuple[int, int, int]:
     """Return the latest events of the series' tables, of the unified table and of its quality."""
     latest = {
         record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id or 0
-        for record in instance.get_asset_records(list(_OURS))
+        for record in instance.get_asset_records(list(under_way.OURS))
     }
     upstream, unified, quality = (
         max(latest.get(dg.AssetKey(table.name), 0) for table in tables)
         for tables in (SERIES_TABLES, (UNIFIED_METADATA,), (SERIES_QUALITY,))
     )
     return upstream, unified, quality
-
-
-def _last_failed(instance: dg.DagsterInstance, kind: Literal["series", "combine"]) -> str | None:
-    """Return the id of the last requested run of a kind if it failed."""
-    runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: kind}), limit=1)
-    failed = bool(runs) and runs[0].status == dg.DagsterRunStatus.FAILURE
-    return runs[0].run_id if failed else None

@@ -4,7 +4,7 @@ import shutil
 import signal
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,14 @@ class Dev(NamedTuple):
 
 
 @contextmanager
-def dagster_dev(project: Path, sample_data: Path, directory: Path) -> Iterator[Dev]:
+def dagster_dev(
+    project: Path,
+    sample_data: Path,
+    directory: Path,
+    *,
+    quick: str = QUICK_DAEMON,
+    prepare: Callable[[Path], None] | None = None,
+) -> Iterator[Dev]:
     """Start it over copies of both with no variable set; yield once it answers, then end it.
 
     Parameters
@@ -37,11 +44,17 @@ def dagster_dev(project: Path, sample_data: Path, directory: Path) -> Iterator[D
         The fixtures of `conftest`.
     directory : Path
         An empty one, for the copies and the log.
+    quick : str
+        Code that its processes begin with, to set their pace.
+    prepare : callable, optional
+        Called with the copy of the project, which holds the data, before it is started.
     """
     (directory / "quick").mkdir()
-    (directory / "quick" / "sitecustomize.py").write_text(QUICK_DAEMON)
+    (directory / "quick" / "sitecustomize.py").write_text(quick)
     clone = Path(shutil.copytree(project, directory / "project"))
     shutil.copytree(sample_data, clone / "data")
+    if prepare is not None:
+        prepare(clone)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,18 +1,22 @@
 """The switch: what a tick of the sensor registers and requests, on a real instance."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-from aneurysm_assets import liveness, survey
+from aneurysm_assets import liveness, survey, under_way
 from aneurysm_assets.automation import NAME
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.extraction.fingerprint import UNREADABLE
@@ -74,6 +78,12 @@ class Switched(Graph):
     def take_all(self) -> None:
         """Have every series done, and nothing combined."""
         assert self.run_all(*FOUR).success
+
+
+@pytest.fixture(autouse=True)
+def _listing_takes_its_time(monkeypatch) -> None:
+    """Have each tick list all directories, however slow the machine."""
+    monkeypatch.setattr(survey.survey, "__kwdefaults__", {"seconds": float("inf")})
 
 
 @pytest.fixture
@@ -212,7 +222,7 @@ def test_a_series_that_vanished_is_told_once_and_stays_done(graph) -> None:
     assert metadata == {"series": 12, "new_series": 0, "vanished": 1, "vanished_series": CTA}
     again = graph.tick()
     assert list(again.asset_events) == []
-    assert {request.tags[survey.RUN_TAG] for request in again.run_requests} == {"combine"}
+    assert {request.tags[under_way.RUN_TAG] for request in again.run_requests} == {"combine"}
     assert CTA in graph.with_status("dicom_tags", "MATERIALIZED")
 
 
@@ -341,3 +351,211 @@ def test_a_series_whose_directory_cannot_be_listed_for_now_stays_as_it_is(
     # As for a disk that is away for a while; who runs the tests may be allowed to list anything.
     monkeypatch.setattr(survey, "fingerprint_or_unreadable", lambda _: UNREADABLE)
     assert combining(graph.requested())
+
+
+def empty_for_good(graph: Switched, series: str) -> None:
+    for path in raw_series(graph, series).iterdir():
+        path.unlink()
+
+
+def test_a_series_that_fails_after_it_was_combined_leaves_the_unified_table(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    empty_for_good(graph, DAMAGED)
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+    assert graph.metadata("unified_metadata")["series"] == 11
+    said = graph.tick().skip_message
+    assert said == "nothing to do for 12 series; 1 of them failed again and wait for other input"
+
+
+def test_a_retry_that_was_never_launched_is_not_used_up(graph) -> None:
+    graph.take_all()
+    empty_for_good(graph, DAMAGED)
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    lost = graph.tick()
+    assert len(lost.run_requests) == 1
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+
+
+def without_row(graph: Switched, series: str) -> None:
+    lines = graph.settings.train_csv.read_text().splitlines(keepends=True)
+    graph.settings.train_csv.write_text("".join(x for x in lines if not x.startswith(series)))
+
+
+def test_a_row_removed_from_train_csv_has_its_labels_taken_again(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    without_row(graph, CTA)
+    assert graph.requested() == [({"labels"}, [CTA])]
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    labels = pl.read_parquet(graph.settings.interim / "labels" / f"{CTA}.parquet")
+    assert labels["Aneurysm Present"].to_list() == [None]
+
+
+def test_a_train_csv_that_is_away_for_a_while_changes_nothing(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    away = graph.settings.train_csv.rename(graph.data / "away.csv")
+    ticked = graph.tick()
+    assert ticked.run_requests is None
+    assert "put it back, or run `aneurysm-assets run`" in ticked.skip_message
+    assert list(graph.instance.get_dynamic_partitions("series")) == list(graph.series)
+    away.rename(graph.settings.train_csv)
+    assert graph.requested() == []
+
+
+def test_data_that_never_had_a_train_csv_are_taken(data) -> None:
+    (data / "raw" / "train.csv").unlink()
+    graph = Switched(data)
+    assert graph.requested() == [(FOUR, list(graph.series))]
+    assert combining(graph.requested())
+    assert graph.requested() == []
+
+
+def test_a_quality_that_cannot_be_made_is_not_tried_for_ever(graph) -> None:
+    graph.take_all()
+    quality = graph.settings.quality_table
+    for suffix in (".parquet", ".csv"):
+        (quality.with_suffix(suffix) / "held").mkdir(parents=True)
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    assert graph.events("unified_metadata") == {None: 1}
+    assert graph.tick().skip_message.startswith("waits for someone to mend what run ")
+
+
+def ended(graph: Switched, request: dg.RunRequest, **tags: str) -> dg.DagsterRun:
+    """Record a run of a request that was canceled before it took anything."""
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.CANCELED,
+        asset_selection=set(request.asset_selection),
+        run_config=request.run_config,
+        tags=dict(request.tags) | tags,
+    )
+    graph.instance.add_run(run)
+    return run
+
+
+def test_what_a_user_canceled_is_not_requested_again_and_what_is_new_is(graph) -> None:
+    (request,) = graph.tick().run_requests
+    run = ended(graph, request)
+    # It had taken some.
+    assert graph.run(*FOUR, series=graph.series[:4]).success
+    assert combining(graph.requested())
+    ticked = graph.tick()
+    assert ticked.run_requests == []
+    assert ticked.skip_message == (
+        f"waits for someone to take what is left of run {run.run_id}, which was canceled"
+    )
+    graph.instance.delete_run(run.run_id)
+    assert graph.requested() == [(FOUR, list(graph.series[4:]))]
+
+
+def test_a_run_that_was_killed_before_it_took_anything_is_not_requested_again(graph) -> None:
+    (request,) = graph.tick().run_requests
+    ended(graph, request, **{liveness.CUT_OFF_TAG: liveness.KILLED})
+    assert graph.requested() == []
+    # It goes on where it took some: a machine may have been started anew.
+    assert graph.run(*FOUR, series=graph.series[:4]).success
+    assert graph.requested() == [(FOUR, list(graph.series[4:]))]
+
+
+def test_a_run_that_ended_with_dagster_goes_on(graph) -> None:
+    (request,) = graph.tick().run_requests
+    ended(graph, request, **{liveness.CUT_OFF_TAG: liveness.INTERRUPTED})
+    assert graph.requested() == [(FOUR, list(graph.series))]
+
+
+def test_a_series_taken_since_a_run_of_it_failed_is_requested_when_it_changes_again(graph) -> None:
+    graph.take_all()
+    rewrite_a_file(graph, CTA)
+    (request,) = graph.tick().run_requests
+    graph.instance.add_run(
+        dg.DagsterRun("__ASSET_JOB", status=dg.DagsterRunStatus.FAILURE, tags=dict(request.tags))
+    )
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    assert graph.run("dicom_tags", partition=CTA).success
+    rewrite_a_file(graph, CTA)
+    assert graph.requested() == [({"dicom_tags"}, [CTA])]
+
+
+def under(graph: Switched, job: str) -> None:
+    """Record a run of a whole job as the UI makes it, under way."""
+    graph.instance.create_run_for_job(
+        graph.definitions.resolve_job_def(job), status=dg.DagsterRunStatus.STARTED
+    )
+
+
+@pytest.mark.parametrize("job", ["register_series", "write_dataset_report"])
+def test_a_run_of_a_job_without_these_assets_is_not_waited_for(graph, job) -> None:
+    under(graph, job)
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_a_run_of_a_job_with_these_assets_is_waited_for(graph) -> None:
+    under(graph, "combine")
+    assert graph.tick().skip_message.startswith("waits for run ")
+
+
+@pytest.mark.parametrize(
+    ("table", "status", "waits"),
+    [
+        ("labels", "REQUESTED", True),
+        ("labels", "FAILING", True),
+        ("labels", "COMPLETED_SUCCESS", False),
+        ("series_preview", "REQUESTED", False),
+    ],
+)
+def test_a_backfill_is_waited_for_while_it_goes_on_and_is_of_these_assets(
+    graph, table, status, waits
+) -> None:
+    graph.instance.add_backfill(
+        PartitionBackfill(
+            "abcdefgh",
+            status=BulkActionStatus(status),
+            from_failure=False,
+            tags={},
+            backfill_timestamp=0.0,
+            asset_selection=[dg.AssetKey(table)],
+        )
+    )
+    said = graph.tick().skip_message
+    assert said == ("waits for backfill abcdefgh" if waits else None)
+
+
+def test_a_run_that_was_killed_before_it_began_is_ended_after_a_while(graph, monkeypatch) -> None:
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.STARTING,
+        asset_selection={dg.AssetKey("labels")},
+    )
+    graph.instance.add_run(run)
+    assert graph.tick().skip_message == f"waits for run {run.run_id}"
+    monkeypatch.setattr(under_way, "_BEGINS_WITHIN", timedelta(0))
+    liveness.hold(graph.settings, run.run_id)
+    assert graph.tick().skip_message == f"waits for run {run.run_id}"
+    liveness.release(graph.settings, run.run_id)
+    assert len(graph.tick().run_requests) == 1
+    ended_now = graph.instance.get_run_by_id(run.run_id)
+    assert ended_now.status == dg.DagsterRunStatus.CANCELED
+    assert ended_now.tags[liveness.CUT_OFF_TAG] == liveness.KILLED
+
+
+def test_it_waits_for_a_run_of_the_command_line(graph) -> None:
+    liveness.hold(graph.settings, liveness.RUN)
+    assert graph.tick().skip_message == "waits for `aneurysm-assets run`"
+    liveness.release(graph.settings, liveness.RUN)
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_what_another_version_remembered_is_passed_over(graph) -> None:
+    kept = {"place": CTA, "combined": [1, 2, 3], "of_a_later_version": None}
+    graph.instance.daemon_cursor_storage.set_cursor_values(
+        {"aneurysm_assets/automation": json.dumps(kept)}
+    )
+    assert survey.Memory.load(graph.instance) == survey.Memory(place=CTA)

@@ -1,8 +1,5 @@
 """The switch in the UI turned on, under a real `dagster dev`: nothing else is clicked."""
 
-import shutil
-import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +9,10 @@ from dagster._core.storage.dagster_run import RunsFilter
 
 from aneurysm_assets.automation import NAME
 from aneurysm_assets.sample.dicom import uid
-from tests.processes import started, wait_until
+from tests.dagster_dev import QUICK_DAEMON, dagster_dev
+from tests.processes import wait_until
 from tests.record import SERIES_TABLES, instance_of, metadata_of
-from tests.test_backfill import QUICK_DAEMON, Server
+from tests.test_backfill import Server
 
 CTA = uid("sample", "CTA")
 
@@ -59,37 +57,26 @@ EVALUATIONS = """
 """
 
 
+def put_aside(project: Path) -> None:
+    """Leave data with no series and a train.csv without a row, and both as they were in `later`."""
+    later, raw = project / "later", project / "data" / "raw"
+    later.mkdir()
+    for name in ("series", "train.csv"):
+        (raw / name).rename(later / name)
+    (raw / "series").mkdir()
+    header = (later / "train.csv").read_text().splitlines()[0]
+    (raw / "train.csv").write_text(f"{header}\n")
+
+
 @pytest.fixture(scope="module")
 def server(project, sample_data, tmp_path_factory) -> Iterator[Server]:
     """Return a server over data without a series, and the sample's raw files beside them."""
+    quick = QUICK_DAEMON.rstrip() + QUICK_SENSOR
     directory = tmp_path_factory.mktemp("automation")
-    (directory / "quick").mkdir()
-    (directory / "quick" / "sitecustomize.py").write_text(QUICK_DAEMON.rstrip() + QUICK_SENSOR)
-    clone = Path(shutil.copytree(project, directory / "project"))
-    shutil.copytree(sample_data / "raw", clone / "later")
-    raw = clone / "data" / "raw"
-    (raw / "series").mkdir(parents=True)
-    for name in ("train_localizers.csv", "segmentations"):
-        (clone / "later" / name).rename(raw / name)
-    header = (clone / "later" / "train.csv").read_text().splitlines()[0]
-    (raw / "train.csv").write_text(f"{header}\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (
-        (directory / "log").open("w") as log,
-        started(
-            *("dagster", "dev", "-h", "127.0.0.1", "-p", port),
-            cwd=clone,
-            output=log,
-            PYTHONPATH=directory / "quick",
-        ) as process,
-    ):
-        server = Server(clone, port)
-        wait_until(server.is_ready, f"the server answered, see {log.name}", process)
+    with dagster_dev(project, sample_data, directory, quick=quick, prepare=put_aside) as dev:
+        server = Server(dev.project, dev.url)
+        wait_until(server.is_ready, "the server had loaded the project")
         yield server
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
 
 
 def ticks(server: Server) -> list[dict]:
@@ -127,8 +114,8 @@ def test_the_switch_is_off_until_it_is_turned_on(server) -> None:
 
 def test_series_that_appear_are_materialised_and_combined_without_a_click(server) -> None:
     later, raw = server.project / "later", server.data / "raw"
-    for directory in (later / "series").iterdir():
-        directory.rename(raw / "series" / directory.name)
+    # Each at once, so that no tick sees a part.
+    (later / "series").rename(raw / "series")
     (later / "train.csv").rename(raw / "train.csv")
     wait_until(lambda: combined(server, 1), "all was combined")
     assert runs_of(server) == [set(SERIES_TABLES), BOTH]

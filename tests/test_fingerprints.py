@@ -189,6 +189,39 @@ def test_many_directories_are_listed_by_several_processes_alike(graph, monkeypat
     assert few["dicom_tags"] == {s: alone["dicom_tags"][s] for s in graph.series[:2]}
 
 
+def test_modules_in_the_working_directory_are_not_those_of_the_processes(
+    graph, monkeypatch, tmp_path
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(9)")
+    (tmp_path / "aneurysm_assets.py").write_text("raise SystemExit(9)")
+    alone = take_fingerprints(graph.settings, graph.series)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setattr(inquiry, "_WORTH_PROCESSES", 2)
+    assert take_fingerprints(graph.settings, graph.series, processes=2) == alone
+
+
+def test_a_package_that_only_this_process_has_on_its_path_is_found(graph, monkeypatch) -> None:
+    root = Path(inquiry.__file__).parents[1]
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(inquiry, "_WORTH_PROCESSES", 2)
+    with inquiry.Inquiry(graph.settings, graph.series, 2) as asked:
+        assert set(asked.answers()) == set(graph.series)
+    assert str(root) in inquiry._environment()["PYTHONPATH"].split(":")
+
+
+def test_where_no_process_can_be_started_the_directories_are_listed_all_the_same(
+    graph, monkeypatch
+) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    alone = take_fingerprints(graph.settings, graph.series)
+    monkeypatch.setattr(inquiry, "_WORTH_PROCESSES", 2)
+    monkeypatch.setattr(inquiry.subprocess, "Popen", none_left)
+    assert take_fingerprints(graph.settings, graph.series, processes=2) == alone
+
+
 def test_a_series_that_cannot_be_listed_is_stale_so_that_taking_it_says_why(graph, data) -> None:
     shutil.rmtree(data / "raw" / "series" / CTA)
     (data / "raw" / "series" / CTA).touch()

@@ -132,10 +132,29 @@ def test_a_series_is_complete_when_it_is_done_in_all_four_tables(graph) -> None:
 
 
 def test_the_unified_table_is_current_until_a_series_is_materialised_after_it(graph) -> None:
-    assert not partitions.is_combined(graph.instance)
+    assert not partitions.is_combined(graph.instance, [])
     graph.run_all("dicom_tags", "labels", "localizers", "segmentation_meta")
-    assert not partitions.is_combined(graph.instance)
+    assert not partitions.is_combined(graph.instance, graph.series)
     graph.run("unified_metadata")
-    assert partitions.is_combined(graph.instance)
+    assert partitions.is_combined(graph.instance, graph.series)
     graph.run("labels", partition=CTA)
-    assert not partitions.is_combined(graph.instance)
+    assert not partitions.is_combined(graph.instance, graph.series)
+
+
+def test_the_unified_table_is_not_current_while_other_series_are_complete(graph) -> None:
+    graph.run_all("dicom_tags", "labels", "localizers", "segmentation_meta")
+    graph.run("unified_metadata")
+    assert not partitions.is_combined(graph.instance, graph.series[1:])
+    assert not partitions.is_combined(graph.instance, [])
+
+
+def test_a_data_version_that_dagster_gave_is_no_fingerprint(graph) -> None:
+    # As a run of one partition recorded it before the assets gave versions of their own.
+    for series, version in ((CTA, "0" * 64), (graph.series[0], "0" * 32)):
+        graph.instance.report_runless_asset_event(
+            dg.AssetMaterialization(
+                "dicom_tags", partition=series, tags={"dagster/data_version": version}
+            )
+        )
+    recorded = partitions.recorded_fingerprints(graph.instance, DICOM_TAGS)
+    assert recorded == {graph.series[0]: "0" * 32}

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 import pytest
 from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 
@@ -159,6 +160,49 @@ def test_a_directory_that_is_gone_takes_nothing_from_what_is_done(two_done) -> N
     assert CTA in summary.census.not_on_disk
     overview = take_overview(two_done)
     assert {asset.done for asset in overview.assets.values()} == {2}
+
+
+def test_a_series_that_failed_since_it_was_combined_leaves_the_unified_table(two_done) -> None:
+    for path in (two_done.series_root / CTA).iterdir():
+        path.unlink()
+    summary, _ = run(two_done)
+    assert list(summary.failed_series) == [CTA]
+    assert summary.combined["series"] == 1
+    assert take_overview(two_done).unified_metadata["up_to_date"] is True
+
+
+def test_a_table_that_is_gone_is_not_called_up_to_date(two_done) -> None:
+    (two_done.interim / "labels" / f"{CTA}.parquet").unlink()
+    assert take_overview(two_done).unified_metadata["up_to_date"] is False
+    (two_done.interim / "labels" / f"{DAMAGED}.parquet").unlink()
+    assert take_overview(two_done).unified_metadata["up_to_date"] is False
+
+
+def without_row(settings: Settings, series: str) -> None:
+    lines = settings.train_csv.read_text().splitlines(keepends=True)
+    settings.train_csv.write_text("".join(x for x in lines if not x.startswith(series)))
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_row_removed_from_train_csv_makes_its_labels_null(two_done, force) -> None:
+    without_row(two_done, CTA)
+    overview = take_overview(two_done)
+    assert {t: a.stale_series for t, a in overview.assets.items() if a.stale} == {"labels": [CTA]}
+    summary, taken = run(two_done, only=[DAMAGED])
+    assert CTA not in taken.get("labels", [])
+    summary, taken = run(two_done, force=force)
+    expected = {"labels": [CTA]}
+    if force:
+        expected = {table: [DAMAGED] for table in SERIES_TABLES}
+        expected["labels"] = [DAMAGED, CTA]
+    assert {table: sorted(series) for table, series in taken.items()} == {
+        table: sorted(series) for table, series in expected.items()
+    }
+    assert summary.changed == 1
+    assert summary.combined["series"] == 2
+    labels = pl.read_parquet(two_done.interim / "labels" / f"{CTA}.parquet")
+    assert labels["Aneurysm Present"].to_list() == [None]
+    assert run(two_done)[1] == {}
 
 
 def test_nothing_that_is_not_a_series_problem_is_lost(two_done) -> None:

@@ -8,7 +8,7 @@ from aneurysm_assets.assets.common import table_asset, unified_lineage
 from aneurysm_assets.combine import Combined, combine, describe
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import csv_digests
-from aneurysm_assets.partitions import complete
+from aneurysm_assets.partitions import COMBINED_SERIES, complete, digest
 from aneurysm_assets.recording import settings_of_run
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.store import StoredTable, remove_partials, scan_tables, write_table
@@ -43,15 +43,13 @@ def unified_metadata(
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
     combined = describe(now, done, scan_tables(UNIFIED_METADATA, [stored.path]))
-    return dg.MaterializeResult(
-        metadata=_metadata(stored, combined, len(done), left, csv_digests(now))
-    )
+    return dg.MaterializeResult(metadata=_metadata(stored, combined, done, left, csv_digests(now)))
 
 
 def _metadata(
     stored: StoredTable,
     combined: Combined,
-    series: int,
+    series: list[str],
     left: list[str],
     digests: Mapping[str, str],
 ) -> dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str]:
@@ -61,7 +59,8 @@ def _metadata(
         "dagster/uri": stored.path.as_uri(),
         "dagster/column_lineage": unified_lineage(),
         "rows": stored.rows,
-        "series": series,
+        "series": len(series),
+        COMBINED_SERIES: digest(series),
         "series_left_out": len(left),
         "images": combined.images,
         "unreadable_files": combined.unreadable_files,
