@@ -450,6 +450,12 @@ def _print_status(overview: "Overview") -> None:
         click.echo(_styled(line, "red" if asset.failed else None))
     for line in _listed("vanished from disk", tuple(overview.series_vanished)):
         click.echo(line)
+    if previews := overview.series_preview:
+        click.echo(
+            f"series_preview: pictures of {previews['done']} series, {previews['stale']} out of date"
+        )
+        for line in _listed("picture out of date", tuple(previews["stale_series"])):
+            click.echo(line)
     unified = overview.unified_metadata
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")
