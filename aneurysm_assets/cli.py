@@ -450,11 +450,10 @@ def _print_status(overview: "Overview") -> None:
         click.echo(_styled(line, "red" if asset.failed else None))
     for line in _listed("vanished from disk", tuple(overview.series_vanished)):
         click.echo(line)
-    if previews := overview.series_preview:
-        click.echo(
-            f"series_preview: pictures of {previews['done']} series, {previews['stale']} out of date"
-        )
-        for line in _listed("picture out of date", tuple(previews["stale_series"])):
+    if pictures := overview.series_preview:
+        state = f"pictures of {pictures['done']} series, {pictures['stale']} out of date"
+        click.echo(f"series_preview: {state}")
+        for line in _listed("picture out of date", tuple(pictures["stale_series"])):
             click.echo(line)
     unified = overview.unified_metadata
     if unified["path"] is None:

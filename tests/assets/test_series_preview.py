@@ -12,9 +12,9 @@ from aneurysm_assets import partitions, runner
 from aneurysm_assets.assets import series_preview as asset
 from aneurysm_assets.cli import cli
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.instance import open_instance
 from aneurysm_assets.overview import take_overview
-from aneurysm_assets.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.preview import picture
 from aneurysm_assets.resources import Silent
 from aneurysm_assets.sample.dicom import uid
