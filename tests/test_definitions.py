@@ -216,3 +216,10 @@ def test_the_line_of_the_readme_gives_every_asset_its_owners() -> None:
     assert {spec.key for spec in specs} == {s.key for s in defs.resolve_all_asset_specs()}
     assert {tuple(spec.owners) for spec in specs} == {("team:imaging",)}
     assert not any(spec.owners for spec in defs.resolve_all_asset_specs())
+
+
+def test_a_window_of_freshness_is_short_enough_for_the_ui_whose_numbers_have_32_bits() -> None:
+    policies = [spec.freshness_policy for spec in defs.resolve_all_asset_specs()]
+    windows = [policy.fail_window.to_timedelta() for policy in policies if policy]
+    assert len(windows) == 1
+    assert all(window.total_seconds() < 2**31 for window in windows)
