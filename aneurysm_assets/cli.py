@@ -450,6 +450,11 @@ def _print_status(overview: "Overview") -> None:
         click.echo(_styled(line, "red" if asset.failed else None))
     for line in _listed("vanished from disk", tuple(overview.series_vanished)):
         click.echo(line)
+    if pictures := overview.series_preview:
+        state = f"pictures of {pictures['done']} series, {pictures['stale']} out of date"
+        click.echo(f"series_preview: {state}")
+        for line in _listed("picture out of date", tuple(pictures["stale_series"])):
+            click.echo(line)
     unified = overview.unified_metadata
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")

@@ -21,6 +21,7 @@ from aneurysm_assets.extraction.fingerprint import (
     UNREADABLE,
     fingerprint_of_directory,
     fingerprint_of_files,
+    fingerprint_of_rows,
     fingerprint_or_unreadable,
 )
 from aneurysm_assets.extraction.pairs import segmentation_files
@@ -55,6 +56,30 @@ def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -
     return fingerprint_of_files(
         segmentation_files(settings.segmentations_root, series_instance_uid)
     )
+
+
+def fingerprint_of_preview(
+    settings: Settings, points: LocalizersCsv, series_instance_uid: str
+) -> str:
+    """Return the fingerprint of what a picture is made of: files, points and segmentations.
+
+    Raises
+    ------
+    SeriesError
+        The series' directory cannot be read, or the key is no UID.
+    """
+    return _joined(
+        fingerprint_of_series(settings, series_instance_uid),
+        points.fingerprint(series_instance_uid),
+        _or_unreadable(settings, series_instance_uid),
+    )
+
+
+def fingerprints_of_previews(of_tables: Mapping[str, Fingerprints]) -> Fingerprints:
+    """Return those of the pictures, from what `take_fingerprints` has found."""
+    files, points = of_tables[DICOM_TAGS.name], of_tables[LOCALIZERS.name]
+    segmentations = of_tables[SEGMENTATION_META.name]
+    return {uid: _joined(files[uid], points[uid], segmentations[uid]) for uid in files}
 
 
 def take_fingerprints(
@@ -146,6 +171,10 @@ def _of_segmentations(settings: Settings, series: Sequence[str]) -> dict[str, st
         return dict.fromkeys(series, UNREADABLE)
     none = fingerprint_of_files([])
     return {uid: _or_unreadable(settings, uid) if uid in there else none for uid in series}
+
+
+def _joined(*fingerprints: str) -> str:
+    return fingerprint_of_rows([fingerprints])
 
 
 def _or_unreadable(settings: Settings, series_instance_uid: str) -> str:

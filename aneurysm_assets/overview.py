@@ -9,12 +9,18 @@ import dagster as dg
 
 from aneurysm_assets import liveness, partitions
 from aneurysm_assets.extraction.census import Census, take_census
-from aneurysm_assets.fingerprints import Fingerprints, take_fingerprints
+from aneurysm_assets.fingerprints import Fingerprints, fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.partitions import Status
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
-from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.tables import (
+    SERIES_PREVIEW,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    Table,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Overview:
         of its latest materialisation.
     series_quality : dict of str to object
         The metadata of its latest materialisation: how many series have which problems.
+    series_preview : dict of str to object
+        `done`, `stale` and `stale_series` of the pictures; empty where none was ever drawn.
     """
 
     data: str
@@ -84,6 +92,7 @@ class Overview:
     assets: dict[str, AssetOverview]
     unified_metadata: dict[str, Any]
     series_quality: dict[str, Any]
+    series_preview: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -126,6 +135,7 @@ def take_overview(settings: Settings) -> Overview:
             },
             unified_metadata=_of_unified(instance, settings, complete),
             series_quality=latest_metadata(instance, SERIES_QUALITY),
+            series_preview=_of_previews(instance, settings, fingerprints_of_previews(now)),
         )
 
 
@@ -176,3 +186,15 @@ def _of_unified(
     if path is None or not metadata:
         return {"path": None, "up_to_date": False}
     return metadata | {"path": str(path), "up_to_date": partitions.is_combined(instance, complete)}
+
+
+def _of_previews(
+    instance: dg.DagsterInstance, settings: Settings, now: Fingerprints
+) -> dict[str, Any]:
+    drawn = sorted(instance.get_materialized_partitions(dg.AssetKey(SERIES_PREVIEW.name)))
+    if not drawn:
+        return {}
+    there = {path.stem for path in (settings.interim / SERIES_PREVIEW.name).glob("*.png")}
+    done = [uid for uid in drawn if uid in there]
+    stale = partitions.stale(instance, SERIES_PREVIEW, done, now)
+    return {"done": len(done), "stale": len(stale), "stale_series": stale}

@@ -17,7 +17,7 @@ from aneurysm_assets.extraction.census import Census
 from aneurysm_assets.fingerprints import Fingerprints
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_tables
-from aneurysm_assets.tables import DICOM_TAGS, SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.tables import DICOM_TAGS, SERIES_TABLES, UNIFIED_METADATA, Product, Table
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
 
@@ -96,7 +96,7 @@ def statuses(
 
 
 def stale(
-    instance: dg.DagsterInstance, table: Table, done: Iterable[str], now: Fingerprints
+    instance: dg.DagsterInstance, table: Product, done: Iterable[str], now: Fingerprints
 ) -> list[str]:
     """Return those of the done series whose input is no longer what was read.
 
@@ -104,8 +104,8 @@ def stale(
     ----------
     instance : dg.DagsterInstance
         Keeps the record: a materialisation's data version is the fingerprint of what it read.
-    table : Table
-        One of `tables.SERIES_TABLES`.
+    table : Product
+        One of `tables.SERIES_TABLES`, or the pictures.
     done : iterable of str
         SeriesInstanceUIDs.
     now : mapping of str to str
@@ -122,7 +122,7 @@ def stale(
     return [uid for uid in done if uid in now and recorded.get(uid, now[uid]) != now[uid]]
 
 
-def recorded_fingerprints(instance: dg.DagsterInstance, table: Table) -> dict[str, str]:
+def recorded_fingerprints(instance: dg.DagsterInstance, table: Product) -> dict[str, str]:
     """Return the fingerprint of what each series' latest materialisation read, by one query.
 
     A series that was materialised before fingerprints were recorded is not there.

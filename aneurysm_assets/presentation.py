@@ -56,12 +56,20 @@ DOCS: Mapping[dg.AssetKey, Mapping[str, str]] = {
 }
 """Where to read on, by asset: a name and an address each."""
 
+_NEVER = timedelta(days=50 * 365)
+"""Dagster asks for a window after which an asset fails; its UI takes 2^31 seconds at most."""
+
 FRESHNESS: Mapping[dg.AssetKey, dg.FreshnessPolicy] = {
     dg.AssetKey(UNIFIED_METADATA.name): dg.FreshnessPolicy.time_window(
-        warn_window=timedelta(days=30), fail_window=timedelta(days=90)
+        warn_window=timedelta(days=30), fail_window=_NEVER
     )
 }
-"""The data set is released, not streamed: a table that nobody combined for long is a warning."""
+"""After how long an asset is marked: `unified_metadata` warns, as a reminder to look for new data.
+
+It never fails: the data set is released, not streamed, and an old table can be right. Whether it is
+up to date is told by `aneurysm-assets status`, not by its age. The others have none: a series'
+tables are stale when their input changes, and `series_quality` and the pictures follow the table.
+"""
 
 
 def presented(

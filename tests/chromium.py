@@ -10,10 +10,13 @@ from typing import Any
 import playwright.sync_api as playwright
 import pytest
 
-from tests.processes import wait_until
+from tests.processes import DEADLINE, wait_until
 
 # A page that hangs ends its test, and says over what; far beyond what any takes.
 PATIENCE = 60_000
+
+# The same for what a whole run or backfill comes before.
+PATIENCE_FOR_A_RUN = 1_000 * DEADLINE
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -68,14 +71,14 @@ class Browser:
 
     @contextmanager
     def page(self, **options: Any) -> Iterator[playwright.Page]:
-        """Open a page that remembers nothing of others, with a window of 1400 x 900."""
-        context = self._process.new_context(
-            viewport={"width": 1400, "height": 900},
-            locale="en-GB",
-            timezone_id="UTC",
-            reduced_motion="reduce",
-            **options,
-        )
+        """Open a page that remembers nothing of others, with a window of 1400 x 900 unless told."""
+        usual = {
+            "viewport": {"width": 1400, "height": 900},
+            "locale": "en-GB",
+            "timezone_id": "UTC",
+            "reduced_motion": "reduce",
+        }
+        context = self._process.new_context(**(usual | options))
         context.set_default_timeout(PATIENCE)
         context.on("request", self._see)
         context.route(lambda url: not _LOOPBACK.match(url), lambda route: route.abort())

@@ -1,6 +1,7 @@
 """The code location as Dagster sees it. `python -m tests.test_definitions` renews the snapshot."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -205,3 +206,20 @@ if __name__ == "__main__":
     SNAPSHOT.write_text(
         json.dumps(current(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
+
+
+def test_the_line_of_the_readme_gives_every_asset_its_owners() -> None:
+    readme = PACKAGE.parent.joinpath("README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"`(defs\.map_resolved_asset_specs\(.*?\))`\.", readme)
+    owned = eval(line, {"defs": defs})
+    specs = owned.resolve_all_asset_specs()
+    assert {spec.key for spec in specs} == {s.key for s in defs.resolve_all_asset_specs()}
+    assert {tuple(spec.owners) for spec in specs} == {("team:imaging",)}
+    assert not any(spec.owners for spec in defs.resolve_all_asset_specs())
+
+
+def test_a_window_of_freshness_is_short_enough_for_the_ui_whose_numbers_have_32_bits() -> None:
+    policies = [spec.freshness_policy for spec in defs.resolve_all_asset_specs()]
+    windows = [policy.fail_window.to_timedelta() for policy in policies if policy]
+    assert len(windows) == 1
+    assert all(window.total_seconds() < 2**31 for window in windows)

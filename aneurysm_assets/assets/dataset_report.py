@@ -1,21 +1,27 @@
 """`dataset_report`: the data set on one page."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import dagster as dg
 
+from aneurysm_assets import partitions
 from aneurysm_assets.assets.common import file_asset
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.recording import settings_of_run
+from aneurysm_assets.report.grids import grids
 from aneurysm_assets.report.numbers import Numbers, take_numbers
-from aneurysm_assets.report.page import make_page
+from aneurysm_assets.report.page import Age, make_page
 from aneurysm_assets.report.plots import require_matplotlib
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table, read_table, scan_tables, write_bytes
 from aneurysm_assets.tables import DATASET_REPORT, SERIES_QUALITY, UNIFIED_METADATA
+
+_MOST_LINES = 30
+"""Rows of a table in the metadata, which Dagster keeps in its database; the page has all."""
 
 
 @file_asset(
@@ -33,8 +39,8 @@ def dataset_report(
     try:
         require_matplotlib()
         numbers = _numbers(context, now)
-        made = datetime.now(UTC)
-        page = make_page(numbers, version=version("aneurysm-assets"), made=made).encode()
+        age = _age(context, now)
+        page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()
         write_bytes(path, page)
     except (OSError, InputError) as error:
         raise dg.Failure(f"{DATASET_REPORT.name}: {error}", allow_retries=False) from error
@@ -43,7 +49,12 @@ def dataset_report(
             "path": dg.MetadataValue.path(str(path)),
             "bytes": len(page),
             **numbers.counts,
-            "by_modality": dg.MetadataValue.md(_by_modality(numbers)),
+            "up_to_date": age.is_up_to_date,
+            **({"tables_of": dg.MetadataValue.timestamp(age.combined)} if age.combined else {}),
+            **{
+                name: dg.MetadataValue.md(_markdown(grid.header, grid.rows))
+                for name, grid in grids(numbers).items()
+            },
             "checks": dg.MetadataValue.md(_checks(numbers)),
         }
     )
@@ -71,12 +82,29 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
     )
 
 
-def _by_modality(numbers: Numbers) -> str:
-    counts: dict[str, int] = {}
-    for row in numbers.by_modality.to_dicts():
-        counts[row["modality"]] = counts.get(row["modality"], 0) + row["count"]
-    lines = [f"| {_plain(name)} | {count} |" for name, count in counts.items()]
-    return "\n".join(["| modality | series |", "|---|---:|", *lines])
+def _age(context: dg.AssetExecutionContext, settings: Settings) -> Age:
+    """Return how old the tables are; where they are not up to date, warn."""
+    event = context.instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
+    combined = datetime.fromtimestamp(event.timestamp, UTC) if event is not None else None
+    complete, _ = partitions.complete(context.instance, settings)
+    is_up_to_date = partitions.is_combined(context.instance, complete)
+    if not is_up_to_date:
+        context.log.warning(f"{UNIFIED_METADATA.name} is older than what it is combined from")
+    return Age(datetime.now(UTC), combined, is_up_to_date)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as Markdown, its first rows where there are many."""
+    lines = [f"| {' | '.join(map(_cell, row))} |" for row in (header, *rows[:_MOST_LINES])]
+    left = len(rows) - _MOST_LINES
+    more = ["", f"and {left} more rows, on the page"] if left > 0 else []
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:], *more])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int | float):
+        return f"{value:.4g}" if isinstance(value, float) else f"{value}"
+    return _plain(str(value or ""))
 
 
 def _checks(numbers: Numbers) -> str:
@@ -88,4 +116,4 @@ def _checks(numbers: Numbers) -> str:
 
 def _plain(text: str) -> str:
     """Return text of the data without what Markdown would make of it."""
-    return "".join(c if c.isalnum() or c in " ()-." else "_" for c in text)
+    return "".join(c if c.isalnum() or c in " ()-.%," else "_" for c in text)

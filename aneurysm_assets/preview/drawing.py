@@ -212,11 +212,13 @@ def _draw_panel(
         _write_letters(pen, (left, top, fitted.width, fitted.height), panel.letters)
     caption = place[1] + fitted.height + 1
     _write(pen, (place[0], caption), panel.title, _FAINT)
+    # Marks are drawn on the panel's own part of the sheet: none reaches into its neighbours.
+    own = image.crop((left, top, left + fitted.width, top + fitted.height))
     for line, mark in enumerate(panel.marks, start=1):
-        x, y = fitted.drawn(mark.x, mark.y)
-        _mark(pen, left + x, top + y, mark.number)
+        _mark(ImageDraw.Draw(own), fitted.drawn(mark.x, mark.y), own.size, mark.number)
         text = _shortened(pen, f"{mark.number}  {mark.location}", BOX)
         _write(pen, (place[0], caption + line * _LINE), text, _MARK)
+    image.paste(own, (left, top))
 
 
 def tint(picture: Any, labels: Labels) -> Any:  # noqa: ANN401 - arrays of uint8
@@ -228,11 +230,20 @@ def tint(picture: Any, labels: Labels) -> Any:  # noqa: ANN401 - arrays of uint8
     return tinted
 
 
-def _mark(pen: "ImageDraw.ImageDraw", x: float, y: float, number: int) -> None:
+def _mark(
+    pen: "ImageDraw.ImageDraw", place: tuple[float, float], size: tuple[int, int], number: int
+) -> None:
     """Draw a ring about a point, and its number beside; the point itself stays in sight."""
+    x, y = place
     for radius, colour, thick in ((_RING + 1, _EDGE, 4), (_RING, _MARK, 2)):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour, width=thick)
-    _write(pen, (round(x + _RING + 3), round(y - _RING - 10)), str(number), _MARK, edge=True)
+    text = str(number)
+    width = round(pen.textlength(text, font=_font(_TEXT)))
+    right = round(x + _RING + 3)
+    # At the panel's right or upper edge the number stands on the other side of the ring.
+    beside = right if right + width <= size[0] else round(x - _RING - 3 - width)
+    above = round(y - _RING - 10)
+    _write(pen, (beside, above if above >= 0 else round(y + _RING - 4)), text, _MARK, edge=True)
 
 
 def _write_letters(

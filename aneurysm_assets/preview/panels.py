@@ -167,6 +167,8 @@ class _Composer:
         sides = _even(stack.rows, MOST_SLICES) if isinstance(stack, Stack) else []
         middle = [sides[len(sides) // 2]] if sides else self._montage()
         lines = self._decode({*middle, *self._marks}, set(sides))
+        if lines and middle[0] not in lines:
+            middle = [self._nearest(middle[0], sides, lines)]
         middle = [row for row in middle if row in self._whole]
         samples = [_thinned(pixels) for pixels in self._whole.values()]
         samples += [line for pair in lines.values() for line in pair]
@@ -192,28 +194,43 @@ class _Composer:
         found: dict[int, list[Mark]] = {}
         rows = {(row["SOPInstanceUID"], row["frame_index"]): n for n, row in enumerate(self._rows)}
         lost = beyond = 0
+        outside: list[str] = []
         for number, point in enumerate(points.iter_rows(named=True), start=1):
             instance, frame = point["SOPInstanceUID"], point["frame_index"]
             row = rows.get((instance, frame))
             # The image of a single-frame file has no frame; a point on it may have frame 0.
             row = rows.get((instance, None)) if row is None and frame == 0 else row
+            location = " ".join((point["location"] or "no location").split())
             if row is None:
                 lost += 1
+            elif not self._is_inside(row, point["x"], point["y"]):
+                outside.append(f"{number} ({location}) at {point['x']:g}, {point['y']:g}")
             elif row not in found and len(found) == MOST_POINT_IMAGES:
                 beyond += 1
             else:
-                location = " ".join((point["location"] or "no location").split())
                 mark = Mark(point["x"], point["y"], number, location)
                 found.setdefault(row, []).append(mark)
         if lost:
             self._notes.append(
                 f"{lost} of {points.height} points: image or frame not in the series"
             )
+        if outside:
+            self._notes.append(
+                f"{len(outside)} of {points.height} points: outside the image: {'; '.join(outside)}"
+            )
         if beyond:
             self._notes.append(
                 f"{beyond} of {points.height} points: beyond the first {MOST_POINT_IMAGES} images"
             )
         return found
+
+    def _is_inside(self, row: int, x: float, y: float) -> bool:
+        """Tell whether a point lies on a pixel of its image; no number does not."""
+        width, height = self._rows[row]["Columns"], self._rows[row]["Rows"]
+        # Without a size the image cannot be decoded, and says so itself.
+        if width is None or height is None:
+            return True
+        return bool(-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5)
 
     def _with_points(self, window: Window) -> list[Panel]:
         """Return the images with points, and close-ups of the first points."""
@@ -261,6 +278,26 @@ class _Composer:
         if failed:
             self._notes.append(f"{len(failed)} of {len(wanted)} images: {failed[0]}")
         return lines
+
+    def _nearest(
+        self, middle: int, sides: list[int], lines: dict[int, tuple[Pixels, Pixels]]
+    ) -> int:
+        """Decode the slice nearest to a middle one that could not be, and return its row.
+
+        Raises
+        ------
+        Undecodable
+            It could be decoded a moment ago, and no longer.
+        """
+        places = {row: n for n, row in enumerate(sides)}
+        nearest = min(lines, key=lambda row: (abs(places[row] - places[middle]), places[row]))
+        if nearest not in self._whole:
+            for _, pixels in decode(self._raw, [(nearest, self._rows[nearest])]):
+                if isinstance(pixels, Undecodable):
+                    raise pixels
+                self._whole[nearest] = pixels
+        self._notes.append("the middle slice cannot be decoded: the nearest that can is shown")
+        return nearest
 
     def _panel(self, row: int, window: Window) -> Panel:
         """Return an image as it is stored."""

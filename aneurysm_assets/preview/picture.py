@@ -9,6 +9,7 @@ from aneurysm_assets.extraction.competition import LocalizersCsv
 from aneurysm_assets.extraction.errors import InputError, SeriesError
 from aneurysm_assets.extraction.pairs import segmentation_files
 from aneurysm_assets.extraction.series import SeriesTable, read_series
+from aneurysm_assets.fingerprints import fingerprint_of_preview
 from aneurysm_assets.preview.decoding import EXTRA
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
@@ -53,6 +54,8 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
         The picture cannot be written.
     """
     stem = settings.table_of_series(SERIES_PREVIEW.name, series_uid)
+    # Before anything is read: what changes meanwhile makes the picture stale, never fresh.
+    fingerprint = fingerprint_of_preview(settings, localizers, series_uid)
     series = read_series(settings.series_root / series_uid, settings.raw)
     images = series.frame.filter(pl.col("read_error").is_null())
     notes: list[str] = []
@@ -89,6 +92,7 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
         unreadable_files=series.unreadable_files,
         bytes=sum(sizes) + sum(path.stat().st_size for path in read),
         notes=tuple(notes),
+        fingerprint=fingerprint,
     )
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from aneurysm_assets.report import plots
+from aneurysm_assets.report.grids import Grid, by_age, by_location, crossed, summed
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Check, Missing, Numbers
 
 _STYLE = """
@@ -39,12 +40,36 @@ th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px so
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 code { font-size: .85em; overflow-wrap: anywhere; }
 td:last-child, th:last-child { padding-right: 0; } summary { cursor: pointer; }
+.paper { display: none; }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
   --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
   --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
   html { font-size: 10.5px; } body { padding: 0; } .columns { columns: 2; column-gap: 2rem; }
-  .scroll { overflow: visible; } tr { break-inside: avoid; } details { display: none; } }
+  .scroll { overflow: visible; } tr { break-inside: avoid; }
+  details { display: none; } .paper { display: block; } }
 """
+
+_ON_PAPER = 3
+"""Series that are named in print: 20 of each kind of problem would fill sheets."""
+
+
+@dataclass(frozen=True)
+class Age:
+    """How old the report and its tables are.
+
+    Attributes
+    ----------
+    made : datetime
+        When the report was made, UTC.
+    combined : datetime or None
+        When `unified_metadata` was materialised, UTC; None where that is not recorded.
+    is_up_to_date : bool
+        Whether nothing that it is combined from is newer.
+    """
+
+    made: datetime
+    combined: datetime | None
+    is_up_to_date: bool
 
 
 @dataclass(frozen=True)
@@ -55,7 +80,7 @@ class _Section:
     body: str
 
 
-def make_page(numbers: Numbers, *, version: str, made: datetime) -> str:
+def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
     """Make the report.
 
     Parameters
@@ -64,8 +89,8 @@ def make_page(numbers: Numbers, *, version: str, made: datetime) -> str:
         What it says.
     version : str
         Of this package.
-    made : datetime
-        When.
+    age : Age
+        When it and its tables were made.
 
     Returns
     -------
@@ -105,8 +130,8 @@ def make_page(numbers: Numbers, *, version: str, made: datetime) -> str:
 <body>
 <header>
 <h1>RSNA Intracranial Aneurysm: the data at hand</h1>
-<p class="faint">Made {made:%Y-%m-%d %H:%M} UTC by aneurysm_assets {_text(version)} from
-<code>unified_metadata</code> and <code>series_quality</code>.</p>
+<p class="faint">Made {age.made:%Y-%m-%d %H:%M} UTC by aneurysm_assets {_text(version)} from
+<code>unified_metadata</code> and <code>series_quality</code>: {_tables_of(age)}</p>
 <dl class="key">{key}</dl>
 </header>
 <main>
@@ -118,6 +143,16 @@ def make_page(numbers: Numbers, *, version: str, made: datetime) -> str:
 </body>
 </html>
 """
+
+
+def _tables_of(age: Age) -> str:
+    when = f"tables of {age.combined:%Y-%m-%d %H:%M} UTC" if age.combined else "tables of no date"
+    if age.is_up_to_date:
+        return f"{when}."
+    return (
+        f'{when}. <b class="bad">They are not up to date</b>: series were taken since. Run '
+        "<code>aneurysm-assets run</code>, or materialise both tables, then this report again."
+    )
 
 
 def _as_html(number: int, section: _Section) -> str:
@@ -133,20 +168,17 @@ def _modalities(numbers: Numbers) -> _Section:
         "Series by modality and sex",
         frame,
         lambda: plots.stacked(frame, MODALITY, SEX, "series"),
-        _crossed(frame, MODALITY, SEX),
+        crossed(frame, MODALITY, SEX),
     )
 
 
 def _ages(numbers: Numbers) -> _Section:
     frame = numbers.by_age
-    shown = frame.with_columns(
-        pl.format("{} to {}", AGE, pl.col(AGE) + 9).alias("age in years")
-    ).drop(AGE)
     return _drawn(
         "Series by age",
         frame,
         lambda: plots.columns(frame, AGE, SEX, "age in years"),
-        _crossed(shown, "age in years", SEX),
+        by_age(frame),
         "no series has an age: is there a train.csv?",
     )
 
@@ -158,7 +190,7 @@ def _locations(numbers: Numbers) -> _Section:
         "Positives by location",
         there,
         lambda: plots.bars(there, "location", ("series", "points"), "series, and points on them"),
-        _table(("location", "series", "points"), there.rows()),
+        by_location(there),
         "no series is positive, or there is no train.csv",
     )
 
@@ -166,26 +198,11 @@ def _locations(numbers: Numbers) -> _Section:
 def _values(
     title: str, frame: pl.DataFrame, column: str, unit: str, *, logarithmic: bool
 ) -> _Section:
-    shares = (0.25, 0.5, 0.75)
-    value = pl.col("value")
-    summed = (
-        frame.group_by(MODALITY)
-        .agg(
-            pl.len().alias("series"),
-            value.min().alias("least"),
-            *(value.quantile(share).alias(f"{share:.0%}") for share in shares),
-            value.max().alias("most"),
-        )
-        .sort("series", MODALITY, descending=True)
-    )
     return _drawn(
         title,
         frame,
         lambda: plots.boxes(frame, MODALITY, unit, logarithmic=logarithmic),
-        _table(
-            summed.columns,
-            summed.rows(),
-        ),
+        summed(frame),
         f"no series has {column}",
     )
 
@@ -195,7 +212,7 @@ def _parts(title: str, frame: pl.DataFrame, column: str, unit: str) -> _Section:
         f"{title} by modality",
         frame,
         lambda: plots.stacked(frame, column, MODALITY, f"series ({unit})"),
-        _crossed(frame, column, MODALITY),
+        crossed(frame, column, MODALITY),
     )
 
 
@@ -203,13 +220,14 @@ def _drawn(
     title: str,
     frame: pl.DataFrame,
     draw: Callable[[], str],
-    table: str,
+    grid: Grid,
     nothing: str = "there are no series",
 ) -> _Section:
     """Return a figure and its table, or a sentence where there is nothing to draw."""
     if frame.is_empty():
         return _Section(title, f'<p class="faint">Nothing to show: {nothing}.</p>')
     svg = draw().replace("<svg", f'<svg role="img" aria-label="{_text(title)}; table below"', 1)
+    table = _table(grid.header, grid.rows)
     return _Section(title, f"<figure>{svg}</figure>\n{table}")
 
 
@@ -254,23 +272,16 @@ class _Named:
         more = self.count - len(self.series)
         named = "<br>".join(f"<code>{_text(uid)}</code>" for uid in self.series)
         rest = f"<br>and {more:,} more" if more else ""
-        return f"{self.line}<details><summary>which</summary>{named}{rest}</details>"
+        opened = f"<details><summary>which</summary>{named}{rest}</details>"
+        return f"{self.line}{opened}{self._on_paper()}"
 
-
-def _crossed(frame: pl.DataFrame, rows: str, columns: str) -> str:
-    """Return a table of counts with a column a value, and their sum."""
-    if frame.is_empty():
-        return ""
-    names = (
-        frame.group_by(columns).agg(pl.col("count").sum()).sort("count", columns, descending=True)
-    )
-    counts = {(row[rows], row[columns]): row["count"] for row in frame.to_dicts()}
-    kinds = frame[rows].unique(maintain_order=True).to_list()
-    body = []
-    for kind in kinds:
-        values = [counts.get((kind, name), 0) for name in names[columns]]
-        body.append((kind, *values, sum(values)))
-    return _table((rows, *names[columns], "series"), body)
+    def _on_paper(self) -> str:
+        """Return the first of them for print, where nothing opens, and how many are not named."""
+        first = self.series[:_ON_PAPER]
+        more = self.count - len(first)
+        rest = f" and {more:,} more, named on screen" if more else ""
+        named = ", ".join(f"<code>{_text(uid)}</code>" for uid in first)
+        return f'<span class="paper">{named}{rest}</span>'
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

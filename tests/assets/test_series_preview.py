@@ -5,16 +5,21 @@ import io
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
 from aneurysm_assets import partitions, runner
 from aneurysm_assets.assets import series_preview as asset
+from aneurysm_assets.cli import cli
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.instance import open_instance
 from aneurysm_assets.overview import take_overview
+from aneurysm_assets.preview import picture
 from aneurysm_assets.resources import Silent
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.tables import SERIES_PREVIEW
 from tests.graph import Graph, each_once, failure
 from tests.record import SERIES_TABLES
 
@@ -30,6 +35,25 @@ def graph(data: Path) -> Graph:
 def break_pixels(data: Path) -> None:
     for path in (data / "raw" / "series" / JPEG_2000).iterdir():
         path.write_bytes(path.read_bytes().replace(b"\xff\x4f\xff\x51", b"\x00\x00\x00\x00"))
+
+
+def stale(graph: Graph) -> list[str]:
+    now = fingerprints_of_previews(take_fingerprints(graph.settings, graph.series))
+    return partitions.stale(graph.instance, SERIES_PREVIEW, [CTA, JPEG_2000], now)
+
+
+def rewrite_a_file(data: Path) -> None:
+    path = next((data / "raw" / "series" / CTA).iterdir())
+    path.write_bytes(path.read_bytes())
+
+
+def move_a_point(data: Path) -> None:
+    csv = data / "raw" / "train_localizers.csv"
+    csv.write_text(csv.read_text().replace("'x': 31,", "'x': 30,"))
+
+
+def lose_the_segmentation(data: Path) -> None:
+    (data / "raw" / "segmentations" / CTA / f"{CTA}_cowseg.nii").unlink()
 
 
 @pytest.mark.parametrize("how", [{"partition": CTA}, {"series": [CTA, JPEG_2000]}])
@@ -106,3 +130,45 @@ def test_a_new_picture_makes_the_unified_table_no_older(graph) -> None:
     assert graph.run(PREVIEW, partition=CTA).success
     assert partitions.is_combined(graph.instance)
     assert partitions.complete(graph.instance, graph.settings)[0] == [CTA]
+
+
+@pytest.mark.parametrize("change", [rewrite_a_file, move_a_point, lose_the_segmentation])
+def test_a_picture_is_stale_once_what_it_was_drawn_from_has_changed(change, graph, data) -> None:
+    assert graph.run(PREVIEW, series=[CTA, JPEG_2000]).success
+    assert stale(graph) == []
+    change(data)
+    assert stale(graph) == [CTA]
+    assert graph.run(PREVIEW, partition=CTA).success
+    assert stale(graph) == []
+
+
+def test_a_file_that_changes_while_its_series_is_drawn_makes_the_picture_stale(
+    graph, data, monkeypatch
+) -> None:
+    read = picture.read_series
+
+    def read_then_change(directory: Path, root: Path):
+        table = read(directory, root)
+        rewrite_a_file(data)
+        return table
+
+    monkeypatch.setattr(picture, "read_series", read_then_change)
+    assert graph.run(PREVIEW, partition=CTA).success
+    assert stale(graph) == [CTA]
+
+
+def test_status_names_the_pictures_that_are_out_of_date(graph, data, monkeypatch) -> None:
+    monkeypatch.setenv("ANEURYSM_DATA", str(data))
+    settings = Settings.from_environment()
+    assert take_overview(settings).series_preview == {}
+    with open_instance(settings) as instance:
+        partitions.register(instance, graph.series)
+        graph.instance = instance
+        assert graph.run(PREVIEW, series=[CTA, JPEG_2000]).success
+    assert take_overview(settings).series_preview == {"done": 2, "stale": 0, "stale_series": []}
+    move_a_point(data)
+    (data / "interim" / PREVIEW / f"{JPEG_2000}.png").unlink()
+    told = CliRunner().invoke(cli, ["status"])
+    assert told.exit_code == 0
+    assert "series_preview: pictures of 1 series, 1 out of date" in told.output
+    assert f"picture out of date: {CTA}" in told.output

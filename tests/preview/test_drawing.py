@@ -61,6 +61,30 @@ def test_a_mark_is_a_ring_about_its_pixel_which_stays_in_sight() -> None:
         assert (near == YELLOW).all(axis=-1).any()
 
 
+@pytest.mark.parametrize("at", [(-1, 20), (48, 20), (20, -1), (20, 48), (47, 0), (0, 47)])
+def test_a_mark_never_reaches_beyond_its_own_panel(at) -> None:
+    black = np.zeros((48, 48), np.uint8)
+    marked = Panel(black, "", marks=(Mark(*at, 12, ""),))
+    panels = [marked, Panel(black, "")]
+    image = np.asarray(draw(sheet(marked, panels=panels, vessels=[None] * 2, breaks=2)))
+    unmarked = [Panel(black, "", marks=(Mark(20, 20, 12, ""),)), Panel(black, "")]
+    plain = np.asarray(draw(sheet(marked, panels=unmarked, vessels=[None] * 2, breaks=2)))
+    differs = (image != plain).any(axis=-1)
+    differs[TOP : TOP + BOX, LEFT : LEFT + BOX] = False
+    assert not differs.any()
+
+
+@pytest.mark.parametrize("at", [(47, 24), (24, 0), (47, 0), (0, 0)])
+def test_the_number_of_a_mark_stands_within_its_panel(at) -> None:
+    def yellow(number: int, x: float, y: float) -> int:
+        panel = Panel(np.zeros((48, 48), np.uint8), "", marks=(Mark(x, y, number, ""),))
+        own = np.asarray(draw(sheet(panel)))[TOP : TOP + BOX, LEFT : LEFT + BOX]
+        return int((own == YELLOW).all(axis=-1).sum())
+
+    # As many pixels more than a one has the eight here as it has in the middle.
+    assert yellow(8, *at) - yellow(1, *at) == yellow(8, 24, 24) - yellow(1, 24, 24)
+
+
 def test_labels_colour_their_pixels_and_no_other() -> None:
     picture = np.full((2, 2, 3), 100, np.uint8)
     tinted = tint(picture, np.array([[0, 1], [13, 99]]))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from aneurysm_assets.preview import panels
 from aneurysm_assets.preview.drawing import Sheet, draw, fit
@@ -40,6 +41,13 @@ def speckled() -> np.ndarray:
 def write_speckled(raw, series, speckled) -> None:
     voxels = {tuple(voxel): LABEL for voxel in np.argwhere(speckled).tolist()}
     write_painted(raw, segmented(series, voxels), np.where(speckled, 1000, 0))
+
+
+def cut(path: Path) -> None:
+    """Leave a file its header and take the most of its pixels."""
+    data = dcmread(path)
+    data.PixelData = data.PixelData[:10]
+    data.save_as(path)
 
 
 def labels_of(panel: panels.Panel, cowseg: Path) -> np.ndarray:
@@ -193,16 +201,47 @@ def test_a_close_up_shows_the_same_pixels_and_the_point_among_them(tmp_path) -> 
 
 
 @pytest.mark.parametrize(
-    "point", [(-500.0, 4.0), (8.0, 500.0), (1e9, 1e9), (-0.5, -0.5), (15.4, 11.4)]
+    "point",
+    [(-500.0, 4.0), (8.0, 500.0), (1e9, 1e9), (-0.51, 4.0), (15.5, 4.0), (8.0, -1.0), (8.0, 11.5)],
 )
-def test_a_point_beside_its_image_spoils_no_picture(point, tmp_path) -> None:
-    series = mr("beside").point(4, *point)
+def test_a_point_outside_its_image_is_neither_marked_nor_counted_but_named(point, tmp_path) -> None:
+    series = mr("outside").point(4, *point).point(4, 3, 3)
+    write_painted(tmp_path, series, np.full(SHAPE, 7))
+    shown = composed(tmp_path, series.uid)
+    assert (shown.points, shown.points_shown) == (2, 1)
+    (panel,) = shown.with_points
+    assert [mark.number for mark in panel.marks] == [2]
+    at = f"{point[0]:g}, {point[1]:g}"
+    assert f"1 of 2 points: outside the image: 1 ({TIP}) at {at}" in shown.notes
+
+
+@pytest.mark.parametrize("point", [(-0.5, -0.5), (15.4, 11.4)])
+def test_a_point_on_the_edge_of_its_image_is_marked(point, tmp_path) -> None:
+    series = mr("edge").point(4, *point)
     series.every(PixelSpacing=[9.0, 9.0])
     write_painted(tmp_path, series, np.full(SHAPE, 7))
     shown = composed(tmp_path, series.uid)
     assert shown.points_shown == 1
     sheet = Sheet("", "", shown.panels, [None] * len(shown.panels), len(shown.middle))
     assert draw(sheet).size[0] > 1000
+
+
+@pytest.mark.parametrize("also", [False, True])
+def test_of_a_middle_slice_that_cannot_be_decoded_the_nearest_is_shown(also, tmp_path) -> None:
+    series = mr("middle").point(1, 3, 3)
+    volume = np.zeros(SHAPE)
+    volume[:] = np.arange(SLICES)
+    write_painted(tmp_path, series, volume)
+    folder = tmp_path / "series" / series.uid
+    middle = SLICES // 2
+    for number in (middle, middle - 1) if also else (middle,):
+        cut(folder / f"{number + 1:03}.dcm")
+    shown = composed(tmp_path, series.uid)
+    assert len(shown.middle) == 3
+    nearest = middle + 1 if also else middle - 1
+    assert f"image {nearest + 1} of {SLICES}" in shown.middle[0].title
+    assert "the middle slice cannot be decoded: the nearest that can is shown" in shown.notes
+    assert any(".dcm: pixels cannot be decoded" in note for note in shown.notes)
 
 
 def test_a_point_on_a_frame_is_marked_on_that_frame(tmp_path) -> None:

@@ -8,7 +8,7 @@ import matplotlib as mpl
 import pytest
 
 from aneurysm_assets.report.numbers import Numbers
-from aneurysm_assets.report.page import make_page
+from aneurysm_assets.report.page import Age, make_page
 from tests.report.test_numbers import TIP, image, numbers_of
 
 NASTY = '"><script>alert(1)</script>&$x^2$'
@@ -44,8 +44,11 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def page_of(numbers: Numbers) -> tuple[str, Page]:
-    text = make_page(numbers, version="1.2.3", made=datetime(2026, 1, 2, 3, 4, tzinfo=UTC))
+MADE, COMBINED = datetime(2026, 1, 2, 3, 4, tzinfo=UTC), datetime(2025, 12, 1, 2, 3, tzinfo=UTC)
+
+
+def page_of(numbers: Numbers, *, up_to_date: bool = True) -> tuple[str, Page]:
+    text = make_page(numbers, version="1.2.3", age=Age(MADE, COMBINED, up_to_date))
     return text, Page(text)
 
 
@@ -143,3 +146,26 @@ def test_the_same_numbers_make_the_same_page_and_matplotlibs_settings_stay() -> 
     numbers = numbers_of(image("1.1"))
     assert page_of(numbers)[0] == page_of(numbers)[0]
     assert dict(mpl.rcParams) == before
+
+
+def test_the_age_of_the_tables_is_said_and_what_to_run_where_they_are_not_up_to_date() -> None:
+    numbers = numbers_of(image("1.1"))
+    fresh, old = (page_of(numbers, up_to_date=fresh)[0] for fresh in (True, False))
+    for text in (fresh, old):
+        assert "Made 2026-01-02 03:04 UTC" in text
+        assert "tables of 2025-12-01 02:03 UTC." in text
+    assert "not up to date" not in fresh
+    assert "not up to date" in old
+    assert "<code>aneurysm-assets run</code>" in old
+
+
+def test_on_paper_the_first_series_are_named_and_the_others_counted() -> None:
+    uids = [f"1.{n}" for n in range(5)]
+    text, _ = page_of(numbers_of(*map(image, uids), problems={uid: ["scouts"] for uid in uids}))
+    (named,) = re.findall(r'<span class="paper">(.*?)</span>', text)
+    assert re.findall("<code>(.*?)</code>", named) == uids[:3]
+    assert named.endswith(" and 2 more, named on screen")
+    style = text[text.index("<style>") : text.index("</style>")]
+    screen, _, paper = style.partition("@media print")
+    assert ".paper { display: none; }" in screen
+    assert ".paper { display: block; }" in paper

@@ -1,0 +1,82 @@
+"""The figures of the report as rows under a header, of which the page and the metadata are made."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Numbers
+
+_SHARES = (0.25, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table for readers.
+
+    Attributes
+    ----------
+    header : tuple of str
+        Names of the columns.
+    rows : list of tuple
+        Text, numbers, or None where there is nothing to say.
+    """
+
+    header: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+
+def grids(numbers: Numbers) -> dict[str, Grid]:
+    """Return the table of each figure, by the name of its frame in `Numbers`, and the missing."""
+    return {
+        "by_modality": crossed(numbers.by_modality, MODALITY, SEX),
+        "by_age": by_age(numbers.by_age),
+        "by_location": by_location(numbers.by_location),
+        "slices": summed(numbers.slices),
+        "spacing": summed(numbers.spacing),
+        "matrices": crossed(numbers.matrices, "matrix", MODALITY),
+        "orientations": crossed(numbers.orientations, "orientation", MODALITY),
+        "missing": Grid(
+            ("what", "count", "of"), [(item.what, item.count, item.of) for item in numbers.missing]
+        ),
+    }
+
+
+def crossed(frame: pl.DataFrame, rows: str, columns: str) -> Grid:
+    """Return counts with a column a value, and their sum."""
+    names = (
+        frame.group_by(columns).agg(pl.col("count").sum()).sort("count", columns, descending=True)
+    )[columns].to_list()
+    counts = {(row[rows], row[columns]): row["count"] for row in frame.to_dicts()}
+    body: list[tuple[object, ...]] = []
+    for kind in frame[rows].unique(maintain_order=True).to_list():
+        values = [counts.get((kind, name), 0) for name in names]
+        body.append((kind, *values, sum(values)))
+    return Grid((rows, *names, "series"), body)
+
+
+def by_age(frame: pl.DataFrame) -> Grid:
+    """Return the counts of ten years each, by sex."""
+    years = pl.format("{} to {}", AGE, pl.col(AGE) + 9).alias("age in years")
+    return crossed(frame.with_columns(years).drop(AGE), "age in years", SEX)
+
+
+def by_location(frame: pl.DataFrame) -> Grid:
+    """Return the positive series and the points of each location."""
+    header = ("location", "series", "points")
+    return Grid(header, frame.select(header).rows())
+
+
+def summed(frame: pl.DataFrame) -> Grid:
+    """Return least, quartiles and most of a value, by modality."""
+    value = pl.col("value")
+    found = (
+        frame.group_by(MODALITY)
+        .agg(
+            pl.len().alias("series"),
+            value.min().alias("least"),
+            *(value.quantile(share).alias(f"{share:.0%}") for share in _SHARES),
+            value.max().alias("most"),
+        )
+        .sort("series", MODALITY, descending=True)
+    )
+    return Grid(tuple(found.columns), found.rows())
