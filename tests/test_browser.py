@@ -19,10 +19,25 @@ from aneurysm_assets.definitions import defs
 from aneurysm_assets.presentation import DOCS
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.tables import UNIFIED_METADATA
-from tests.chromium import Browser, chromium, executable, wait_for_colour
+from tests.chromium import PATIENCE_FOR_A_RUN, Browser, chromium, executable, wait_for_colour
 from tests.dagster_dev import Dev, dagster_dev
+from tests.processes import wait_until
 
 SERIES = 12
+
+# How wide a phone's screen is, CSS pixels.
+PHONE = 390
+
+AUTOMATION = "series_automation"
+
+STATE_OF_AUTOMATION = f"""
+{{
+  sensorOrError(sensorSelector: {{
+    repositoryLocationName: "aneurysm_assets", repositoryName: "__repository__",
+    sensorName: "{AUTOMATION}"
+  }}) {{ ... on Sensor {{ sensorState {{ status }} }} }}
+}}
+"""
 
 # The series whose files are away in the first backfill.
 EMPTIED = uid("sample", "CTA")
@@ -130,8 +145,10 @@ def picture(page: Page, path: Path) -> None:
 def test_the_job_that_registers_the_series_is_launched_by_a_click(dev, page) -> None:
     page.goto(f"{dev.url}/locations/aneurysm_assets/jobs/register_series/playground")
     page.get_by_role("button", name="Launch run").click()
-    expect(page.get_by_text(f"{SERIES} series, {SERIES} of them new")).to_be_visible()
-    expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+    new = page.get_by_text(f"{SERIES} series, {SERIES} of them new")
+    expect(new).to_be_visible(timeout=PATIENCE_FOR_A_RUN)
+    succeeded = page.get_by_text("Success", exact=True).first
+    expect(succeeded).to_be_visible(timeout=PATIENCE_FOR_A_RUN)
 
 
 def test_the_lineage_graph_shows_every_asset(dev, page) -> None:
@@ -148,7 +165,8 @@ def test_a_backfill_by_clicks_turns_its_partitions_green_and_a_failed_one_red_wi
     backfill = materialize_all(page, "All", "Launch backfill")
 
     page.goto(f"{dev.url}/runs/b/{backfill}")
-    expect(page.get_by_text("Failed", exact=True).first).to_be_visible()
+    failed = page.get_by_text("Failed", exact=True).first
+    expect(failed).to_be_visible(timeout=PATIENCE_FOR_A_RUN)
     page.get_by_role("button", name="Hide navigation").click()
     partitions_of(dev, page, "labels", failed=set())
     partitions_of(dev, page, "dicom_tags", failed={EMPTIED})
@@ -228,6 +246,44 @@ def test_the_report_is_whole_by_itself_in_light_and_dark(dev, browser, pictures,
     assert errors == []
     assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
     assert paper > 0.8 if scheme == "light" else paper < 0.3
+
+
+def test_the_report_needs_no_sideways_scrolling_on_a_phone(dev, browser) -> None:
+    report = dev.project / "data" / "interim" / "dataset_report.html"
+    with browser.page(viewport={"width": PHONE, "height": 844}, is_mobile=True) as page:
+        page.goto(report.as_uri())
+        for opens in page.get_by_text("which", exact=True).all():
+            opens.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
+
+
+def test_on_paper_the_report_names_series_without_anything_to_open(dev, browser) -> None:
+    report = dev.project / "data" / "interim" / "dataset_report.html"
+    with browser.page() as page:
+        page.goto(report.as_uri())
+        expect(page.locator(".paper").first).to_be_hidden()
+        page.emulate_media(media="print")
+        expect(page.locator(".paper").first).to_be_visible()
+        expect(page.locator("details").first).to_be_hidden()
+
+
+def test_the_automation_is_off_and_a_click_turns_it_on_and_another_off(dev, page) -> None:
+    def recorded() -> str:
+        answer = page.request.post(f"{dev.url}/graphql", data={"query": STATE_OF_AUTOMATION})
+        return answer.json()["data"]["sensorOrError"]["sensorState"]["status"]
+
+    page.goto(f"{dev.url}/automation")
+    page.get_by_role("link", name=AUTOMATION).click()
+    switch = page.get_by_role("checkbox")
+    expect(switch).not_to_be_checked()
+    assert recorded() == "STOPPED"
+    for state in ("RUNNING", "STOPPED"):
+        # What is seen and clicked is its label; the box itself is not painted.
+        page.locator("label").filter(has=switch).click()
+        # The switch is drawn in its new place at once, and takes no click until that is recorded.
+        wait_until(lambda state=state: recorded() == state, f"the automation was {state}")
+        expect(switch).to_be_checked(checked=state == "RUNNING")
+        expect(switch).to_be_enabled()
 
 
 def test_the_browser_asked_nothing_of_any_other_machine(browser) -> None:
