@@ -18,12 +18,9 @@ from typing import Any, cast
 
 import dagster as dg
 from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
 from dagster_shared.record import replace
 
+from aneurysm_assets import partitions
 from aneurysm_assets.assets.raw import RAW_SERIES
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.resources import SettingsResource
@@ -174,16 +171,9 @@ def run_requests(found: Survey) -> list[dg.RunRequest]:
 def _request(found: Survey, series: tuple[str, ...], tables: Sequence[str]) -> dg.RunRequest:
     keys = [dg.AssetKey(table) for table in tables]
     tags = {RUN_TAG: "series", **found.tags}
-    registered = found.registered
-    start = registered.index(series[0])
-    if tuple(registered[start : start + len(series)]) == series:
-        of_range = {
-            ASSET_PARTITION_RANGE_START_TAG: series[0],
-            ASSET_PARTITION_RANGE_END_TAG: series[-1],
-        }
-        return dg.RunRequest(asset_selection=keys, tags=tags | of_range)
-    config = {"ops": {table: {"config": {"series": list(series)}} for table in tables}}
-    return dg.RunRequest(asset_selection=keys, tags=tags, run_config=config)
+    of_range, config = partitions.of_run(found.registered, series)
+    ops = {"ops": {table: {"config": config} for table in tables}} if config else {}
+    return dg.RunRequest(asset_selection=keys, tags=tags | of_range, run_config=ops)
 
 
 def _conditions() -> dict[str, dg.AutomationCondition[Any]]:

@@ -41,8 +41,7 @@ def fingerprint_of_series(settings: Settings, series_instance_uid: str) -> str:
     SeriesError
         The directory cannot be read, or the key is no UID.
     """
-    settings.table_of_series(DICOM_TAGS.name, series_instance_uid)  # refuses what is no UID
-    return fingerprint_of_directory(settings.series_root / series_instance_uid)
+    return fingerprint_of_directory(settings.directory_of_series(series_instance_uid))
 
 
 def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -> str:
@@ -139,11 +138,11 @@ def read_csvs(settings: Settings) -> tuple[TrainCsv, LocalizersCsv]:
     try:
         train = read_train_csv(settings.train_csv)
     except FileNotFoundError:
-        train = TrainCsv(settings.train_csv, refused=(), sha256="", rows={})
+        train = TrainCsv.empty(settings.train_csv)
     try:
         points = read_localizers_csv(settings.localizers_csv)
     except FileNotFoundError:
-        points = LocalizersCsv(settings.localizers_csv, refused=(), sha256="", rows={})
+        points = LocalizersCsv.empty(settings.localizers_csv)
     return train, points
 
 

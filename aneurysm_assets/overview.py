@@ -11,7 +11,7 @@ from aneurysm_assets import liveness, partitions
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.fingerprints import Fingerprints, fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.instance import claim, open_instance
-from aneurysm_assets.partitions import Status
+from aneurysm_assets.partitions import Status, latest_metadata
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import (
@@ -113,11 +113,12 @@ def take_overview(settings: Settings) -> Overview:
         claim(instance, settings)
         # A killed run's series would be shown as under way for ever.
         liveness.end_dead_runs(instance, settings)
-        there = partitions.on_disk(instance, census)
+        registered = partitions.registered(instance)
+        there = partitions.on_disk(registered, census)
         now = take_fingerprints(
             settings, sorted({*census.series, *there}), processes=settings.workers
         )
-        keys = list(dict.fromkeys(chain(census.known, partitions.registered(instance))))
+        keys = list(dict.fromkeys(chain(census.known, registered)))
         status = [partitions.statuses(instance, settings, table, keys) for table in SERIES_TABLES]
         complete, _ = partitions.split(status)
         return Overview(
@@ -126,7 +127,7 @@ def take_overview(settings: Settings) -> Overview:
             interim=str(settings.interim),
             series_on_disk=len(census.series),
             series_not_on_disk=list(census.not_on_disk),
-            series_vanished=partitions.vanished(instance, census),
+            series_vanished=partitions.vanished(registered, census),
             unlabelled_directories=list(census.unlabelled),
             refused_rows=[asdict(row) for row in census.refused],
             assets={
@@ -137,18 +138,6 @@ def take_overview(settings: Settings) -> Overview:
             series_quality=latest_metadata(instance, SERIES_QUALITY),
             series_preview=_of_previews(instance, settings, fingerprints_of_previews(now)),
         )
-
-
-def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
-    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing.
-
-    What Dagster keeps for its UI, `dagster/…`, is left out: not all of it can be JSON.
-    """
-    event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
-    if event is None or event.asset_materialization is None:
-        return {}
-    metadata = event.asset_materialization.metadata
-    return {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
 
 
 def _of_asset(

@@ -7,17 +7,28 @@ materialisation happened and its file is where it was put.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
 
 from aneurysm_assets.extraction.census import Census
 from aneurysm_assets.fingerprints import Fingerprints
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_tables
-from aneurysm_assets.tables import DICOM_TAGS, SERIES_TABLES, UNIFIED_METADATA, Product, Table
+from aneurysm_assets.tables import (
+    DICOM_TAGS,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    Product,
+    Table,
+)
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
 
@@ -136,19 +147,19 @@ def recorded_fingerprints(instance: dg.DagsterInstance, table: Product) -> dict[
     return {uid: text for uid, text in versions.items() if _FINGERPRINT.fullmatch(text)}
 
 
-def vanished(instance: dg.DagsterInstance, census: Census) -> list[str]:
-    """Return the partitions whose directory is gone, sorted; what is done of them stays done."""
-    return sorted(set(registered(instance)) - {*census.series, *census.unlabelled})
+def vanished(keys: Iterable[str], census: Census) -> list[str]:
+    """Return those partitions whose directory is gone, sorted; what is done of them stays done."""
+    return sorted(set(keys) - {*census.series, *census.unlabelled})
 
 
-def on_disk(instance: dg.DagsterInstance, census: Census) -> list[str]:
-    """Return the partitions whose directory is there, in the order of registration.
+def on_disk(keys: Iterable[str], census: Census) -> list[str]:
+    """Return those partitions whose directory is there, in their order.
 
     Also those that are not to be taken any more, as their row is gone from train.csv: what was
     read of them is stale.
     """
     there = {*census.series, *census.unlabelled}
-    return [uid for uid in registered(instance) if uid in there]
+    return [uid for uid in keys if uid in there]
 
 
 def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:
@@ -194,6 +205,42 @@ def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
         cursor = page.cursor
 
 
+def of_run(keys: Sequence[str], series: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return by what a single run takes some series: tags of a range, else an asset's config.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        All partitions in the order of registration, which ranges follow.
+    series : sequence of str
+        Some of them, in that order.
+
+    Returns
+    -------
+    tags : dict of str to str
+        Empty where the series are scattered.
+    config : dict of str to object
+        `recording.SeriesConfig`; empty where they are a range.
+    """
+    start = keys.index(series[0])
+    if list(keys[start : start + len(series)]) != list(series):
+        return {}, {"series": list(series)}
+    tags = {ASSET_PARTITION_RANGE_START_TAG: series[0], ASSET_PARTITION_RANGE_END_TAG: series[-1]}
+    return tags, {}
+
+
+def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
+    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing.
+
+    What Dagster keeps for its UI, `dagster/…`, is left out: not all of it can be JSON.
+    """
+    event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
+    if event is None or event.asset_materialization is None:
+        return {}
+    metadata = event.asset_materialization.metadata
+    return {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
+
+
 def digest(series: Iterable[str]) -> str:
     """Return the digest of a set of series, by which it can be told from another."""
     return sha256("\n".join(sorted(series)).encode()).hexdigest()
@@ -201,11 +248,8 @@ def digest(series: Iterable[str]) -> str:
 
 def combined_digest(instance: dg.DagsterInstance) -> str | None:
     """Return the digest of the series in the unified table; None where none is recorded."""
-    event = instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
-    if event is None or event.asset_materialization is None:
-        return None
-    recorded = event.asset_materialization.metadata.get(COMBINED_SERIES)
-    return None if recorded is None else str(recorded.value)
+    recorded = latest_metadata(instance, UNIFIED_METADATA).get(COMBINED_SERIES)
+    return None if recorded is None else str(recorded)
 
 
 def is_combined(instance: dg.DagsterInstance, complete_now: Iterable[str]) -> bool:
@@ -215,16 +259,22 @@ def is_combined(instance: dg.DagsterInstance, complete_now: Iterable[str]) -> bo
     """
     if combined_digest(instance) != digest(complete_now):
         return False
-    tables = (*SERIES_TABLES, UNIFIED_METADATA)
-    records = instance.get_asset_records([dg.AssetKey(table.name) for table in tables])
+    upstream, unified, _ = latest_events(instance)
+    return unified > upstream
+
+
+def latest_events(instance: dg.DagsterInstance) -> tuple[int, int, int]:
+    """Return the latest events of the series' tables, of the unified table and of its quality."""
+    groups = (SERIES_TABLES, (UNIFIED_METADATA,), (SERIES_QUALITY,))
+    keys = [dg.AssetKey(table.name) for tables in groups for table in tables]
     latest = {
-        record.asset_entry.asset_key.to_user_string(): (
-            record.asset_entry.last_materialization_storage_id or 0
-        )
-        for record in records
+        record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id or 0
+        for record in instance.get_asset_records(keys)
     }
-    unified = latest.pop(UNIFIED_METADATA.name, 0)
-    return unified > max(latest.values(), default=0)
+    upstream, unified, quality = (
+        max(latest.get(dg.AssetKey(table.name), 0) for table in tables) for tables in groups
+    )
+    return upstream, unified, quality
 
 
 def _name() -> str:

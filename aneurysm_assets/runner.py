@@ -12,10 +12,6 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, DagsterRunStatus
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-)
 from dagster._core.utils import make_new_run_id
 
 from aneurysm_assets import liveness, partitions
@@ -25,8 +21,7 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import take_fingerprints
 from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.instance import claim, open_instance
-from aneurysm_assets.overview import latest_metadata
-from aneurysm_assets.partitions import Status
+from aneurysm_assets.partitions import Status, latest_metadata
 from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
@@ -243,7 +238,7 @@ class _Run:
         rowless = set() if only else self._rowless(wanted)
         for series, tables in self._to_do(status, wanted, rowless, force=force).items():
             taken.update(series)
-            self._materialise(list(series), tables)
+            self._materialise(series, tables)
         complete, _ = partitions.split(self._statuses() if taken else status)
         self._combine(complete)
         summary.done = len(taken & set(complete))
@@ -260,7 +255,9 @@ class _Run:
 
     def _rowless(self, wanted: Sequence[str]) -> set[str]:
         """Return the partitions on disk that are not asked for: their row may have been removed."""
-        return set(partitions.on_disk(self._instance, self._summary.census)) - set(wanted)
+        return set(
+            partitions.on_disk(partitions.registered(self._instance), self._summary.census)
+        ) - set(wanted)
 
     def _to_do(
         self,
@@ -309,19 +306,9 @@ class _Run:
             for table, of_table in zip(SERIES_TABLES, done, strict=True)
         }
 
-    def _materialise(self, series: list[str], tables: Sequence[Table]) -> None:
-        registered = partitions.registered(self._instance)
-        start = registered.index(series[0])
-        if registered[start : start + len(series)] == series:
-            self._execute(
-                tables,
-                tags={
-                    ASSET_PARTITION_RANGE_START_TAG: series[0],
-                    ASSET_PARTITION_RANGE_END_TAG: series[-1],
-                },
-            )
-        else:
-            self._execute(tables, config={"series": series})
+    def _materialise(self, series: Sequence[str], tables: Sequence[Table]) -> None:
+        tags, config = partitions.of_run(partitions.registered(self._instance), series)
+        self._execute(tables, tags=tags, config=config)
 
     def _combine(self, complete: Sequence[str]) -> None:
         summary = self._summary

@@ -127,12 +127,26 @@ class Settings:
         SeriesError
             The key is no DICOM UID: it must not become a path.
         """
-        if not is_uid(series_instance_uid):
-            raise SeriesError(
-                f"partition key {series_instance_uid!r} is no DICOM UID (digits and dots, "
-                "at most 64 characters), so no path is made of it"
-            )
-        return self.interim / table / series_instance_uid
+        return self.interim / table / _as_name(series_instance_uid)
+
+    def directory_of_series(self, series_instance_uid: str) -> Path:
+        """Directory of one series' DICOM files.
+
+        Raises
+        ------
+        SeriesError
+            The key is no DICOM UID: it must not become a path.
+        """
+        return self.series_root / _as_name(series_instance_uid)
+
+
+def _as_name(series_instance_uid: str) -> str:
+    if not is_uid(series_instance_uid):
+        raise SeriesError(
+            f"partition key {series_instance_uid!r} is no DICOM UID (digits and dots, "
+            "at most 64 characters), so no path is made of it"
+        )
+    return series_instance_uid
 
 
 def default_workers() -> int:

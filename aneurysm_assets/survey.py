@@ -29,9 +29,7 @@ from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import (
     DICOM_TAGS,
     LABELS,
-    SERIES_QUALITY,
     SERIES_TABLES,
-    UNIFIED_METADATA,
 )
 
 Reason = Literal["missing", "changed", "failed"]
@@ -191,10 +189,10 @@ def survey(
     census = take_census(settings)
     _refuse_without_train_csv(instance, census)
     new = partitions.register(instance, census.series)
-    vanished = partitions.vanished(instance, census)
+    registered = partitions.registered(instance)
+    vanished = partitions.vanished(registered, census)
     differs = vanished != memory.vanished
     memory.vanished = vanished
-    registered = partitions.registered(instance)
     waits_for = under_way.under_way(instance, settings)
     found, combine, tags = _Found(), "", {}
     if not waits_for:
@@ -203,7 +201,7 @@ def survey(
             for table in SERIES_TABLES
         }
         found = _to_take(instance, settings, census, status, memory, seconds=seconds)
-        upstream, *_ = _latest(instance)
+        upstream, *_ = partitions.latest_events(instance)
         request = _digest(upstream, _untaken(found.take))
         waits_for = _drop_in_vain(instance, found, request, registered)
         tags = {REQUEST_TAG: request}
@@ -249,7 +247,7 @@ def _to_take(
     *,
     seconds: float,
 ) -> _Found:
-    there = sorted(partitions.on_disk(instance, census))
+    there = sorted(partitions.on_disk(status[DICOM_TAGS.name], census))
     listed = [uid for uid in there if status[DICOM_TAGS.name][uid] in {"done", "failed"}]
     now: dict[str, Fingerprints] = {
         DICOM_TAGS.name: _list_some(settings, listed, memory, seconds),
@@ -336,7 +334,7 @@ def _to_combine(
     complete, _ = partitions.split(list(status.values()))
     if not complete:
         return "", ""
-    upstream, unified, quality = _latest(instance)
+    upstream, unified, quality = partitions.latest_events(instance)
     series = partitions.digest(complete)
     there = all(map(find_table, (settings.unified_table, settings.quality_table)))
     is_of_these = partitions.combined_digest(instance) == series
@@ -352,16 +350,3 @@ def _to_combine(
 
 def _digest(*parts: object) -> str:
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _latest(instance: dg.DagsterInstance) -> tuple[int, int, int]:
-    """Return the latest events of the series' tables, of the unified table and of its quality."""
-    latest = {
-        record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id or 0
-        for record in instance.get_asset_records(list(under_way.OURS))
-    }
-    upstream, unified, quality = (
-        max(latest.get(dg.AssetKey(table.name), 0) for table in tables)
-        for tables in (SERIES_TABLES, (UNIFIED_METADATA,), (SERIES_QUALITY,))
-    )
-    return upstream, unified, quality

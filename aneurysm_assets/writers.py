@@ -30,7 +30,7 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
     stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
     # Before reading: a file that changes meanwhile makes the series stale.
     fingerprint = fingerprint_of_series(settings, series_instance_uid)
-    directory = settings.series_root / series_instance_uid
+    directory = settings.directory_of_series(series_instance_uid)
     series = read_series(directory, settings.raw, settings.threads)
     table = write_table(series.frame, DICOM_TAGS, stem)
     notes = [f"malformed value, null in the table: {text}" for text in series.malformed]

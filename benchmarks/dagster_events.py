@@ -69,6 +69,6 @@ def _partition(below: Path, *, embedded: bool) -> float:
 
 def _files_only(root: Path, series: list[str]) -> None:
     settings = SettingsResource(data=str(root), interim=str(root / "apart")).get()
-    empty = TrainCsv(settings.train_csv, refused=(), sha256="", rows={})
+    empty = TrainCsv.empty(settings.train_csv)
     for uid in series:
         write_labels(settings, empty, uid)

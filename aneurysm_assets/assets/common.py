@@ -1,7 +1,7 @@
 """What the four partitioned assets have in common in Dagster's eyes."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,15 +40,17 @@ def unified_lineage() -> dg.TableColumnLineage:
     )
 
 
-def table_asset(
-    table: Table,
+def file_asset(
+    product: Product,
     *,
+    kinds: set[str],
     group: str,
     deps: Sequence[dg.AssetKey],
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output_required: bool = True,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return `dg.asset` for a table: its name, description, columns, and one run for a range.
+    """Return `dg.asset` for a product: its name, its description, and one run for a range.
 
     The backfill policy is on every asset, also the unpartitioned one: a range over a selection
     is refused where one of it has another.
@@ -57,17 +59,37 @@ def table_asset(
         # The policy's parameter has been "in beta" for years; users need not read it at each start.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return dg.asset(
-            name=table.name,
-            description=table.description,
+            name=product.name,
+            description=product.description,
             group_name=group,
-            kinds={"parquet", "polars"},
+            kinds=kinds,
             deps=deps,
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.single_run(),
             output_required=output_required,
             code_version="1",
-            metadata={"dagster/column_schema": column_schema(table)},
+            metadata=metadata,
         )
+
+
+def table_asset(
+    table: Table,
+    *,
+    group: str,
+    deps: Sequence[dg.AssetKey],
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+    output_required: bool = True,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset` for a table: as `file_asset`, with its columns."""
+    return file_asset(
+        table,
+        kinds={"parquet", "polars"},
+        group=group,
+        deps=deps,
+        partitions_def=partitions_def,
+        output_required=output_required,
+        metadata={"dagster/column_schema": column_schema(table)},
+    )
 
 
 def series_asset(
@@ -110,28 +132,3 @@ def read_csv_once(
         return empty
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-
-
-def file_asset(
-    product: Product,
-    *,
-    kind: str,
-    group: str,
-    deps: Sequence[dg.AssetKey],
-    partitions_def: dg.PartitionsDefinition[str] | None = None,
-    output_required: bool = True,
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return `dg.asset` for what is no table, with one run for a range as the tables have it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        return dg.asset(
-            name=product.name,
-            description=product.description,
-            group_name=group,
-            kinds={kind},
-            deps=deps,
-            partitions_def=partitions_def,
-            backfill_policy=dg.BackfillPolicy.single_run(),
-            output_required=output_required,
-            code_version="1",
-        )

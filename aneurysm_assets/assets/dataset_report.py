@@ -26,7 +26,7 @@ _MOST_LINES = 30
 
 @file_asset(
     DATASET_REPORT,
-    kind="html",
+    kinds={"html"},
     group="dataset",
     deps=[dg.AssetKey(UNIFIED_METADATA.name), dg.AssetKey(SERIES_QUALITY.name)],
 )

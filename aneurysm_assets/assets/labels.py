@@ -23,7 +23,7 @@ def labels(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read the CSV once, then write each series of the run in this process."""
     now = settings_of_run(context, settings)
-    empty = TrainCsv(now.train_csv, refused=(), sha256="", rows={})
+    empty = TrainCsv.empty(now.train_csv)
     csv = read_csv_once(context, now.train_csv, read_train_csv, empty=empty)
     batch = Batch(LABELS, partial(write_labels, now, csv), workers=0)
     yield from materialize_series(context, config, reporter, now, batch)

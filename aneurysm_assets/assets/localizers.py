@@ -23,7 +23,7 @@ def localizers(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read the CSV once, then write each series of the run in this process."""
     now = settings_of_run(context, settings)
-    empty = LocalizersCsv(now.localizers_csv, refused=(), sha256="", rows={})
+    empty = LocalizersCsv.empty(now.localizers_csv)
     csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
     batch = Batch(LOCALIZERS, partial(write_localizers, now, csv), workers=0)
     yield from materialize_series(context, config, reporter, now, batch)

@@ -18,7 +18,7 @@ from aneurysm_assets.tables import SERIES_PREVIEW
 
 @file_asset(
     SERIES_PREVIEW,
-    kind="png",
+    kinds={"png"},
     group="pictures",
     deps=[RAW_SERIES, TRAIN_LOCALIZERS_CSV, RAW_SEGMENTATIONS],
     partitions_def=series_partitions,
@@ -36,7 +36,7 @@ def series_preview(
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     now = settings_of_run(context, settings)
-    empty = LocalizersCsv(now.localizers_csv, refused=(), sha256="", rows={})
+    empty = LocalizersCsv.empty(now.localizers_csv)
     csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
     batch = Batch(SERIES_PREVIEW, partial(write_preview, now, csv), now.workers)
     yield from materialize_series(context, config, reporter, now, batch)

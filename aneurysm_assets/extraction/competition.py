@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 
@@ -98,6 +99,11 @@ class _SeriesCsv:
     refused: tuple[RefusedRow, ...]
     sha256: str
     rows: Mapping[str, Sequence[_Row]] = field(repr=False)
+
+    @classmethod
+    def empty(cls, path: Path) -> Self:
+        """Return what stands for a file that is not there: no row of any series."""
+        return cls(path, refused=(), sha256="", rows={})
 
     @property
     def series(self) -> tuple[str, ...]:

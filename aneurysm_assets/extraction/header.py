@@ -106,10 +106,9 @@ def read_header(path: Path | str) -> Header:
     try:
         with _Watched(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            size = os.fstat(file.fileno()).st_size
             dataset = _read_dataset(file)
-            _require_whole(dataset, file, size)
-            return _header(dataset, file, size)
+            _require_whole(dataset, file, file.size)
+            return _header(dataset, file, file.size)
     except UnreadableFile:
         raise
     except Exception as error:
@@ -129,11 +128,11 @@ class _Watched(io.BufferedReader):
         super().__init__(io.FileIO(path))
         self.cut = False
         self._reads = 0
-        self._size = os.fstat(self.fileno()).st_size
+        self.size = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1
-        wanted = self._size if size is None or size < 0 else min(size, self._size)
+        wanted = self.size if size is None or size < 0 else min(size, self.size)
         if wanted > _LONGEST_READ or self._reads > _MOST_READS:
             raise UnreadableFile(
                 f"has a header that cannot be: one of its values has {wanted} bytes"

@@ -56,7 +56,7 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
     stem = settings.table_of_series(SERIES_PREVIEW.name, series_uid)
     # Before anything is read: what changes meanwhile makes the picture stale, never fresh.
     fingerprint = fingerprint_of_preview(settings, localizers, series_uid)
-    series = read_series(settings.series_root / series_uid, settings.raw)
+    series = read_series(settings.directory_of_series(series_uid), settings.raw)
     images = series.frame.filter(pl.col("read_error").is_null())
     notes: list[str] = []
     shown = compose(settings.raw, images, _points(localizers, series_uid, notes))
