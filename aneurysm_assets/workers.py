@@ -26,6 +26,11 @@ _AHEAD = 4
 
 _TICK_SECONDS = 0.25
 
+_NO_WORKER = (
+    "no worker process could start (out of memory, or an installation that is not whole): run it "
+    "again once that is mended, or with fewer workers"
+)
+
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
 
@@ -166,6 +171,9 @@ def map_series(
                 yield key, outcome
         if suspects:
             _keep_no_more()
+        if len(suspects) == len(left) and not _can_live():
+            yield from ((uid, Failed(_NO_WORKER)) for uid in suspects)
+            return
         # A dead worker takes the pool with it and does not say over which series it died: each
         # that was under way is tried alone. The rest goes on in a new pool.
         for uid in suspects[: workers * _AHEAD]:
@@ -277,6 +285,19 @@ def _terminated_when_left(pool: ProcessPoolExecutor) -> Iterator[None]:
         for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
+
+
+def _can_live() -> bool:
+    """Tell whether a worker process starts at all, by one that has nothing to do."""
+    with _ended_with_us(_pool(1)) as pool:
+        try:
+            future = pool.submit(int)
+            while not wait([future], timeout=_TICK_SECONDS).done:
+                pass
+            future.result()
+        except BrokenProcessPool:
+            return False
+    return True
 
 
 def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, Outcome] | None]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -303,6 +304,24 @@ def test_a_worker_is_sent_no_more_than_its_series_needs() -> None:
 
 
 # -- processes that die --------------------------------------------------------------------------
+
+
+def test_where_no_worker_can_start_every_series_says_so_and_none_is_tried_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    def begin_pool(size: int) -> ProcessPoolExecutor:
+        started.append(size)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(size, context, initializer=work.die_at_the_start)
+
+    monkeypatch.setattr("aneurysm_assets.workers._pool", begin_pool)
+    results = outcomes(work.written, [f"good {i}" for i in range(1_000)], 2)
+    assert {outcome.reason[:31] for outcome in results.values() if isinstance(outcome, Failed)} == {
+        "no worker process could start ("
+    }
+    assert started == [2, 1]
 
 
 @pytest.mark.parametrize(("killer", "place"), [("dies", 0), ("exits", 15), ("dies", 29)])
