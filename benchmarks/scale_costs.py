@@ -99,6 +99,9 @@ def _a_partition_a_series(measured: Mapping[str, float]) -> Iterator[Line]:
         note=f"a straight line through {before:,} and {most:,} partitions",
     )
     yield Line("tables on disk", TABLES * SERIES, "files", note="one a series and table")
+    wide = f"{WIDE_SHARDS} shards of {SIZE:,} series, {WIDE_IMAGES} images each"
+    size = measured[f"{wide}: dicom_tags in a file a series, as the stage has it, a series"]
+    yield Line("dicom_tags on disk", size * SERIES / 1e6, "GB", note=f"{size:.3g} KB a series")
 
 
 def _in_shards(measured: Mapping[str, float]) -> Iterator[Line]:

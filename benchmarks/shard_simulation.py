@@ -102,6 +102,13 @@ def measure_wide(root: Path) -> Iterator[Line]:
     )
     size = megabytes_below(data / "interim") / series * 1e3
     yield Line(f"{what}: tables, a series", size, "KB")
+    apart = _alone("apart", data)
+    yield Line(
+        f"{what}: dicom_tags in a file a series, as the stage has it, a series",
+        apart["bytes"] / 1e3,
+        "KB",
+        note=f"mean of {apart['series']:,.0f}",
+    )
     yield Line(f"{what}: the run, peak memory", made["peak_mb"], "MB")
     for name, said in (("combine", "a file a shard"), ("combine_all", "one scan to one file")):
         figures = _alone(name, data)
@@ -341,6 +348,17 @@ def _wide() -> Figures:
     return figures
 
 
+def _apart() -> Figures:
+    """Write series of one shard each into a file of its own, as the stage does."""
+    settings = _settings()
+    (path, *_) = (settings.interim / DICOM_TAGS.name).iterdir()
+    sizes = [
+        write_table(rows, DICOM_TAGS, settings.data / "apart" / str(uid)).path.stat().st_size
+        for (uid,), rows in pl.read_parquet(path, glob=False).group_by(SERIES_KEY)
+    ]
+    return {"series": len(sizes), "bytes": sum(sizes) / len(sizes)}
+
+
 def _combine() -> Figures:
     """Combine by the stage's own code, a shard at a time."""
     settings, figures = _settings(), Figures()
@@ -419,6 +437,7 @@ STEPS: dict[str, Callable[[], Figures]] = {
     "change": _change,
     "idle": _idle,
     "wide": _wide,
+    "apart": _apart,
     "combine": _combine,
     "combine_all": _combine_all,
     "ask": _ask,
