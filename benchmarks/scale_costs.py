@@ -165,7 +165,7 @@ def _reading(measured: Mapping[str, float]) -> Iterator[Line]:
         "run with nothing to do, wall",
         listed * FILES / 60e6,
         "min",
-        note=f"{listed:.3g} µs a file, nearly all of it the look at each file",
+        note=f"{listed:.3g} µs a file, with the start of the program",
     )
     waited = LATENCY_SECONDS / IN_FLIGHT
     yield Line(
