@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from benchmarks.many_partitions import COUNTS
 from benchmarks.measure import Line
 from benchmarks.report import Results
-from benchmarks.shard_simulation import (
+from benchmarks.shard_steps import (
     BATCH,
     SERIES,
     SIZE,

@@ -22,7 +22,8 @@ from benchmarks.imagined import Archive
 from benchmarks.report import Results
 from benchmarks.scale_costs import costs
 from benchmarks.shard_runs import take_what_is_left
-from benchmarks.shard_simulation import Killed, KillingPut, measure
+from benchmarks.shard_simulation import measure
+from benchmarks.shard_steps import Killed, KillingPut
 from benchmarks.sharded import BEGIN, END, PROGRAMS, write_into
 from benchmarks.sharded import tables as tables_of_document
 from tests.processes import call, started, wait_until
