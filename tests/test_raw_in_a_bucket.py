@@ -3,8 +3,6 @@
 import random
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +36,7 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.tables import Product
 from aneurysm_assets.writers import write_dicom_tags, write_segmentation_meta
 from deploy.servers.s3 import S3Server
-from tests.bucket import settings_with, upload
+from tests.bucket import impatient, settings_with, upload
 from tests.dicom_files import SERIES, dataset, encode, encode_without_preamble, enhanced
 from tests.extraction.dicom_bytes import dicom, element, image
 from tests.extraction.test_walk_fuzz import mutated, seeds
@@ -66,25 +64,6 @@ def in_memory(monkeypatch) -> ObjectPath:
     store = MemoryStore()
     monkeypatch.setattr(location, "store_of", lambda _: store)
     return ObjectPath("s3://memory")
-
-
-@contextmanager
-def impatient() -> Iterator[None]:
-    """Give up on a store that is down at once."""
-    retry = {
-        "max_retries": 0,
-        "retry_timeout": timedelta(0),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=1),
-            "max_backoff": timedelta(milliseconds=1),
-            "base": 2,
-        },
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(location, "_retry", lambda: retry)
-        location._opened.cache_clear()
-        yield
-    location._opened.cache_clear()
 
 
 class Reasons(Silent):
