@@ -3,6 +3,8 @@
 import random
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,8 @@ from aneurysm_assets.extraction.pairs import find_pair, list_pairs, segmentation
 from aneurysm_assets.extraction.series import SeriesTable, read_series
 from aneurysm_assets.extraction.vessels import vessels_at
 from aneurysm_assets.fingerprints import csv_digests, fingerprints_in_turn, take_fingerprints
-from aneurysm_assets.location import ObjectPath
+from aneurysm_assets.location import ObjectPath, list_below
+from aneurysm_assets.preview import decoding
 from aneurysm_assets.preview.panels import compose
 from aneurysm_assets.preview.picture import write_preview
 from aneurysm_assets.resources import Silent
@@ -565,3 +568,68 @@ def test_markers_of_directories_are_no_files(bucket, tmp_path, s3_server) -> Non
     (there / "below" / "b.dcm").write_bytes(b"x")
     (here / "below").mkdir()
     require_same(read_series(there, bucket), read_series(here, tmp_path))
+
+
+def test_a_large_file_that_is_gone_while_it_is_decoded_is_no_undecodable_one(
+    bucket, tmp_path, monkeypatch
+) -> None:
+    frames = 80
+    content = encode(enhanced(frames=frames, Rows=128, Columns=128))
+    assert len(content) > decoding._WHOLE
+    there, _ = put_series(bucket, tmp_path, {"a.dcm": content})
+    rows = list(enumerate(read_series(there, bucket).frame.to_dicts()))
+    here = [pixels.sum() for _, pixels in decoding.decode(tmp_path, rows)]
+    assert [pixels.sum() for _, pixels in decoding.decode(bucket, rows)] == here
+    opened = decoding.open_object
+
+    def open_then_remove(path, head):
+        file = opened(path, head)
+        path.unlink()
+        return file
+
+    monkeypatch.setattr(decoding, "open_object", open_then_remove)
+    with pytest.raises(SeriesError, match="no such object") as caught:
+        list(decoding.decode(bucket, rows))
+    assert not isinstance(caught.value, decoding.Undecodable)
+
+
+def test_nothing_is_read_of_another_version_than_the_pinned_one(bucket) -> None:
+    path = bucket / "file"
+    path.write_bytes(b"one")
+    pinned = path.pinned_to(path.stat())
+    assert pinned == path
+    assert pinned.read_bytes() == b"one"
+    path.write_bytes(b"two")
+    for read in (pinned.read_bytes, lambda: pinned.read_range(0, 1), pinned.open().read):
+        with pytest.raises(OSError, match="changed while it was read"):
+            read()
+    assert path.read_bytes() == b"two"
+
+
+def test_a_store_that_does_not_heed_the_version_is_found_out(bucket) -> None:
+    path = bucket / "file"
+    path.write_bytes(b"one")
+    without_e_tag = replace(path.stat(), e_tag=None)
+    assert path.pinned_to(without_e_tag).read_bytes() == b"one"
+    path.write_bytes(b"three")
+    with pytest.raises(OSError, match="changed while it was read"):
+        path.pinned_to(without_e_tag).read_bytes()
+
+
+def test_a_version_is_the_same_however_its_e_tag_is_quoted_and_its_time_rounded(bucket) -> None:
+    (bucket / "file").write_bytes(b"one")
+    stat = (bucket / "file").stat()
+    listed = replace(stat, e_tag=stat.e_tag.strip('"'), modified=stat.modified + timedelta(hours=1))
+    assert listed.is_same(stat)
+    assert not replace(listed, e_tag="another").is_same(stat)
+    assert replace(stat, e_tag=None, modified=stat.modified + timedelta(microseconds=9)).is_same(
+        stat
+    )
+
+
+def test_all_that_is_below_a_name_is_listed_and_nothing_beside_it(bucket) -> None:
+    for name in ("a/b/c", "a/d", "ab/e"):
+        (bucket / name).write_bytes(b"x" * len(name))
+    below = list_below(bucket / "a")
+    assert {name: stat.st_size for name, stat in below.items()} == {"b/c": 5, "d": 3}
+    assert list_below(bucket / "nothing") == {}
