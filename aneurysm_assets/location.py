@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal, Self
+from urllib.parse import quote
 
 import obstore
 from obstore import exceptions
@@ -35,7 +36,12 @@ _BUFFER = 64 << 10
 
 _STATUS = re.compile(r"status code: (\d{3})")
 
-_NOT_TELLING = re.compile(r"\?\S*")  # what follows a `?` in a URL may be a signature
+_NO_BUCKET = "NoSuchBucket"  # S3's own code in the answer's XML
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# Of a URL: what stands before an `@` may be a password, what follows a `?` a signature.
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
 
 
 def _retry() -> "RetryConfig":
@@ -103,14 +109,20 @@ class ObjectPath:
         Raises
         ------
         ValueError
-            It is none of `SCHEMES`, has no bucket, or parts that are no names.
+            It is none of `SCHEMES`, has no bucket, parts that are no names, or more than a name:
+            credentials, a port, a query. The text says nothing of the URL, as they may be secret.
         """
         scheme, separator, rest = url.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme not in SCHEMES or not separator or not bucket:
             raise ValueError(
-                f"{url!r} is no URL of a bucket such as {SCHEMES[0]}://bucket/some/where "
+                f"this is no URL of a bucket such as {SCHEMES[0]}://bucket/some/where "
                 f"(what is spoken: {', '.join(SCHEMES)})"
+            )
+        if not _BUCKET.fullmatch(bucket) or not key.isprintable() or {"?", "#"} & set(key):
+            raise ValueError(
+                "the URL of a bucket is a name alone: credentials, endpoint and all else are given "
+                "by environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)"
             )
         root = cls(f"{scheme}://{bucket}")
         return root / key.strip("/") if key.strip("/") else root
@@ -144,6 +156,10 @@ class ObjectPath:
     def parent(self) -> Self:
         """The name above."""
         return type(self)(self.bucket, self.key.rpartition("/")[0])
+
+    def as_uri(self) -> str:
+        """Return it with everything encoded that has a meaning of its own in a URL."""
+        return f"{self.bucket}/{quote(self.key)}" if self.key else self.bucket
 
     def relative_to(self, other: "Location") -> PurePosixPath:
         """Return what follows another name.
@@ -364,6 +380,8 @@ def as_os_error(path: ObjectPath) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, exceptions.NotFoundError) as error:
+        if _NO_BUCKET in str(error):
+            raise _no_bucket(path) from error
         raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from error
     except exceptions.PreconditionError as error:
         raise OSError(errno.ESTALE, "it was changed while it was read", str(path)) from error
@@ -380,9 +398,14 @@ def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
         reason = "the store refuses access: are the credentials right?"
         return PermissionError(errno.EACCES, reason, str(path))
     if status and status[1] == "404":
-        return FileNotFoundError(errno.ENOENT, "no such bucket", str(path))
-    reason = f"the store does not answer as it should: {_NOT_TELLING.sub('', told)[:300]}"
+        return _no_bucket(path)
+    reason = f"the store does not answer as it should: {_SECRET.sub('', told)[:300]}"
     return OSError(errno.EIO, reason, str(path))
+
+
+def _no_bucket(path: ObjectPath) -> OSError:
+    # No FileNotFoundError: that would be the answer of an empty bucket, and all its files gone.
+    return OSError(errno.ENXIO, "there is no such bucket", path.bucket)
 
 
 class _Ranged(io.RawIOBase, IO[bytes]):
