@@ -36,6 +36,9 @@ _BUFFER = 64 << 10
 
 _STATUS = re.compile(r"status code: (\d{3})")
 
+NO_SUCH_BUCKET = errno.ENXIO
+"""The `errno` of an error that says so."""
+
 _NO_BUCKET = "NoSuchBucket"  # S3's own code in the answer's XML
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -268,7 +271,7 @@ class ObjectPath:
         OSError
             It cannot be put there. What is there is untouched.
         """
-        self._put(content)
+        self.put(content)
         return len(content)
 
     def upload(self, file: Path) -> None:
@@ -280,9 +283,28 @@ class ObjectPath:
             It cannot be read or put there. What is there is untouched.
         """
         with file.open("rb") as opened:
-            self._put(opened)
+            self.put(opened)
 
-    def _put(self, content: bytes | IO[bytes]) -> None:
+    def download(self, file: IO[bytes]) -> None:
+        """Write all of an object to a file, by one request, so all of one version.
+
+        Raises
+        ------
+        OSError
+            There is no such object, it cannot be read or the file not written.
+        """
+        with as_os_error(self):
+            for part in obstore.get(store_of(self.bucket), self.key).stream():
+                file.write(part)
+
+    def put(self, content: bytes | IO[bytes]) -> None:
+        """Put bytes, or an open file from where it stands, as `write_bytes` does.
+
+        Raises
+        ------
+        OSError
+            It cannot be read or put there. What is there is untouched.
+        """
         with as_os_error(self):
             obstore.put(store_of(self.bucket), self.key, content)
 
@@ -405,7 +427,7 @@ def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
 
 def _no_bucket(path: ObjectPath) -> OSError:
     # No FileNotFoundError: that would be the answer of an empty bucket, and all its files gone.
-    return OSError(errno.ENXIO, "there is no such bucket", path.bucket)
+    return OSError(NO_SUCH_BUCKET, "there is no such bucket", path.bucket)
 
 
 class _Ranged(io.RawIOBase, IO[bytes]):

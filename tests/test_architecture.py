@@ -24,6 +24,7 @@ GROUND = (
     "problems",
     "tables",
     "location",
+    "objects",
     "store",
     "settings",
     "workers",
