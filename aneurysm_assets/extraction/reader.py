@@ -1,11 +1,13 @@
 """The headers of one series, file after file, each read with what the ones before have taught."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from aneurysm_assets.extraction.ahead import open_head
 from aneurysm_assets.extraction.layout import Layout, learn
-from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, Source, Span
+from aneurysm_assets.extraction.objects import ObjectFile
+from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, ReadAt, Source, Span
 from aneurysm_assets.extraction.values import InDoubt
 from aneurysm_assets.extraction.walk import Walked, Walker
 
@@ -56,18 +58,34 @@ class SeriesReader:
         except OSError:
             return None
         try:
-            if size > UNDEFINED_LENGTH:
-                return None
-            data = os.pread(descriptor, FIRST_READ, 0)
-            return self._match(descriptor, size, data) or self._walk(descriptor, size, data)
+            read = partial(os.pread, descriptor)
+            return self._take(read, size, read(FIRST_READ, 0))
         except (InDoubt, OSError):
             return None
         finally:
             os.close(descriptor)
 
-    def _match(self, descriptor: int, size: int, data: bytes) -> Walked | None:
+    def read_object(self, file: ObjectFile) -> Walked | None:
+        """Read the header of one object, as `read` that of a file.
+
+        Raises
+        ------
+        SeriesError
+            The store does not give what is needed of it.
+        """
+        try:
+            return self._take(file.read, file.size, file.head)
+        except InDoubt:
+            return None
+
+    def _take(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
+        if size > UNDEFINED_LENGTH:
+            return None
+        return self._match(read, size, data) or self._walk(read, size, data)
+
+    def _match(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
         for index, layout in enumerate(self._layouts):
-            walked = layout.match(descriptor, size, data, self._walker.decoder)
+            walked = layout.match(read, size, data, self._walker.decoder)
             if walked is not None:
                 if index:
                     self._layouts.insert(0, self._layouts.pop(index))
@@ -75,8 +93,8 @@ class SeriesReader:
                 return walked
         return None
 
-    def _walk(self, descriptor: int, size: int, data: bytes) -> Walked:
-        source = Source(descriptor, size, data)
+    def _walk(self, read: ReadAt, size: int, data: bytes) -> Walked:
+        source = Source(read, size, data)
         if not self._is_worth_learning or self._lessons > _LESSONS + self._matched:
             return self._walker.walk(source)
         passed: list[Span] = []
