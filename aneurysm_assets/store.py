@@ -20,8 +20,8 @@ from typing import IO, Any, Literal
 
 import polars as pl
 
+from aneurysm_assets.bucket_files import fetch_file, put_file, scan_objects
 from aneurysm_assets.location import Location, ObjectPath, list_directory
-from aneurysm_assets.objects import fetch_file, put_file, scan_objects
 from aneurysm_assets.tables import Table
 
 Format = Literal["parquet", "csv"]

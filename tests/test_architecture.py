@@ -24,7 +24,7 @@ GROUND = (
     "problems",
     "tables",
     "location",
-    "objects",
+    "bucket_files",
     "store",
     "settings",
     "workers",

@@ -6,22 +6,19 @@ meanwhile these would give columns of two versions, which may look right. polars
 read a footer and then stretches, so they are not used.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO
 
 import polars as pl
 from polars.io.plugins import register_io_source
 
+from aneurysm_assets.extraction.objects import THREADS, in_order
 from aneurysm_assets.location import ObjectPath
 
-_AT_ONCE = 32
-"""Requests that are under way at the same time."""
-
 _BATCH = 128
-"""Objects that are read together, while as many more are fetched."""
+"""Objects that are read together, while the next are fetched."""
 
 Parse = Callable[[Sequence[ObjectPath], Sequence[bytes]], pl.LazyFrame]
 """From objects and the content of each to their rows."""
@@ -77,7 +74,7 @@ def scan_objects(paths: Sequence[ObjectPath], schema: pl.Schema, parse: Parse) -
     Parameters
     ----------
     paths : sequence of ObjectPath
-        A few hundred are in memory at a time.
+        Some of them are in memory at a time.
     schema : pl.Schema
         Of each of them.
     parse : callable
@@ -93,10 +90,12 @@ def scan_objects(paths: Sequence[ObjectPath], schema: pl.Schema, parse: Parse) -
         columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
     ) -> Iterator[pl.DataFrame]:
         left = most
-        for batch, contents in _fetched(paths):
+        contents = in_order(ObjectPath.read_bytes, paths, THREADS)
+        for start in range(0, len(paths), _BATCH):
             if left == 0:
                 return
-            frame = parse(batch, contents)
+            batch = paths[start : start + _BATCH]
+            frame = parse(batch, list(islice(contents, len(batch))))
             if left is not None:
                 first = frame.head(left).collect()
                 left -= first.height
@@ -105,19 +104,3 @@ def scan_objects(paths: Sequence[ObjectPath], schema: pl.Schema, parse: Parse) -
             yield (frame if columns is None else frame.select(columns)).collect()
 
     return register_io_source(rows, schema=schema, validate_schema=True, is_pure=True)
-
-
-def _fetched(
-    paths: Sequence[ObjectPath],
-) -> Iterator[tuple[Sequence[ObjectPath], list[bytes]]]:
-    """Yield batches and their content, while the next batch is fetched."""
-    batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
-    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch")
-    fetching: deque[list[Future[bytes]]] = deque()
-    try:
-        for place, batch in enumerate(batches):
-            for following in batches[place + len(fetching) : place + 2]:
-                fetching.append([pool.submit(path.read_bytes) for path in following])
-            yield batch, [future.result() for future in fetching.popleft()]
-    finally:
-        pool.shutdown(cancel_futures=True)
