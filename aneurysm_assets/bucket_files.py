@@ -14,7 +14,7 @@ from typing import IO
 import polars as pl
 from polars.io.plugins import register_io_source
 
-from aneurysm_assets.extraction.objects import THREADS, in_order
+from aneurysm_assets.extraction.fetching import THREADS, in_order
 from aneurysm_assets.location import ObjectPath
 
 _BATCH = 128

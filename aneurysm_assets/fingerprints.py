@@ -17,6 +17,7 @@ from aneurysm_assets.extraction.competition import (
     read_train_csv,
 )
 from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.extraction.fetching import THREADS, in_order, list_files
 from aneurysm_assets.extraction.fingerprint import (
     UNREADABLE,
     fingerprint_of_directory,
@@ -25,7 +26,6 @@ from aneurysm_assets.extraction.fingerprint import (
     fingerprint_of_versions,
     fingerprint_or_unreadable,
 )
-from aneurysm_assets.extraction.objects import THREADS, in_order, list_files
 from aneurysm_assets.extraction.pairs import Pair, find_pair, list_pairs
 from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.location import ObjectPath
@@ -93,7 +93,7 @@ def fingerprints_in_turn(settings: Settings, series: Sequence[str]) -> Iterator[
     """
     root = settings.series_root
     if not isinstance(root, ObjectPath):
-        yield from ((uid, fingerprint_or_unreadable(root / uid)) for uid in series)
+        yield from ((uid, fingerprint_or_unreadable(f"{root}/{uid}")) for uid in series)
         return
 
     def fingerprint(uid: str) -> tuple[str, str]:

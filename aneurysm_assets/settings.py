@@ -46,7 +46,7 @@ class Settings:
         Whether directories without a row in train.csv are taken too.
     threads : int or None
         Threads of each worker that fetch files ahead, for storage that makes it wait; None for
-        as many as are worth it: `extraction.objects.THREADS` in a bucket.
+        as many as are worth it: `extraction.fetching.THREADS` in a bucket.
     """
 
     data: Path

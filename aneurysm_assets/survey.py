@@ -284,11 +284,12 @@ def _list_some(
     start = bisect_left(series, memory.place)
     end = time.monotonic() + seconds
     found: dict[str, str] = {}
-    for uid, of_series in fingerprints_in_turn(settings, (*series[start:], *series[:start])):
+    in_turn = fingerprints_in_turn(settings, (*series[start:], *series[:start]))
+    for uid, fingerprint in in_turn:
         if found and time.monotonic() > end:
             memory.place = uid
             break
-        found[uid] = of_series
+        found[uid] = fingerprint
     return found
 
 

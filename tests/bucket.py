@@ -1,8 +1,14 @@
 """Input in a bucket, for tests that hold it against the same input on a disk."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from aneurysm_assets import location
 from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
 
@@ -23,3 +29,22 @@ def put(path: ObjectPath, file: Path) -> None:
 def settings_with(data: Path, raw: ObjectPath) -> Settings:
     """Return the settings of a data root whose input is in a bucket, and its output is not."""
     return Settings(data=data, raw=raw, interim=data / "interim", workers=1, unlabelled=True)
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Give up on a store that is down at once."""
+    retry = {
+        "max_retries": 0,
+        "retry_timeout": timedelta(0),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=1),
+            "max_backoff": timedelta(milliseconds=1),
+            "base": 2,
+        },
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(location, "_retry", lambda: retry)
+        location._opened.cache_clear()
+        yield
+    location._opened.cache_clear()

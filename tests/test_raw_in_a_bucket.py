@@ -2,11 +2,10 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from obstore.store import MemoryStore
 from polars.testing import assert_frame_equal
@@ -16,27 +15,32 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from aneurysm_assets import location
+from aneurysm_assets import location, writers
 from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv, read_train_csv
 from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.extraction.fetching import HEAD, ObjectFile, in_order, list_files, open_all
 from aneurysm_assets.extraction.fingerprint import UNREADABLE
 from aneurysm_assets.extraction.nifti import segmentation_meta
-from aneurysm_assets.extraction.objects import HEAD, ObjectFile, in_order, list_files, open_all
 from aneurysm_assets.extraction.pairs import find_pair, list_pairs, segmentation_files
 from aneurysm_assets.extraction.series import SeriesTable, read_series
 from aneurysm_assets.extraction.vessels import vessels_at
 from aneurysm_assets.fingerprints import csv_digests, take_fingerprints
 from aneurysm_assets.location import ObjectPath
+from aneurysm_assets.preview.panels import compose
 from aneurysm_assets.preview.picture import write_preview
+from aneurysm_assets.resources import Silent
 from aneurysm_assets.runner import check_input
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.tables import Product
 from aneurysm_assets.writers import write_dicom_tags, write_segmentation_meta
 from deploy.servers.s3 import S3Server
-from tests.bucket import settings_with, upload
+from tests.bucket import impatient, settings_with, upload
 from tests.dicom_files import SERIES, dataset, encode, enhanced
 from tests.extraction.dicom_bytes import dicom, element, image
 from tests.extraction.test_walk_fuzz import mutated, seeds
+from tests.graph import Graph
+from tests.record import SERIES_TABLES
 
 FUZZED = 400
 
@@ -61,23 +65,14 @@ def in_memory(monkeypatch) -> ObjectPath:
     return ObjectPath("s3://memory")
 
 
-@contextmanager
-def impatient() -> Iterator[None]:
-    """Give up on a store that is down at once."""
-    retry = {
-        "max_retries": 0,
-        "retry_timeout": timedelta(0),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=1),
-            "max_backoff": timedelta(milliseconds=1),
-            "base": 2,
-        },
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(location, "_retry", lambda: retry)
-        location._opened.cache_clear()
-        yield
-    location._opened.cache_clear()
+class Reasons(Silent):
+    """A reporter that keeps why series failed."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+        self.reasons.append(reason)
 
 
 def put_series(
@@ -430,3 +425,98 @@ def test_no_more_is_fetched_ahead_than_asked_for() -> None:
         assert next(results) == number
         assert len(taken) <= number + 5
     results.close()
+
+
+def unified(graph: Graph) -> pl.DataFrame:
+    assert graph.run("unified_metadata").success
+    return pl.read_parquet(graph.settings.interim / "dicom_metadata_with_csv.parquet")
+
+
+@pytest.fixture
+def remote_graph(bucket, data, monkeypatch, tmp_path) -> tuple[Graph, Reasons]:
+    """Return a graph that reads the sample from a bucket, and who hears of what fails."""
+    upload(data / "raw", bucket / "raw")
+    monkeypatch.setenv("ANEURYSM_RAW", f"{bucket}/raw")
+    reasons = Reasons()
+    return Graph(tmp_path / "remote", reporter=reasons), reasons
+
+
+def test_the_unified_table_from_a_bucket_is_that_from_a_disk(remote_graph, data, monkeypatch):
+    remote, _ = remote_graph
+    remote.run_all(*SERIES_TABLES)
+    found = unified(remote)
+    monkeypatch.delenv("ANEURYSM_RAW")
+    local = Graph(data)
+    local.run_all(*SERIES_TABLES)
+    assert_frame_equal(found, unified(local))
+    assert remote.with_status("dicom_tags", "FAILED") == local.with_status("dicom_tags", "FAILED")
+
+
+def test_series_that_a_store_does_not_give_are_failed_with_a_reason_and_taken_again(
+    remote_graph, s3_server, monkeypatch
+):
+    graph, reasons = remote_graph
+    read, begun = writers.read_series, []
+
+    def read_until_the_store_stops(*where):
+        begun.append(where)
+        if len(begun) == 4:
+            s3_server.stop()
+        return read(*where)
+
+    monkeypatch.setattr(writers, "read_series", read_until_the_store_stops)
+    with impatient():
+        try:
+            result = graph.run_all("dicom_tags")
+        finally:
+            s3_server.start()
+    assert not result.success
+    failed = graph.with_status("dicom_tags", "FAILED")
+    assert len(failed) >= len(graph.series) - 3
+    assert sum("does not answer" in reason for reason in reasons.reasons) == len(graph.series) - 3
+    reasons.reasons.clear()
+    graph.run("dicom_tags", series=failed)
+    assert not [reason for reason in reasons.reasons if "store" in reason]
+    tables = (graph.settings.interim / "dicom_tags").glob("*.parquet")
+    for frame in map(pl.read_parquet, tables):
+        assert not frame["read_error"].drop_nulls().str.contains("store").any()
+
+
+def test_points_are_not_placed_without_a_segmentation_that_the_store_does_not_give(
+    remote_graph, s3_server
+):
+    graph, _ = remote_graph
+    graph.run_all(*SERIES_TABLES)
+    s3_server.stop()
+    try:
+        with impatient():
+            result = graph.run("unified_metadata")
+    finally:
+        s3_server.start()
+    assert not result.success
+    assert not list(graph.settings.interim.glob("dicom_metadata_with_csv*"))
+    assert unified(graph)["localizer_vessel"].drop_nulls().len()
+
+
+def test_no_picture_is_drawn_of_what_the_store_stops_to_give(sample, tmp_path, s3_server) -> None:
+    pytest.importorskip("PIL")
+    local, remote = sample
+    settings = settings_with(tmp_path, remote.raw)
+    points = read_localizers_csv(local.localizers_csv)
+    for uid in take_census(remote).series:
+        series = read_series(remote.directory_of_series(uid), remote.raw).frame
+        images = series.filter(pl.col("read_error").is_null())
+        s3_server.stop()
+        try:
+            with impatient(), pytest.raises(StoreError, match="does not answer"):
+                compose(settings.raw, images, points.localizers(uid))
+        finally:
+            s3_server.start()
+        break
+
+
+def test_markers_of_directories_are_no_files(bucket, tmp_path, s3_server) -> None:
+    there, here = put_series(bucket, tmp_path, {"a.dcm": encode(dataset())})
+    (there / "below" / "b.dcm").write_bytes(b"x")
+    (here / "below").mkdir()
+    require_same(read_series(there, bucket), read_series(here, tmp_path))

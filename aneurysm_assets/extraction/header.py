@@ -22,7 +22,7 @@ from pydicom.filebase import ReadableBuffer
 from pydicom.multival import MultiValue
 
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
-from aneurysm_assets.extraction.objects import ObjectFile
+from aneurysm_assets.extraction.fetching import ObjectFile
 from aneurysm_assets.extraction.uid import is_uid
 from aneurysm_assets.extraction.wanted import (
     DTYPES,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aneurysm_assets.extraction.errors import SeriesError
-from aneurysm_assets.extraction.objects import store_error
+from aneurysm_assets.extraction.fetching import store_error
 from aneurysm_assets.extraction.uid import is_uid
 from aneurysm_assets.location import Location, ObjectPath, Stat, list_below, list_directory
 

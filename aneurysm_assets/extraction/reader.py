@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from aneurysm_assets.extraction.ahead import open_head
+from aneurysm_assets.extraction.fetching import ObjectFile
 from aneurysm_assets.extraction.layout import Layout, learn
-from aneurysm_assets.extraction.objects import ObjectFile
 from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, ReadAt, Source, Span
 from aneurysm_assets.extraction.values import InDoubt
 from aneurysm_assets.extraction.walk import Walked, Walker
@@ -58,8 +58,11 @@ class SeriesReader:
         except OSError:
             return None
         try:
+            if size > UNDEFINED_LENGTH:
+                return None
+            data = os.pread(descriptor, FIRST_READ, 0)
             read = partial(os.pread, descriptor)
-            return self._take(read, size, read(FIRST_READ, 0))
+            return self._match(read, size, data) or self._walk(read, size, data)
         except (InDoubt, OSError):
             return None
         finally:
@@ -73,15 +76,13 @@ class SeriesReader:
         SeriesError
             The store does not give what is needed of it.
         """
-        try:
-            return self._take(file.read, file.size, file.head)
-        except InDoubt:
-            return None
-
-    def _take(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
+        read, size, data = file.read, file.size, file.head
         if size > UNDEFINED_LENGTH:
             return None
-        return self._match(read, size, data) or self._walk(read, size, data)
+        try:
+            return self._match(read, size, data) or self._walk(read, size, data)
+        except InDoubt:
+            return None
 
     def _match(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
         for index, layout in enumerate(self._layouts):

@@ -12,11 +12,11 @@ import polars as pl
 from aneurysm_assets.extraction.ahead import ReadAhead
 from aneurysm_assets.extraction.columns import SeriesColumns
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
+from aneurysm_assets.extraction.fetching import ObjectFile, list_files, open_all
 from aneurysm_assets.extraction.fingerprint import fingerprint_of_versions
 from aneurysm_assets.extraction.geometry import add_geometry
 from aneurysm_assets.extraction.header import Header, read_header
 from aneurysm_assets.extraction.listing import is_directory
-from aneurysm_assets.extraction.objects import ObjectFile, list_files, open_all
 from aneurysm_assets.extraction.reader import SeriesReader
 from aneurysm_assets.extraction.walk import Walked
 from aneurysm_assets.extraction.wanted import ROW, SLOTS
@@ -74,7 +74,7 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
         `dicom_path` is relative to it.
     threads : int, optional
         How many read ahead; as many as are worth it where not given. See `ahead.ReadAhead`, and
-        `objects.open_all` for a bucket.
+        `fetching.open_all` for a bucket.
 
     Returns
     -------

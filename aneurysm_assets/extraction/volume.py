@@ -19,8 +19,8 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.fetching import store_error
 from aneurysm_assets.extraction.grid import Grid
-from aneurysm_assets.extraction.objects import store_error
 from aneurysm_assets.location import Location, ObjectPath
 
 _SLAB = 2**20  # bytes; a multiple of every voxel's size

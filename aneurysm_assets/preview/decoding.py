@@ -15,7 +15,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from aneurysm_assets.extraction.errors import SeriesError
-from aneurysm_assets.extraction.objects import ObjectFile, in_order, open_object
+from aneurysm_assets.extraction.fetching import ObjectFile, in_order, open_object
 from aneurysm_assets.location import Location, ObjectPath
 from aneurysm_assets.preview.plane import Pixels
 
