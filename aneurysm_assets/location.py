@@ -16,13 +16,14 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal, Self
+from urllib.parse import quote
 
 import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta  # types only, not there at run time
+    from obstore import GetOptions, GetResult, ObjectMeta  # types only, not there at run time
     from obstore.store import RetryConfig
 
 SCHEMES = ("s3", "gs", "az")
@@ -39,7 +40,15 @@ _BAD_NAME = "object with invalid path"  # how obstore words a listing with a con
 
 _STATUS = re.compile(r"status code: (\d{3})")
 
-_NOT_TELLING = re.compile(r"\?\S*")  # what follows a `?` in a URL may be a signature
+NO_SUCH_BUCKET = errno.ENXIO
+"""The `errno` of an error that says so."""
+
+_NO_BUCKET = "NoSuchBucket"  # S3's own code in the answer's XML
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# Of a URL: what stands before an `@` may be a password, what follows a `?` a signature.
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
 
 
 def _retry() -> "RetryConfig":
@@ -122,14 +131,20 @@ class ObjectPath:
         Raises
         ------
         ValueError
-            It is none of `SCHEMES`, has no bucket, or parts that are no names.
+            It is none of `SCHEMES`, has no bucket, parts that are no names, or more than a name:
+            credentials, a port, a query. The text says nothing of the URL, as they may be secret.
         """
         scheme, separator, rest = url.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme not in SCHEMES or not separator or not bucket:
             raise ValueError(
-                f"{url!r} is no URL of a bucket such as {SCHEMES[0]}://bucket/some/where "
+                f"this is no URL of a bucket such as {SCHEMES[0]}://bucket/some/where "
                 f"(what is spoken: {', '.join(SCHEMES)})"
+            )
+        if not _BUCKET.fullmatch(bucket) or not key.isprintable() or {"?", "#"} & set(key):
+            raise ValueError(
+                "the URL of a bucket is a name alone: credentials, endpoint and all else are given "
+                "by environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)"
             )
         root = cls(f"{scheme}://{bucket}")
         return root / key.strip("/") if key.strip("/") else root
@@ -163,6 +178,10 @@ class ObjectPath:
     def parent(self) -> Self:
         """The name above."""
         return type(self)(self.bucket, self.key.rpartition("/")[0])
+
+    def as_uri(self) -> str:
+        """Return it with everything encoded that has a meaning of its own in a URL."""
+        return f"{self.bucket}/{quote(self.key)}" if self.key else self.bucket
 
     def relative_to(self, other: "Location") -> PurePosixPath:
         """Return what follows another name.
@@ -251,15 +270,18 @@ class ObjectPath:
         return self._get({"range": (start, start + length)})
 
     def _get(self, options: "GetOptions") -> bytes:
+        with as_os_error(self):
+            return bytes(self._answer(options).bytes())
+
+    def _answer(self, options: "GetOptions") -> "GetResult":
         pinned = self.pinned
         if pinned is not None and pinned.e_tag is not None:
             options["if_match"] = pinned.e_tag
-        with as_os_error(self):
-            answer = obstore.get(store_of(self.bucket), self.key, options=options)
-            # Not every store that speaks like S3 heeds If-Match, and some give no ETag.
-            if pinned is not None and not pinned.is_same(stat_of(answer.meta)):
-                raise OSError(errno.ESTALE, _CHANGED, str(self))
-            return bytes(answer.bytes())
+        answer = obstore.get(store_of(self.bucket), self.key, options=options)
+        # Not every store that speaks like S3 heeds If-Match, and some give no ETag.
+        if pinned is not None and not pinned.is_same(stat_of(answer.meta)):
+            raise OSError(errno.ESTALE, _CHANGED, str(self))
+        return answer
 
     def open(self, mode: Literal["rb"] = "rb", buffering: int = _BUFFER) -> BinaryIO:
         """Open an object to read stretches of it as they are asked for, all of one version.
@@ -297,7 +319,7 @@ class ObjectPath:
         OSError
             It cannot be put there. What is there is untouched.
         """
-        self._put(content)
+        self.put(content)
         return len(content)
 
     def upload(self, file: Path) -> None:
@@ -309,9 +331,28 @@ class ObjectPath:
             It cannot be read or put there. What is there is untouched.
         """
         with file.open("rb") as opened:
-            self._put(opened)
+            self.put(opened)
 
-    def _put(self, content: bytes | IO[bytes]) -> None:
+    def download(self, file: IO[bytes]) -> None:
+        """Write all of an object to a file, by one request, so all of one version.
+
+        Raises
+        ------
+        OSError
+            There is no such object, it cannot be read or the file not written.
+        """
+        with as_os_error(self):
+            for part in self._answer({}).stream():
+                file.write(part)
+
+    def put(self, content: bytes | IO[bytes]) -> None:
+        """Put bytes, or an open file from where it stands, as `write_bytes` does.
+
+        Raises
+        ------
+        OSError
+            It cannot be read or put there. What is there is untouched.
+        """
         with as_os_error(self):
             obstore.put(store_of(self.bucket), self.key, content)
 
@@ -445,6 +486,8 @@ def as_os_error(path: ObjectPath) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, exceptions.NotFoundError) as error:
+        if _NO_BUCKET in str(error):
+            raise _no_bucket(path) from error
         raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from error
     except exceptions.PreconditionError as error:
         raise OSError(errno.ESTALE, _CHANGED, str(path)) from error
@@ -467,9 +510,14 @@ def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
         reason = "the store refuses access: are the credentials right?"
         return PermissionError(errno.EACCES, reason, str(path))
     if status and status[1] == "404":
-        return FileNotFoundError(errno.ENOENT, "no such bucket", str(path))
-    reason = f"the store does not answer as it should: {_NOT_TELLING.sub('', told)[:300]}"
+        return _no_bucket(path)
+    reason = f"the store does not answer as it should: {_SECRET.sub('', told)[:300]}"
     return OSError(errno.EIO, reason, str(path))
+
+
+def _no_bucket(path: ObjectPath) -> OSError:
+    # No FileNotFoundError: that would be the answer of an empty bucket, and all its files gone.
+    return OSError(NO_SUCH_BUCKET, "there is no such bucket", path.bucket)
 
 
 class Stretches(io.RawIOBase, IO[bytes]):

@@ -160,7 +160,7 @@ def default_workers() -> int:
 
 def _path(name: str, text: str) -> Path:
     if "://" in text:
-        raise InputError(f"{name}={text!r}: this is to be a directory of this machine, not a URL")
+        raise InputError(f"{name}: this is to be a directory of this machine, not a URL")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
@@ -173,7 +173,8 @@ def _location(name: str, text: str) -> Location:
     try:
         return ObjectPath.parse(text)
     except ValueError as error:
-        raise InputError(f"{name}={text!r}: {error}") from error
+        # Without the text: it may hold a password.
+        raise InputError(f"{name}: {error}") from error
 
 
 def _workers(text: str) -> int:
