@@ -6,6 +6,7 @@ import dagster as dg
 import polars as pl
 
 from aneurysm_assets.problems import PROBLEMS, Problem
+from aneurysm_assets.recording import told_as_failure
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.store import find_table, read_table
 from aneurysm_assets.tables import SERIES_KEY, SERIES_QUALITY
@@ -38,10 +39,11 @@ def series_quality_checks(
     context: dg.AssetCheckExecutionContext, settings: SettingsResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Say of each problem which series have it."""
-    path = find_table(settings.get().quality_table)
-    if path is None:
-        raise dg.Failure("there is no series_quality yet: materialise it", allow_retries=False)
-    quality = read_table(SERIES_QUALITY, path)
+    with told_as_failure("the checks"):
+        path = find_table(settings.get().quality_table)
+        if path is None:
+            raise dg.Failure("there is no series_quality yet: materialise it", allow_retries=False)
+        quality = read_table(SERIES_QUALITY, path)
     chosen = {key.name for key in context.selected_asset_check_keys}
     for problem in PROBLEMS:
         if problem.name in chosen:

@@ -38,21 +38,59 @@ _LISTED = 10
 _FREQUENT = 3
 
 
+class _Place(click.Path):
+    """A directory, or the URL of a bucket, which as a path would lose a slash."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        if "://" in str(value):
+            return str(value)
+        return super().convert(value, param, ctx)
+
+
+class _Directory(click.Path):
+    """A directory of this machine."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        if "://" in str(value):
+            self.fail("this is to be a directory of this machine, not a URL", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def _paths(command: Callable[P, None]) -> Callable[..., None]:
     """Add the options of the roots; they reach Dagster's side, and workers, as environment."""
 
     @click.option(
         "--data",
-        type=click.Path(path_type=Path),
+        type=_Directory(path_type=Path),
         help=f"Root of raw/, interim/ and dagster/.  [default: {variables.DATA}, or data]",
     )
-    @click.option("--raw", type=click.Path(path_type=Path), help="Input, if it is not DATA/raw.")
     @click.option(
-        "--interim", type=click.Path(path_type=Path), help="Output, if it is not DATA/interim."
+        "--raw",
+        type=_Place(path_type=Path),
+        help="Input, if it is not DATA/raw; also s3://BUCKET/….",
+    )
+    @click.option(
+        "--interim",
+        type=_Place(path_type=Path),
+        help="Output, if it is not DATA/interim; also s3://BUCKET/….",
     )
     @wraps(command)
     def with_paths(
-        data: Path | None, raw: Path | None, interim: Path | None, *args: P.args, **kwargs: P.kwargs
+        data: Path | None,
+        raw: Path | str | None,
+        interim: Path | str | None,
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> None:
         _load_dotenv()
         _export({variables.DATA: data, variables.RAW: raw, variables.INTERIM: interim})
@@ -142,6 +180,7 @@ def run(
     Examples:
       aneurysm-assets run
       aneurysm-assets run --raw /mnt/rsna --workers 8
+      aneurysm-assets run --raw s3://rsna/raw --interim s3://mine/interim
       aneurysm-assets run --series 1.2.826.0.1 --force
       nohup aneurysm-assets run > run.out 2>&1 &
     """
@@ -162,13 +201,20 @@ def run(
             from aneurysm_assets.run_log import RunLog
 
         with RunLog(settings, only=series, force=force) as log:
-            summary = _run(settings, series, force, log, inquiry)
+            # Where none was asked for, what is to be asked about is known later.
+            begun = inquiry if isinstance(settings.interim, Path) else None
+            summary = _run(settings, series, force, log, begun)
             _print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
 
 
 def _with_tables(settings: Settings) -> list[str]:
-    """Return the series of which there is a table, done or not."""
+    """Return the series of which there is a table, done or not; none where those are in a bucket.
+
+    Whether that answers is asked where the answer can be told.
+    """
+    if not isinstance(settings.interim, Path):
+        return []
     try:
         names = os.listdir(settings.interim / "dicom_tags")  # noqa: PTH208 - only the names
     except OSError:
@@ -208,7 +254,7 @@ def status(as_json: bool, unlabelled: bool) -> None:
 @click.option(
     "--to",
     required=True,
-    type=click.Path(path_type=Path),
+    type=_Directory(path_type=Path),
     metavar="DIR",
     help="Directory to make; there all at once, or not at all.",
 )
@@ -241,7 +287,7 @@ def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
 
 
 @cli.command(short_help="Write a small data set to try it on.")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", type=_Directory(path_type=Path, file_okay=False))
 @click.option("--series", type=click.IntRange(min=1), help="Series of a larger one, for load.")
 @click.option("--files", type=click.IntRange(min=1), help="Files a series of a larger one.")
 def sample(directory: Path, series: int | None, files: int | None) -> None:
@@ -319,7 +365,11 @@ def _console() -> "Console":
 
 
 def _run(
-    settings: Settings, series: tuple[str, ...], force: bool, log: "RunLog", inquiry: Inquiry
+    settings: Settings,
+    series: tuple[str, ...],
+    force: bool,
+    log: "RunLog",
+    inquiry: Inquiry | None,
 ) -> "Summary":
     with _no_collection():
         from aneurysm_assets.progress import Reporters, reporter_for

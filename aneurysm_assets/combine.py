@@ -1,12 +1,12 @@
 """The tables of the series to the one table: what is joined on what, and what came of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from aneurysm_assets.location import Location
 from aneurysm_assets.placement import (
     POINT_KEY,
     Placement,
@@ -173,9 +173,9 @@ def scan_series(settings: Settings, table: Table, series: Sequence[str]) -> pl.L
     return scan_tables(table, [_file(files, table, uid) for uid in series])
 
 
-def _file(files: dict[str, Path], table: Table, series_instance_uid: str) -> Path:
+def _file(files: Mapping[str, Location], table: Table, series_instance_uid: str) -> Location:
     if series_instance_uid not in files:
-        raise FileNotFoundError(f"{table.name} of series {series_instance_uid} is not on disk")
+        raise FileNotFoundError(f"{table.name} of series {series_instance_uid} is not there")
     return files[series_instance_uid]
 
 

@@ -5,6 +5,7 @@ A fault offers nothing; saying what is wrong belongs to the command itself.
 
 import csv
 from contextlib import suppress
+from pathlib import Path
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.extraction.uid import is_uid
@@ -25,16 +26,19 @@ def series_to_take(environment: dict[str, str], begins: str) -> list[str]:
     """
     try:
         settings = Settings.from_environment(environment)
-        names = [path.name for path in settings.series_root.iterdir()]
+        root, train_csv = settings.series_root, settings.train_csv
+        if not isinstance(root, Path) or not isinstance(train_csv, Path):
+            return []  # a shell that waits for a store is worse than one that offers nothing
+        names = [path.name for path in root.iterdir()]
     except (InputError, OSError):
         return []
     series = {name for name in names if name.startswith(begins) and is_uid(name)}
     if not settings.unlabelled:
         with suppress(OSError, ValueError, csv.Error):  # no train.csv: all on disk are taken
-            series &= _labelled(settings)
+            series &= _labelled(train_csv)
     return sorted(series)
 
 
-def _labelled(settings: Settings) -> set[str]:
-    with settings.train_csv.open(encoding="utf-8-sig", newline="") as file:
+def _labelled(train_csv: Path) -> set[str]:
+    with train_csv.open(encoding="utf-8-sig", newline="") as file:
         return {str(row.get(_SERIES_KEY)).strip() for row in csv.DictReader(file)}

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.location import Location
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_table, flush, is_alive, read_table, this_host
+from aneurysm_assets.store import find_table, flush, is_alive, open_table, read_table, this_host
 from aneurysm_assets.tables import UNIFIED_METADATA
 
 MARKER = "_aneurysm_assets"
@@ -98,7 +99,8 @@ def export(settings: Settings, to: Path, by: Sequence[str], *, overwrite: bool =
     InputError
         There is no unified table, a column cannot divide it, or `to` is not ours to replace.
     OSError
-        The disk is full, or the like. Nothing new is there, and what was there is untouched.
+        The disk is full, the bucket cannot be read, or the like. Nothing new is there, and what
+        was there is untouched.
     """
     path = find_table(settings.unified_table)
     if path is None:
@@ -144,11 +146,11 @@ class _Table:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Table]:
+def _opened(path: Location) -> Iterator[_Table]:
     if path.suffix == ".csv":
         yield _Table(read_table(UNIFIED_METADATA, path).to_arrow())
         return
-    with path.open("rb") as file:
+    with open_table(path) as file:
         yield _Table(pq.ParquetFile(file, pre_buffer=False))
 
 

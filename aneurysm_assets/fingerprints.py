@@ -7,7 +7,7 @@ with the record to `partitions`.
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from aneurysm_assets.extraction.competition import (
@@ -16,16 +16,19 @@ from aneurysm_assets.extraction.competition import (
     read_localizers_csv,
     read_train_csv,
 )
-from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.extraction.fetching import THREADS, in_order, list_files
 from aneurysm_assets.extraction.fingerprint import (
     UNREADABLE,
     fingerprint_of_directory,
     fingerprint_of_files,
     fingerprint_of_rows,
+    fingerprint_of_versions,
     fingerprint_or_unreadable,
 )
-from aneurysm_assets.extraction.pairs import segmentation_files
+from aneurysm_assets.extraction.pairs import Pair, find_pair, list_pairs
 from aneurysm_assets.inquiry import Inquiry
+from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
 
@@ -41,7 +44,10 @@ def fingerprint_of_series(settings: Settings, series_instance_uid: str) -> str:
     SeriesError
         The directory cannot be read, or the key is no UID.
     """
-    return fingerprint_of_directory(settings.directory_of_series(series_instance_uid))
+    directory = settings.directory_of_series(series_instance_uid)
+    if isinstance(directory, ObjectPath):
+        return fingerprint_of_versions(list_files(directory))
+    return fingerprint_of_directory(directory)
 
 
 def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -> str:
@@ -52,9 +58,56 @@ def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -
     SeriesError
         Whether they exist cannot be told.
     """
-    return fingerprint_of_files(
-        segmentation_files(settings.segmentations_root, series_instance_uid)
-    )
+    return fingerprint_of_pair(find_pair(settings.segmentations_root, series_instance_uid))
+
+
+def fingerprint_of_pair(pair: Pair) -> str:
+    """Return the fingerprint of NIfTI files; none have the same on a disk and in a bucket."""
+    objects = {path.name: path.stat() for path in pair.values() if isinstance(path, ObjectPath)}
+    if objects:
+        return fingerprint_of_versions(objects)
+    return fingerprint_of_files(path for path in pair.values() if not isinstance(path, ObjectPath))
+
+
+def fingerprints_in_turn(settings: Settings, series: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each series and the fingerprint of its DICOM files, in the order given.
+
+    In a bucket the next are under way meanwhile; whoever stops asking gets no more of them.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where they are.
+    series : sequence of str
+        Names in the directory of the series.
+
+    Yields
+    ------
+    tuple of str and str
+        `UNREADABLE` where a directory cannot be listed, as it is gone.
+
+    Raises
+    ------
+    InputError
+        The directories are in a bucket, and the store does not answer.
+    """
+    root = settings.series_root
+    if not isinstance(root, ObjectPath):
+        yield from ((uid, fingerprint_or_unreadable(f"{root}/{uid}")) for uid in series)
+        return
+
+    def fingerprint(uid: str) -> tuple[str, str]:
+        try:
+            return uid, fingerprint_of_versions(list_files(root / uid))
+        except StoreError:
+            raise
+        except SeriesError:
+            return uid, UNREADABLE
+
+    try:
+        yield from in_order(fingerprint, series, THREADS)
+    except StoreError as error:
+        raise InputError(str(error)) from error
 
 
 def fingerprint_of_preview(
@@ -109,7 +162,8 @@ def take_fingerprints(
     Raises
     ------
     InputError
-        A CSV is there and cannot be used.
+        A CSV is there and cannot be used, or the inputs are in a bucket and the store does not
+        answer.
     """
     return {
         DICOM_TAGS.name: _of_directories(settings, series, processes, inquiry),
@@ -118,7 +172,13 @@ def take_fingerprints(
 
 
 def take_light_fingerprints(settings: Settings, series: Sequence[str]) -> dict[str, Fingerprints]:
-    """Return those of `take_fingerprints` that cost no look at each DICOM file."""
+    """Return those of `take_fingerprints` that cost no look at each DICOM file.
+
+    Raises
+    ------
+    InputError
+        As from there.
+    """
     train, points = read_csvs(settings)
     return {
         LABELS.name: {uid: train.fingerprint(uid) for uid in series},
@@ -155,20 +215,27 @@ def csv_digests(settings: Settings) -> dict[str, str]:
     digests = {}
     for name, path in files.items():
         # Nothing is made of the file here: where it cannot be read, `labels` and `localizers` say.
-        with suppress(OSError), path.open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        with suppress(OSError):
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return digests
 
 
 def _of_segmentations(settings: Settings, series: Sequence[str]) -> dict[str, str]:
+    none = fingerprint_of_files([])
+    root = settings.segmentations_root
+    if isinstance(root, ObjectPath):
+        try:
+            pairs = list_pairs(root)
+        except OSError as error:
+            raise InputError(f"{root} cannot be read: {error.strerror or error}") from error
+        return {uid: fingerprint_of_pair(pairs[uid]) if uid in pairs else none for uid in series}
     try:
-        with os.scandir(settings.segmentations_root) as entries:
+        with os.scandir(root) as entries:
             there = {entry.name for entry in entries}
     except FileNotFoundError:
         there = set()
     except OSError:
         return dict.fromkeys(series, UNREADABLE)
-    none = fingerprint_of_files([])
     return {uid: _or_unreadable(settings, uid) if uid in there else none for uid in series}
 
 
@@ -190,7 +257,5 @@ def _of_directories(
         with Inquiry(settings, series, processes) as now:
             return _of_directories(settings, series, 1, now)
     found = inquiry.answers()
-    return {
-        uid: found[uid] if uid in found else fingerprint_or_unreadable(settings.series_root / uid)
-        for uid in series
-    }
+    rest = [uid for uid in series if uid not in found]
+    return {**found, **dict(fingerprints_in_turn(settings, rest))}

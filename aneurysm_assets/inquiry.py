@@ -14,6 +14,7 @@ from typing import Self
 
 import aneurysm_assets
 from aneurysm_assets.extraction import fingerprint
+from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
 
 _WORTH_PROCESSES = 500
@@ -32,7 +33,7 @@ class Inquiry:
         Where the series are.
     series : sequence of str
         Names in the directory of the series. Of few, or with fewer than two processes, none is
-        asked about.
+        asked about; nor where they are in a bucket, which one process lists as fast.
     processes : int
         Interpreters that list at the same time.
     """
@@ -40,7 +41,8 @@ class Inquiry:
     def __init__(self, settings: Settings, series: Sequence[str], processes: int) -> None:
         self._root = settings.series_root
         self._parts: list[Sequence[str]] = []
-        if processes > 1 and len(series) >= _WORTH_PROCESSES:
+        in_bucket = isinstance(self._root, ObjectPath)
+        if processes > 1 and len(series) >= _WORTH_PROCESSES and not in_bucket:
             self._parts = [series[place::processes] for place in range(processes)]
         self._asked: list[subprocess.Popen[str]] = []
         self._answers: dict[str, str] | None = None

@@ -28,6 +28,7 @@ from dagster._utils import ensure_file, touch_file
 
 from aneurysm_assets.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.location import NO_SUCH_BUCKET, ObjectPath, list_directory
 from aneurysm_assets.settings import Settings
 
 CONFIG: Mapping[str, Any] = {
@@ -174,26 +175,68 @@ def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Take the instance for one interim root, so that two never share progress.
 
     An instance at `<data>/dagster` moves with its data root; any other is tied to the absolute
-    path, until that no longer exists.
+    path, until that no longer exists. To a place in a bucket both are tied alike.
 
     Raises
     ------
     InputError
-        The instance keeps the progress of another interim root.
+        The instance keeps the progress of another interim root, or the bucket cannot be used.
     """
     mine = settings.interim
     base = settings.data if _belongs_to_data(instance) else Path("/")
     store = instance.daemon_cursor_storage
     held = store.get_cursor_values({_CLAIM}).get(_CLAIM)
-    claimed = os.path.relpath(mine, base)
+    if isinstance(mine, ObjectPath):
+        _refuse_unusable(mine)
+        claimed = str(mine)
+    else:
+        claimed = os.path.relpath(mine, base)
     if held == claimed:
         return
-    if held is not None and (base / held).exists():
+    if held is not None and _is_there(base, held):
+        other = held if _is_url(held) else (base / held).resolve()
         raise InputError(
-            f"this Dagster instance keeps the progress of {(base / held).resolve()}, not of "
+            f"this Dagster instance keeps the progress of {other}, not of "
             f"{mine}: set another DAGSTER_HOME or data root, or move the tables there first"
         )
     store.set_cursor_values({_CLAIM: claimed})
+
+
+def _refuse_unusable(interim: ObjectPath) -> None:
+    """Make sure of the bucket before anything is taken for missing or done.
+
+    Raises
+    ------
+    InputError
+        It is not there, does not answer, or refuses us.
+    """
+    try:
+        list_directory(interim)
+    except FileNotFoundError:
+        pass  # nothing was put there yet
+    except OSError as error:
+        raise InputError(
+            f"the interim root {interim} cannot be used ({error.strerror}): the bucket must be "
+            "there, and its store and credentials in the environment (AWS_ENDPOINT_URL, "
+            "AWS_ACCESS_KEY_ID, …)"
+        ) from error
+
+
+def _is_url(held: str) -> bool:
+    return "://" in held
+
+
+def _is_there(base: Path, held: str) -> bool:
+    if not _is_url(held):
+        return (base / held).exists()
+    try:
+        list_directory(ObjectPath.parse(held))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        # Where it cannot be told, whose progress it is stays so.
+        return error.errno != NO_SUCH_BUCKET
+    return True
 
 
 def _belongs_to_data(instance: dg.DagsterInstance) -> bool:

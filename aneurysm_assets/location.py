@@ -9,20 +9,21 @@ import errno
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal, Self
+from urllib.parse import quote
 
 import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, ObjectMeta  # types only, not there at run time
+    from obstore import GetOptions, GetResult, ObjectMeta  # types only, not there at run time
     from obstore.store import RetryConfig
 
 SCHEMES = ("s3", "gs", "az")
@@ -33,9 +34,21 @@ _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 _BUFFER = 64 << 10
 """Bytes of one request where a file is read on as a stream."""
 
+_CHANGED = "it was changed while it was read"
+
+_BAD_NAME = "object with invalid path"  # how obstore words a listing with a control character
+
 _STATUS = re.compile(r"status code: (\d{3})")
 
-_NOT_TELLING = re.compile(r"\?\S*")  # what follows a `?` in a URL may be a signature
+NO_SUCH_BUCKET = errno.ENXIO
+"""The `errno` of an error that says so."""
+
+_NO_BUCKET = "NoSuchBucket"  # S3's own code in the answer's XML
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+# Of a URL: what stands before an `@` may be a password, what follows a `?` a signature.
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
 
 
 def _retry() -> "RetryConfig":
@@ -73,6 +86,17 @@ class Stat:
     version: str
     e_tag: str | None
 
+    def is_same(self, other: "Stat") -> bool:
+        """Tell whether another answer is of the same version.
+
+        A listing may have the time more precisely than other answers, and the ETag unquoted.
+        """
+        if self.st_size != other.st_size:
+            return False
+        if self.e_tag and other.e_tag:
+            return self.e_tag.strip('"') == other.e_tag.strip('"')
+        return int(self.modified.timestamp()) == int(other.modified.timestamp())
+
 
 @dataclass(frozen=True, order=True)
 class ObjectPath:
@@ -86,10 +110,14 @@ class ObjectPath:
         As a URL: `s3://bucket`.
     key : str
         Without a slash at either end; empty for the bucket itself.
+    pinned : Stat, optional
+        The version that is meant, as a listing said it; nothing of another one is ever read. Two
+        names are equal whatever is pinned.
     """
 
     bucket: str
     key: str = ""
+    pinned: Stat | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Self:
@@ -103,14 +131,20 @@ class ObjectPath:
         Raises
         ------
         ValueError
-            It is none of `SCHEMES`, has no bucket, or parts that are no names.
+            It is none of `SCHEMES`, has no bucket, parts that are no names, or more than a name:
+            credentials, a port, a query. The text says nothing of the URL, as they may be secret.
         """
         scheme, separator, rest = url.partition("://")
         bucket, _, key = rest.partition("/")
         if scheme not in SCHEMES or not separator or not bucket:
             raise ValueError(
-                f"{url!r} is no URL of a bucket such as {SCHEMES[0]}://bucket/some/where "
+                f"this is no URL of a bucket such as {SCHEMES[0]}://bucket/some/where "
                 f"(what is spoken: {', '.join(SCHEMES)})"
+            )
+        if not _BUCKET.fullmatch(bucket) or not key.isprintable() or {"?", "#"} & set(key):
+            raise ValueError(
+                "the URL of a bucket is a name alone: credentials, endpoint and all else are given "
+                "by environment variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, …)"
             )
         root = cls(f"{scheme}://{bucket}")
         return root / key.strip("/") if key.strip("/") else root
@@ -145,6 +179,10 @@ class ObjectPath:
         """The name above."""
         return type(self)(self.bucket, self.key.rpartition("/")[0])
 
+    def as_uri(self) -> str:
+        """Return it with everything encoded that has a meaning of its own in a URL."""
+        return f"{self.bucket}/{quote(self.key)}" if self.key else self.bucket
+
     def relative_to(self, other: "Location") -> PurePosixPath:
         """Return what follows another name.
 
@@ -158,14 +196,20 @@ class ObjectPath:
             raise ValueError(f"{self} is not below {other}")
         return PurePosixPath(str(self).removeprefix(above))
 
+    def pinned_to(self, stat: Stat) -> Self:
+        """Return this name for one version of its object alone."""
+        return replace(self, pinned=stat)
+
     def stat(self) -> Stat:
-        """Ask for size and version.
+        """Ask for size and version, unless they are pinned.
 
         Raises
         ------
         OSError
             There is no such object, or the store does not tell.
         """
+        if self.pinned is not None:
+            return self.pinned
         with as_os_error(self):
             return stat_of(obstore.head(store_of(self.bucket), self.key))
 
@@ -205,32 +249,39 @@ class ObjectPath:
         Raises
         ------
         OSError
-            There is none, or it cannot be read.
+            There is none, it cannot be read, or it is of another version than the pinned one.
         """
-        with as_os_error(self):
-            return bytes(obstore.get(store_of(self.bucket), self.key).bytes())
+        return self._get({})
 
-    def read_range(self, start: int, length: int, e_tag: str | None = None) -> bytes:
+    def read_range(self, start: int, length: int) -> bytes:
         """Return bytes of an object by one request.
 
         Parameters
         ----------
         start, length : int
             Which; fewer where the object ends before.
-        e_tag : str, optional
-            Of which version they must be.
 
         Raises
         ------
         OSError
-            There is no such object or it begins after all of these, it cannot be read, or it is
-            of another version by now.
+            There is no such object or it ends before all of these, it cannot be read, or it is
+            of another version than the pinned one.
         """
-        options: GetOptions = {"range": (start, start + length)}
-        if e_tag is not None:
-            options["if_match"] = e_tag
+        return self._get({"range": (start, start + length)})
+
+    def _get(self, options: "GetOptions") -> bytes:
         with as_os_error(self):
-            return bytes(obstore.get(store_of(self.bucket), self.key, options=options).bytes())
+            return bytes(self._answer(options).bytes())
+
+    def _answer(self, options: "GetOptions") -> "GetResult":
+        pinned = self.pinned
+        if pinned is not None and pinned.e_tag is not None:
+            options["if_match"] = pinned.e_tag
+        answer = obstore.get(store_of(self.bucket), self.key, options=options)
+        # Not every store that speaks like S3 heeds If-Match, and some give no ETag.
+        if pinned is not None and not pinned.is_same(stat_of(answer.meta)):
+            raise OSError(errno.ESTALE, _CHANGED, str(self))
+        return answer
 
     def open(self, mode: Literal["rb"] = "rb", buffering: int = _BUFFER) -> BinaryIO:
         """Open an object to read stretches of it as they are asked for, all of one version.
@@ -242,7 +293,23 @@ class ObjectPath:
         """
         if mode != "rb":
             raise ValueError(f"objects are opened to be read as bytes, not {mode!r}")
-        return io.BufferedReader(_Ranged(self), buffering)
+        stat = self.stat()
+        read = self.pinned_to(stat).read_at
+        return io.BufferedReader(Stretches(str(self), stat.st_size, read), buffering)
+
+    def read_at(self, length: int, start: int) -> bytes:
+        """Return bytes that are known to be there, as `os.pread` does.
+
+        Raises
+        ------
+        OSError
+            As from `read_range`; or there are fewer.
+        """
+        data = self.read_range(start, length)
+        if len(data) != length:
+            reason = f"the store gave {len(data)} bytes where {length} were asked for"
+            raise OSError(errno.EIO, reason, str(self))
+        return data
 
     def write_bytes(self, content: bytes) -> int:
         """Put an object in place of any that is there, whole or not at all.
@@ -252,7 +319,7 @@ class ObjectPath:
         OSError
             It cannot be put there. What is there is untouched.
         """
-        self._put(content)
+        self.put(content)
         return len(content)
 
     def upload(self, file: Path) -> None:
@@ -264,9 +331,28 @@ class ObjectPath:
             It cannot be read or put there. What is there is untouched.
         """
         with file.open("rb") as opened:
-            self._put(opened)
+            self.put(opened)
 
-    def _put(self, content: bytes | IO[bytes]) -> None:
+    def download(self, file: IO[bytes]) -> None:
+        """Write all of an object to a file, by one request, so all of one version.
+
+        Raises
+        ------
+        OSError
+            There is no such object, it cannot be read or the file not written.
+        """
+        with as_os_error(self):
+            for part in self._answer({}).stream():
+                file.write(part)
+
+    def put(self, content: bytes | IO[bytes]) -> None:
+        """Put bytes, or an open file from where it stands, as `write_bytes` does.
+
+        Raises
+        ------
+        OSError
+            It cannot be read or put there. What is there is untouched.
+        """
         with as_os_error(self):
             obstore.put(store_of(self.bucket), self.key, content)
 
@@ -286,6 +372,19 @@ class ObjectPath:
 
 Location = Path | ObjectPath
 """Where a file or a directory is."""
+
+
+def relative_name(path: Location, root: Location) -> str:
+    """Return what follows the root in a place below it, with slashes.
+
+    Raises
+    ------
+    ValueError
+        It is not below the root.
+    """
+    if isinstance(path, ObjectPath):
+        return path.relative_to(root).as_posix()
+    return path.relative_to(str(root)).as_posix()
 
 
 @dataclass(frozen=True)
@@ -329,6 +428,29 @@ def list_directory(directory: ObjectPath) -> Listed:
     return Listed(files, below)
 
 
+def list_below(directory: ObjectPath) -> dict[str, Stat]:
+    """List all that is below a name at whatever depth, by one request for each thousand.
+
+    Returns
+    -------
+    dict of str to Stat
+        By what follows the name; empty where there is nothing.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
+    """
+    above = f"{directory.key}/" if directory.key else ""
+    with as_os_error(directory):
+        found = obstore.list(store_of(directory.bucket), directory.key or None).collect()
+    return {
+        meta["path"].removeprefix(above): stat_of(meta)
+        for meta in found
+        if meta["path"].startswith(above)
+    }
+
+
 def stat_of(meta: "ObjectMeta") -> Stat:
     """Return what a store's answer says of an object."""
     modified, e_tag = meta["last_modified"], meta["e_tag"]
@@ -364,15 +486,23 @@ def as_os_error(path: ObjectPath) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, exceptions.NotFoundError) as error:
+        if _NO_BUCKET in str(error):
+            raise _no_bucket(path) from error
         raise FileNotFoundError(errno.ENOENT, "no such object", str(path)) from error
     except exceptions.PreconditionError as error:
-        raise OSError(errno.ESTALE, "it was changed while it was read", str(path)) from error
+        raise OSError(errno.ESTALE, _CHANGED, str(path)) from error
+    except ValueError as error:
+        # Empty parts, control characters: obstore takes no such name, whoever gave it.
+        raise OSError(errno.EINVAL, f"no name that can be asked for: {error}", str(path)) from error
     except exceptions.BaseError as error:
         raise _refusal(path, error) from error
 
 
 def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
     told = str(error).partition("\n")[0]
+    if _BAD_NAME in told:
+        reason = f"a name in it cannot be asked for, rename it: {told[:300]!r}"
+        return OSError(errno.EINVAL, reason, str(path))
     status = _STATUS.search(told)
     refused = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     # To a request for a list, obstore says only in words what the store answered.
@@ -380,41 +510,66 @@ def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
         reason = "the store refuses access: are the credentials right?"
         return PermissionError(errno.EACCES, reason, str(path))
     if status and status[1] == "404":
-        return FileNotFoundError(errno.ENOENT, "no such bucket", str(path))
-    reason = f"the store does not answer as it should: {_NOT_TELLING.sub('', told)[:300]}"
+        return _no_bucket(path)
+    reason = f"the store does not answer as it should: {_SECRET.sub('', told)[:300]}"
     return OSError(errno.EIO, reason, str(path))
 
 
-class _Ranged(io.RawIOBase, IO[bytes]):
-    """The stretches of an object that are read."""
+def _no_bucket(path: ObjectPath) -> OSError:
+    # No FileNotFoundError: that would be the answer of an empty bucket, and all its files gone.
+    return OSError(NO_SUCH_BUCKET, "there is no such bucket", path.bucket)
 
-    def __init__(self, path: ObjectPath) -> None:
+
+class Stretches(io.RawIOBase, IO[bytes]):
+    """A file of which only the stretches are read that are asked for.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in messages; pydicom asks for it.
+    size : int
+        Of the file.
+    read : callable
+        Given how many bytes and from where, returns them; what is asked for is always there.
+    """
+
+    def __init__(self, name: str, size: int, read: Callable[[int, int], bytes]) -> None:
         super().__init__()
-        self._path = path
-        self._stat = path.stat()
+        self._name = name
+        self._size = size
+        self._read = read
         self._at = 0
 
+    @property
+    def name(self) -> str:
+        """As given."""
+        return self._name
+
     def readable(self) -> bool:
+        """Tell that it is."""
         return True
 
     def seekable(self) -> bool:
+        """Tell that it is."""
         return True
 
     def tell(self) -> int:
+        """Return where the next stretch begins."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._stat.st_size}[whence]
+        """Go elsewhere, also behind the end."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise OSError(errno.EINVAL, "a position before the beginning", str(self._path))
+            raise OSError(errno.EINVAL, "a position before the beginning")
         self._at = base + offset
         return self._at
 
     def readinto(self, buffer: "memoryview | bytearray", /) -> int:  # type: ignore[override]
-        length = min(len(buffer), self._stat.st_size - self._at)
+        """Read as much as is there and fits."""
+        length = min(len(buffer), self._size - self._at)
         if length <= 0:
             return 0
-        data = self._path.read_range(self._at, length, self._stat.e_tag)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+        buffer[:length] = self._read(length, self._at)
+        self._at += length
+        return length

@@ -13,7 +13,7 @@ from aneurysm_assets.fingerprints import Fingerprints, fingerprints_of_previews,
 from aneurysm_assets.instance import claim, open_instance
 from aneurysm_assets.partitions import Status, latest_metadata
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_table
+from aneurysm_assets.store import file_names, find_table
 from aneurysm_assets.tables import (
     SERIES_PREVIEW,
     SERIES_QUALITY,
@@ -183,7 +183,11 @@ def _of_previews(
     drawn = sorted(instance.get_materialized_partitions(dg.AssetKey(SERIES_PREVIEW.name)))
     if not drawn:
         return {}
-    there = {path.stem for path in (settings.interim / SERIES_PREVIEW.name).glob("*.png")}
+    there = {
+        name.removesuffix(".png")
+        for name in file_names(settings.interim / SERIES_PREVIEW.name)
+        if name.endswith(".png")
+    }
     done = [uid for uid in drawn if uid in there]
     stale = partitions.stale(instance, SERIES_PREVIEW, done, now)
     return {"done": len(done), "stale": len(stale), "stale_series": stale}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.extraction.grid import Grid, grids_match, series_grid
 from aneurysm_assets.extraction.vessels import vessels_at
 from aneurysm_assets.problems import COSINES
@@ -86,6 +86,11 @@ def place(
     -------
     Placement
         Of each point's volume only the neighbourhood is read.
+
+    Raises
+    ------
+    InputError
+        The store that has a volume does not give it.
     """
     found: list[pl.DataFrame] = []
     matches: dict[str, bool | None] = {}
@@ -99,6 +104,9 @@ def place(
             continue
         try:
             found.append(_vessels(settings, row["cowseg_path"], points_by_series[uid]))
+        except StoreError as error:
+            # Nulls now would stay: nothing that the table depends on changes when it is back.
+            raise InputError(str(error)) from error
         except SeriesError as error:
             warnings.append(f"{uid}: {error}")
     schema = {SERIES_KEY: pl.String(), "segmentation_matches_series": pl.Boolean()}

@@ -9,6 +9,7 @@ import base64
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import dagster as dg
@@ -97,6 +98,26 @@ def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResourc
     hold(settings, context.run.run_id)
     end_dead_runs(context.instance, settings)
     return settings
+
+
+@contextmanager
+def told_as_failure(what: str) -> Iterator[None]:
+    """End a step with a sentence where the input cannot be used or the storage refuses.
+
+    Parameters
+    ----------
+    what : str
+        Of what the sentence is.
+
+    Raises
+    ------
+    dg.Failure
+        In place of `InputError` and OSError.
+    """
+    try:
+        yield
+    except (OSError, InputError) as error:
+        raise dg.Failure(f"{what}: {error}", allow_retries=False) from error
 
 
 def materialize_series(

@@ -6,6 +6,7 @@ on a terminal belongs to `cli` and `progress`.
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -124,7 +125,7 @@ def check_input(settings: Settings) -> Census:
         There is nothing to read, or a CSV cannot be used.
     """
     census = take_census(settings)
-    if settings.localizers_csv.exists():
+    with suppress(FileNotFoundError):
         read_localizers_csv(settings.localizers_csv)
     if not census.series:
         hint = " (--unlabelled takes the directories without a row)" if census.unlabelled else ""

@@ -12,6 +12,7 @@ from typing import Self
 
 from aneurysm_assets.extraction.errors import InputError, SeriesError
 from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.location import Location, ObjectPath
 
 DATA = "ANEURYSM_DATA"
 RAW = "ANEURYSM_RAW"
@@ -33,23 +34,24 @@ class Settings:
     Attributes
     ----------
     data : Path
-        The root to which `raw`, `interim` and `dagster` belong by default.
-    raw : Path
-        Input: `series/`, `segmentations/`, `train.csv`, `train_localizers.csv`.
-    interim : Path
-        Output: one directory a partitioned table, and the unified table.
+        The root to which `raw`, `interim` and `dagster` belong by default; of this machine.
+    raw : Location
+        Input: `series/`, `segmentations/`, `train.csv`, `train_localizers.csv`; a path, or a name
+        in a bucket.
+    interim : Location
+        Output: one directory a partitioned table, and the unified table; likewise.
     workers : int
         Processes that read series at the same time.
     unlabelled : bool
         Whether directories without a row in train.csv are taken too.
     threads : int or None
         Threads of each worker that fetch files ahead, for storage that makes it wait; None for
-        as many as are worth it.
+        as many as are worth it: `extraction.fetching.THREADS` in a bucket.
     """
 
     data: Path
-    raw: Path
-    interim: Path
+    raw: Location
+    interim: Location
     workers: int
     unlabelled: bool = False
     threads: int | None = None
@@ -77,30 +79,30 @@ class Settings:
         data = _path(DATA, values.get(DATA) or "data")
         return cls(
             data=data,
-            raw=_path(RAW, values.get(RAW) or str(data / "raw")),
-            interim=_path(INTERIM, values.get(INTERIM) or str(data / "interim")),
+            raw=_location(RAW, values.get(RAW) or str(data / "raw")),
+            interim=_location(INTERIM, values.get(INTERIM) or str(data / "interim")),
             workers=_workers(values.get(WORKERS, "")),
             unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
             threads=_threads(values.get(THREADS, "")),
         )
 
     @property
-    def series_root(self) -> Path:
+    def series_root(self) -> Location:
         """The directory of the series directories."""
         return self.raw / "series"
 
     @property
-    def segmentations_root(self) -> Path:
+    def segmentations_root(self) -> Location:
         """The directory of the segmentation directories."""
         return self.raw / "segmentations"
 
     @property
-    def train_csv(self) -> Path:
+    def train_csv(self) -> Location:
         """The labels."""
         return self.raw / "train.csv"
 
     @property
-    def localizers_csv(self) -> Path:
+    def localizers_csv(self) -> Location:
         """The aneurysm points."""
         return self.raw / "train_localizers.csv"
 
@@ -110,16 +112,16 @@ class Settings:
         return self.data / "dagster"
 
     @property
-    def unified_table(self) -> Path:
+    def unified_table(self) -> Location:
         """The unified table without its suffix, which is `.parquet`, or `.csv` as a fallback."""
         return self.interim / "dicom_metadata_with_csv"
 
     @property
-    def quality_table(self) -> Path:
+    def quality_table(self) -> Location:
         """The table `series_quality` without its suffix."""
         return self.interim / "series_quality"
 
-    def table_of_series(self, table: str, series_instance_uid: str) -> Path:
+    def table_of_series(self, table: str, series_instance_uid: str) -> Location:
         """Path, without suffix, of one series' file of a table.
 
         Raises
@@ -129,7 +131,7 @@ class Settings:
         """
         return self.interim / table / _as_name(series_instance_uid)
 
-    def directory_of_series(self, series_instance_uid: str) -> Path:
+    def directory_of_series(self, series_instance_uid: str) -> Location:
         """Directory of one series' DICOM files.
 
         Raises
@@ -157,10 +159,22 @@ def default_workers() -> int:
 
 
 def _path(name: str, text: str) -> Path:
+    if "://" in text:
+        raise InputError(f"{name}: this is to be a directory of this machine, not a URL")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise InputError(f"{name}={text!r}: there is no such home directory") from error
+
+
+def _location(name: str, text: str) -> Location:
+    if "://" not in text:
+        return _path(name, text)
+    try:
+        return ObjectPath.parse(text)
+    except ValueError as error:
+        # Without the text: it may hold a password.
+        raise InputError(f"{name}: {error}") from error
 
 
 def _workers(text: str) -> int:

@@ -1,22 +1,27 @@
-"""Files on disk: written beside, flushed, renamed; tables as Parquet, or CSV where that cannot be.
+"""Files of ours, each there whole or not at all; tables as Parquet, or CSV where that cannot be.
+
+On a disk a file is written beside its place, flushed and renamed; in a bucket it is put at once.
 
 What a table's columns are stands in `tables`; which tables exist and when they count as done is
 Dagster's to know. A table's path is given without suffix (its stem): after a write exactly one of
 `.parquet` and `.csv` stands there.
 """
 
+import io
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import polars as pl
 
+from aneurysm_assets.bucket_files import fetch_file, put_file, scan_objects
+from aneurysm_assets.location import Location, ObjectPath, list_directory
 from aneurysm_assets.tables import Table
 
 Format = Literal["parquet", "csv"]
@@ -26,11 +31,11 @@ _PARTIAL = ".partial"
 
 @dataclass(frozen=True)
 class StoredTable:
-    """What a write left on disk.
+    """What a write left.
 
     Attributes
     ----------
-    path : Path
+    path : Location
         The file, with its suffix.
     format : {"parquet", "csv"}
         How it is stored.
@@ -40,7 +45,7 @@ class StoredTable:
         Why it is not Parquet; None where it is.
     """
 
-    path: Path
+    path: Location
     format: Format
     rows: int
     warning: str | None = None
@@ -48,11 +53,11 @@ class StoredTable:
 
 @dataclass(frozen=True)
 class StoredPicture:
-    """A picture of a series on disk, and what is shown of it elsewhere.
+    """A picture of a series, and what is shown of it elsewhere.
 
     Attributes
     ----------
-    path : Path
+    path : Location
         The PNG.
     size : int
         Its bytes.
@@ -66,7 +71,7 @@ class StoredPicture:
         `planes` or `montage`.
     """
 
-    path: Path
+    path: Location
     size: int
     thumbnail: bytes
     description: str
@@ -75,12 +80,12 @@ class StoredPicture:
     layout: str
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Location, content: bytes) -> None:
     """Write a file so that a reader sees the whole of the old one or the whole of the new one.
 
     Parameters
     ----------
-    path : Path
+    path : Location
         Where to. Missing directories are made.
     content : bytes
         All of it.
@@ -90,20 +95,24 @@ def write_bytes(path: Path, content: bytes) -> None:
     OSError
         It cannot be written. What stood there before is untouched.
     """
+    if isinstance(path, ObjectPath):
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_beside(path, lambda beside: beside.write_bytes(content))
 
 
-def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Path) -> StoredTable:
+def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Location) -> StoredTable:
     """Write a table so that a reader sees the whole of the old one or the whole of the new one.
 
     Parameters
     ----------
     frame : pl.DataFrame or pl.LazyFrame
-        Exactly the table's columns; a lazy frame is streamed to disk.
+        Exactly the table's columns; a lazy frame is streamed to disk, for a bucket to that of the
+        temporary files.
     table : Table
         Its schema.
-    stem : Path
+    stem : Location
         Where to, without suffix. Missing directories are made.
 
     Returns
@@ -116,79 +125,166 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Path) ->
     TypeError
         The frame's schema is not the table's.
     OSError, pl.exceptions.PolarsError
-        Neither Parquet nor CSV can be written. What stood there before is untouched.
+        Neither Parquet nor CSV can be written, or the bucket cannot be read or written. What stood
+        there before is untouched.
     """
     schema = frame.collect_schema()
     if schema != table.schema:
         raise TypeError(f"not the schema of {table.name}: {schema}")
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    parquet, csv = _with_suffix(stem, "parquet"), _with_suffix(stem, "csv")
+    if isinstance(stem, Path):
+        stem.parent.mkdir(parents=True, exist_ok=True)
     try:
-        rows = _write_beside(_with_suffix(stem, "parquet"), partial(_write_parquet, frame))
-    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - CSV is tried, the cause told
+        rows = _write(parquet, partial(_write_parquet, frame))
+    except (Exception, pl.exceptions.PanicException) as error:
+        if isinstance(stem, ObjectPath) and isinstance(error, OSError):
+            raise  # the store, not the format: CSV would fare no better
         warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
     else:
-        _with_suffix(stem, "csv").unlink(missing_ok=True)
-        return StoredTable(_with_suffix(stem, "parquet"), "parquet", rows)
-    rows = _write_beside(_with_suffix(stem, "csv"), partial(_write_csv, frame))
-    if _with_suffix(stem, "parquet").is_file():
-        _with_suffix(stem, "parquet").unlink()
-    return StoredTable(_with_suffix(stem, "csv"), "csv", rows, warning)
+        csv.unlink(missing_ok=True)
+        return StoredTable(parquet, "parquet", rows)
+    rows = _write(csv, partial(_write_csv, frame))
+    if parquet.is_file():
+        parquet.unlink()
+    return StoredTable(csv, "csv", rows, warning)
 
 
-def find_table(stem: Path) -> Path | None:
+def find_table(stem: Location) -> Location | None:
     """Return the file that holds a table, or None where there is none.
 
     Both suffixes stand side by side only where a process was killed between writing the one and
     removing the other: the newer one is the table.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
     """
-    candidates = (_with_suffix(stem, "csv"), _with_suffix(stem, "parquet"))
+    if isinstance(stem, ObjectPath):
+        return _find_objects(stem.parent).get(stem.name)
+    return _find_file(stem)
+
+
+def _find_file(stem: Path) -> Path | None:
+    candidates = [stem.parent / f"{stem.name}.{suffix}" for suffix in ("csv", "parquet")]
     found = [path for path in candidates if path.is_file()]
     return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def find_tables(directory: Path) -> dict[str, Path]:
+def find_tables(directory: Location) -> Mapping[str, Location]:
     """Return the tables of a directory by the last part of their stem, from one listing.
 
     Returns
     -------
-    dict of str to Path
+    mapping of str to Location
         Empty where the directory does not exist.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
     """
+    if isinstance(directory, ObjectPath):
+        return _find_objects(directory)
     tables: dict[str, Path] = {}
     if not directory.is_dir():
         return tables
     with os.scandir(directory) as entries:
         for entry in entries:
-            stem, _, suffix = entry.name.rpartition(".")
-            if suffix not in {"parquet", "csv"} or stem[:1] in {"", "."} or not entry.is_file():
+            stem = _stem(entry.name)
+            if stem is None or not entry.is_file():
                 continue
             twice = stem in tables
             tables[stem] = directory / entry.name
             if twice:
-                tables[stem] = find_table(directory / stem) or tables[stem]
+                tables[stem] = _find_file(directory / stem) or tables[stem]
     return tables
 
 
-def read_table(table: Table, path: Path) -> pl.DataFrame:
-    """Read one file of a table, Parquet or CSV by its suffix, with the table's dtypes."""
+def _find_objects(directory: ObjectPath) -> dict[str, ObjectPath]:
+    try:
+        files = list_directory(directory).files
+    except FileNotFoundError:
+        return {}
+    # The newer ones last: they stay.
+    newest_last = sorted(files, key=lambda name: (files[name].modified, name))
+    return {stem: directory / name for name in newest_last if (stem := _stem(name)) is not None}
+
+
+def _stem(name: str) -> str | None:
+    """Return the name of a table's file without its suffix; None where it is no table's."""
+    stem, _, suffix = name.rpartition(".")
+    return None if suffix not in {"parquet", "csv"} or stem[:1] in {"", "."} else stem
+
+
+def file_names(directory: Location) -> list[str]:
+    """Return the names of the files in a directory; none where it does not exist.
+
+    Raises
+    ------
+    OSError
+        It cannot be listed.
+    """
+    try:
+        if isinstance(directory, ObjectPath):
+            return list(list_directory(directory).files)
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except FileNotFoundError:
+        return []
+
+
+def read_table(table: Table, path: Location) -> pl.DataFrame:
+    """Read one file of a table, Parquet or CSV by its suffix, with the table's dtypes.
+
+    Raises
+    ------
+    OSError
+        There is no such object, or the store does not give it.
+    """
     return scan_tables(table, [path]).collect()
 
 
-def scan_tables(table: Table, paths: Sequence[Path]) -> pl.LazyFrame:
+def open_table(path: Location) -> IO[bytes]:
+    """Open a table's file to read it; it stays the one opened though it is replaced meanwhile.
+
+    Raises
+    ------
+    OSError
+        There is none, or it cannot be read.
+    """
+    return path.open("rb") if isinstance(path, Path) else fetch_file(path)
+
+
+def scan_tables(table: Table, paths: Sequence[Location]) -> pl.LazyFrame:
     """Scan many files of a table as one, in the order given.
 
     Parameters
     ----------
     table : Table
         The schema of each of them.
-    paths : sequence of Path
-        Parquet and CSV files, mixed as they come.
+    paths : sequence of Location
+        Parquet and CSV files, mixed as they come; all on this machine, or all in a bucket.
 
     Returns
     -------
     pl.LazyFrame
-        Also where there are no paths: then without rows.
+        Also where there are no paths: then without rows. A single object is fetched at once, of
+        many each when its turn comes; each by one request.
+
+    Raises
+    ------
+    OSError
+        There is no such object, or the store does not give it; of many, when it is collected.
     """
+    objects = [path for path in paths if isinstance(path, ObjectPath)]
+    files = [path for path in paths if isinstance(path, Path)]
+    if objects and files:
+        raise ValueError(f"{objects[0]} is in a bucket and {files[0]} is not: scan them apart")
+    return _scan_objects(table, objects) if objects else _scan_files(table, files)
+
+
+def _scan_files(table: Table, paths: Sequence[Path]) -> pl.LazyFrame:
     scans = [
         _scan_parquet(table, list(group)) if suffix == ".parquet" else _read_csvs(table, group)
         for suffix, group in groupby(paths, key=lambda path: path.suffix)
@@ -198,14 +294,39 @@ def scan_tables(table: Table, paths: Sequence[Path]) -> pl.LazyFrame:
     return scans[0] if len(scans) == 1 else pl.concat(scans)
 
 
-def remove_partials(directory: Path) -> int:
+def _scan_objects(table: Table, paths: Sequence[ObjectPath]) -> pl.LazyFrame:
+    if len(paths) > 1:
+        return scan_objects(paths, table.schema, partial(_parse, table))
+    file = fetch_file(paths[0])
+    if paths[0].suffix == ".parquet":
+        return _scan_parquet(table, file)
+    with file:
+        return _read_csv(table, file).lazy()
+
+
+def _parse(table: Table, paths: Sequence[ObjectPath], contents: Sequence[bytes]) -> pl.LazyFrame:
+    scans: list[pl.LazyFrame] = []
+    both = zip(paths, contents, strict=True)
+    for suffix, group in groupby(both, key=lambda pair: pair[0].suffix):
+        sources: list[IO[bytes]] = [io.BytesIO(content) for _, content in group]
+        if suffix == ".parquet":
+            scans.append(_scan_parquet(table, sources))
+        else:
+            scans.append(pl.concat([_read_csv(table, source) for source in sources]).lazy())
+    return scans[0] if len(scans) == 1 else pl.concat(scans)
+
+
+def remove_partials(directory: Location) -> int:
     """Remove what killed processes of this machine left half-written.
 
     Returns
     -------
     int
-        How many files were removed. Those of processes that live are left alone.
+        How many files were removed. Those of processes that live are left alone. In a bucket
+        there are none: what is not put whole is not there.
     """
+    if isinstance(directory, ObjectPath):
+        return 0
     removed = 0
     for path in directory.glob(f".*{_PARTIAL}") if directory.is_dir() else ():
         host, _, process = path.name.removesuffix(_PARTIAL).rpartition("@")[2].rpartition(":")
@@ -228,9 +349,13 @@ def is_alive(process: int) -> bool:
     return True
 
 
-def _with_suffix(stem: Path, suffix: Format) -> Path:
+def _with_suffix(stem: Location, suffix: Format) -> Location:
     # Not Path.with_suffix: a UID's last component would be taken for a suffix.
     return stem.parent / f"{stem.name}.{suffix}"
+
+
+def _write(path: Location, write: Callable[[Path | IO[bytes]], int]) -> int:
+    return put_file(path, write) if isinstance(path, ObjectPath) else _write_beside(path, write)
 
 
 def _write_beside(path: Path, write: Callable[[Path], int]) -> int:
@@ -264,17 +389,19 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
-def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> int:
+def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
     if isinstance(frame, pl.DataFrame):
-        frame.write_parquet(path)
+        frame.write_parquet(to)
         return frame.height
-    frame.sink_parquet(path, maintain_order=True)
-    return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
+    frame.sink_parquet(to, maintain_order=True)
+    if not isinstance(to, Path):
+        to.seek(0)
+    return int(pl.scan_parquet(to, glob=False).select(pl.len()).collect().item())
 
 
-def _write_csv(frame: pl.DataFrame | pl.LazyFrame, path: Path) -> int:
+def _write_csv(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
     frame = frame.lazy().collect()
-    frame.with_columns(_arrays_as_json(frame.schema)).write_csv(path, quote_style="non_numeric")
+    frame.with_columns(_arrays_as_json(frame.schema)).write_csv(to, quote_style="non_numeric")
     return frame.height
 
 
@@ -299,18 +426,18 @@ def _as_lists(column: pl.Series) -> Iterable[Any]:
     return column.to_arrow().to_pylist()  # type: ignore[no-any-return]
 
 
-def _scan_parquet(table: Table, paths: list[Path]) -> pl.LazyFrame:
-    return pl.scan_parquet(paths, schema=table.schema, glob=False, hive_partitioning=False)
+def _scan_parquet(table: Table, source: IO[bytes] | list[Path] | list[IO[bytes]]) -> pl.LazyFrame:
+    return pl.scan_parquet(source, schema=table.schema, glob=False, hive_partitioning=False)
 
 
 def _read_csvs(table: Table, paths: Iterable[Path]) -> pl.LazyFrame:
     return pl.concat([_read_csv(table, path) for path in paths]).lazy()
 
 
-def _read_csv(table: Table, path: Path) -> pl.DataFrame:
+def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     arrays = _array_columns(table.schema)
     as_text = {name: pl.String() if name in arrays else d for name, d in table.schema.items()}
-    frame = pl.read_csv(path, schema=as_text, glob=False)
+    frame = pl.read_csv(source, schema=as_text, glob=False)
     return frame.with_columns(
         pl.Series(
             name,

@@ -19,9 +19,12 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.extraction.fingerprint import (
     UNREADABLE,
     fingerprint_of_rows,
-    fingerprint_or_unreadable,
 )
-from aneurysm_assets.fingerprints import Fingerprints, take_light_fingerprints
+from aneurysm_assets.fingerprints import (
+    Fingerprints,
+    fingerprints_in_turn,
+    take_light_fingerprints,
+)
 from aneurysm_assets.instance import claim
 from aneurysm_assets.partitions import Status
 from aneurysm_assets.settings import Settings
@@ -281,11 +284,12 @@ def _list_some(
     start = bisect_left(series, memory.place)
     end = time.monotonic() + seconds
     found: dict[str, str] = {}
-    for uid in (*series[start:], *series[:start]):
+    in_turn = fingerprints_in_turn(settings, (*series[start:], *series[:start]))
+    for uid, fingerprint in in_turn:
         if found and time.monotonic() > end:
             memory.place = uid
             break
-        found[uid] = fingerprint_or_unreadable(f"{settings.series_root}/{uid}")
+        found[uid] = fingerprint
     return found
 
 

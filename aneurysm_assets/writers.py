@@ -4,11 +4,14 @@ The work that `workers` does for a series, in a worker process or in this one. H
 table belongs to `extraction`.
 """
 
+from collections.abc import Container
+
 from aneurysm_assets.extraction.competition import LocalizersCsv, TrainCsv
 from aneurysm_assets.extraction.nifti import segmentation_meta
-from aneurysm_assets.extraction.pairs import segmentation_files
+from aneurysm_assets.extraction.pairs import Pair, find_pair
 from aneurysm_assets.extraction.series import read_series
-from aneurysm_assets.fingerprints import fingerprint_of_segmentations, fingerprint_of_series
+from aneurysm_assets.fingerprints import fingerprint_of_pair, fingerprint_of_series
+from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredTable, write_table
 from aneurysm_assets.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
@@ -28,9 +31,10 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
         The table cannot be written.
     """
     stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
-    # Before reading: a file that changes meanwhile makes the series stale.
-    fingerprint = fingerprint_of_series(settings, series_instance_uid)
     directory = settings.directory_of_series(series_instance_uid)
+    # Before reading: a file that changes meanwhile makes the series stale. In a bucket it fails it.
+    in_bucket = isinstance(directory, ObjectPath)
+    fingerprint = "" if in_bucket else fingerprint_of_series(settings, series_instance_uid)
     series = read_series(directory, settings.raw, settings.threads)
     table = write_table(series.frame, DICOM_TAGS, stem)
     notes = [f"malformed value, null in the table: {text}" for text in series.malformed]
@@ -43,7 +47,7 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
         bytes=series.bytes,
         fast_files=series.fast_files,
         notes=(*notes, *_warning(table)),
-        fingerprint=fingerprint,
+        fingerprint=series.fingerprint if in_bucket else fingerprint,
     )
 
 
@@ -79,8 +83,19 @@ def write_localizers(
     return _from_csv(table, localizers, series_instance_uid)
 
 
-def write_segmentation_meta(settings: Settings, series_instance_uid: str) -> Written:
+def write_segmentation_meta(
+    settings: Settings, series_instance_uid: str, segmented: Container[str] | None = None
+) -> Written:
     """Read the headers of a series' segmentation files and write its `segmentation_meta`.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where things are.
+    series_instance_uid : str
+        Any series.
+    segmented : container of str, optional
+        The series that have any file, where that is known already.
 
     Raises
     ------
@@ -91,15 +106,17 @@ def write_segmentation_meta(settings: Settings, series_instance_uid: str) -> Wri
     """
     stem = settings.table_of_series(SEGMENTATION_META.name, series_instance_uid)
     root = settings.segmentations_root
-    fingerprint = fingerprint_of_segmentations(settings, series_instance_uid)
-    frame = segmentation_meta(root, settings.raw, series_instance_uid)
-    files = segmentation_files(root, series_instance_uid)
+    pair: Pair = {}
+    if segmented is None or series_instance_uid in segmented:
+        pair = find_pair(root, series_instance_uid)
+    fingerprint = fingerprint_of_pair(pair)
+    frame = segmentation_meta(root, settings.raw, series_instance_uid, pair)
     table = write_table(frame, SEGMENTATION_META, stem)
     return Written(
         table=table,
-        files=len(files),
+        files=len(pair),
         unreadable_files=0,
-        bytes=sum(path.stat().st_size for path in files),
+        bytes=sum(path.stat().st_size for path in pair.values()),
         notes=_warning(table),
         fingerprint=fingerprint,
     )
@@ -111,7 +128,7 @@ def _from_csv(
     # The CSV is read once for all series, so its size is no series' own.
     return Written(
         table=table,
-        files=int(csv.path.is_file()),
+        files=int(bool(csv.sha256)),
         unreadable_files=0,
         bytes=0,
         notes=_warning(table),

@@ -24,6 +24,7 @@ GROUND = (
     "problems",
     "tables",
     "location",
+    "bucket_files",
     "store",
     "settings",
     "workers",

@@ -16,7 +16,7 @@ from dagster._core.definitions.partitions.context import partition_loading_conte
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-from aneurysm_assets import liveness, survey, under_way
+from aneurysm_assets import fingerprints, liveness, survey, under_way
 from aneurysm_assets.automation import NAME
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.extraction.fingerprint import UNREADABLE
@@ -349,7 +349,7 @@ def test_a_series_whose_directory_cannot_be_listed_for_now_stays_as_it_is(
 ) -> None:
     graph.take_all()
     # As for a disk that is away for a while; who runs the tests may be allowed to list anything.
-    monkeypatch.setattr(survey, "fingerprint_or_unreadable", lambda _: UNREADABLE)
+    monkeypatch.setattr(fingerprints, "fingerprint_or_unreadable", lambda _: UNREADABLE)
     assert combining(graph.requested())
 
 

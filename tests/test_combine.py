@@ -365,7 +365,7 @@ def test_a_table_of_a_series_that_is_not_there_is_named(interim: Interim, table:
     interim.add("1.1", [image("9.1")])
     interim.add("1.2", [image("9.1")])
     (interim.settings.interim / table.name / "1.2.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match=rf"{table.name} of series 1\.2 is not on disk"):
+    with pytest.raises(FileNotFoundError, match=rf"{table.name} of series 1\.2 is not there"):
         interim.combined()
 
 

@@ -28,6 +28,26 @@ def test_a_url_that_leads_to_no_bucket_is_refused(url: str) -> None:
         ObjectPath.parse(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:pa55word@bucket/x",
+        "s3://bucket:pa55word/x",
+        "s3://bucket/x?X-Amz-Signature=pa55word",
+        "s3://bucket/x#pa55word",
+        "s3://bucket?pa55word",
+        "s3://bucket/x\npa55word",
+        "ftp://key:pa55word@host/x",
+    ],
+)
+def test_a_url_with_more_than_a_name_is_refused_and_what_may_be_secret_not_repeated(
+    url: str,
+) -> None:
+    with pytest.raises(ValueError, match="URL of a bucket") as caught:
+        ObjectPath.parse(url)
+    assert "pa55" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["..", ".", "", "a//b", "a/../b", "/a", "a/"])
 def test_no_part_of_a_name_leads_elsewhere(name: str) -> None:
     with pytest.raises(ValueError, match="is no name in a bucket"):
@@ -86,6 +106,14 @@ def test_what_is_not_there_is_said_as_a_file_system_says_it(bucket: ObjectPath) 
         assert caught.value.filename == str(nothing)
         assert caught.value.strerror
     nothing.unlink(missing_ok=True)
+
+
+def test_a_bucket_that_is_not_there_is_not_taken_for_an_empty_one(bucket: ObjectPath) -> None:
+    nowhere = ObjectPath.parse(f"{bucket}-nowhere")
+    for ask in (lambda: list_directory(nowhere), (nowhere / "x").read_bytes):
+        with pytest.raises(OSError, match="there is no such bucket") as caught:
+            ask()
+        assert not isinstance(caught.value, FileNotFoundError)
 
 
 def test_wrong_credentials_are_said_and_not_taken_for_an_empty_bucket(

@@ -1,5 +1,6 @@
-"""Tables on disk: what is written comes back, and nothing half-written is ever seen."""
+"""Tables on disk and in a bucket: what is written comes back, nothing half-written is ever seen."""
 
+import io
 import os
 import resource
 import signal
@@ -7,8 +8,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +20,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aneurysm_assets import store
+from aneurysm_assets.location import Location, ObjectPath, list_directory
 from aneurysm_assets.store import (
+    file_names,
     find_table,
     find_tables,
+    open_table,
     read_table,
     remove_partials,
     scan_tables,
+    write_bytes,
     write_table,
 )
 from aneurysm_assets.tables import ALL_TABLES, DICOM_TAGS, LOCALIZERS, SEGMENTATION_META, Table
+from deploy.servers.s3 import S3Server
 
 AWKWARD = [
     "",
@@ -114,8 +121,32 @@ def exact(frame: pl.DataFrame) -> list[str]:
     return [repr(row) for row in frame.to_arrow().to_pylist()]
 
 
-def names_in(directory: Path) -> set[str]:
+def names_in(directory: Location) -> set[str]:
+    if isinstance(directory, ObjectPath):
+        return set(list_directory(directory).files)
     return {path.name for path in directory.iterdir()}
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+    """Return a directory of the test's own, on disk and once more in a bucket."""
+    if request.param == "disk":
+        return tmp_path
+    bucket: ObjectPath = request.getfixturevalue("bucket")
+    return bucket / "some" / "where"
+
+
+@contextmanager
+def no_parquet() -> Iterator[None]:
+    """Let polars panic over every Parquet file."""
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pl.DataFrame, "write_parquet", panic)
+        patch.setattr(pl.LazyFrame, "sink_parquet", panic)
+        yield
 
 
 @contextmanager
@@ -133,6 +164,11 @@ ROUND_TRIP = settings(
     max_examples=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+IN_A_BUCKET = settings(
+    ROUND_TRIP,
+    max_examples=8,
+    suppress_health_check=[*ROUND_TRIP.suppress_health_check, HealthCheck.function_scoped_fixture],
 )
 EACH_TABLE = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
 EACH_KIND = pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
@@ -175,6 +211,23 @@ def test_every_table_comes_back_from_csv_as_it_went_in(
     assert exact(back) == exact(frame)
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@EACH_TABLE
+@IN_A_BUCKET
+@given(lazy=st.booleans(), data=st.data())
+def test_every_table_comes_back_from_a_bucket_as_it_went_in(
+    bucket: ObjectPath, table: Table, suffix: str, lazy: bool, data: st.DataObject
+) -> None:
+    frame = frame_of(table, data.draw(rows_of(table)))
+    with no_parquet() if suffix == "csv" else nullcontext():
+        stored = write_table(frame.lazy() if lazy else frame, table, bucket / "1.2.3")
+    assert (stored.path, stored.rows) == (bucket / f"1.2.3.{suffix}", frame.height)
+    assert names_in(bucket) == {".bucket", f"1.2.3.{suffix}"}
+    back = read_table(table, stored.path)
+    assert back.schema == table.schema
+    assert exact(back) == exact(frame)
+
+
 @EACH_TABLE
 def test_a_csv_that_is_read_in_several_pieces_loses_nothing(table: Table, tmp_path: Path) -> None:
     texts = ['"\n"', 'a\n1,2,"x\n', "\r\n", ",", None, "", "x" * 300, '",\n']
@@ -206,21 +259,22 @@ def test_the_csv_fallback_has_arrays_as_json_and_one_header_line(tmp_path: Path)
 
 
 @EACH_KIND
-def test_names_that_look_like_patterns_or_partitions_are_names(tmp_path: Path, lazy: bool) -> None:
+def test_names_that_look_like_patterns_or_partitions_are_names(place: Location, lazy: bool) -> None:
     frame = points("a", "b")
-    directory = tmp_path / "x=1" / "a[bc]*?{d}" / "%20 é"
+    directory = place / "x=1" / "a[bc]*?{d}" / "%20 é"
     stored = write_table(frame.lazy() if lazy else frame, LOCALIZERS, directory / "1.2[3]")
     assert stored.path == directory / "1.2[3].parquet"
     assert read_table(LOCALIZERS, stored.path).equals(frame)
-    (directory / "csv.parquet").mkdir()
-    stored = write_table(frame.lazy() if lazy else frame, LOCALIZERS, directory / "csv")
+    with no_parquet():
+        stored = write_table(frame.lazy() if lazy else frame, LOCALIZERS, directory / "csv")
+    assert stored.path == directory / "csv.csv"
     assert read_table(LOCALIZERS, stored.path).equals(frame)
 
 
-def test_the_last_component_of_a_uid_is_not_taken_for_a_suffix(tmp_path: Path) -> None:
+def test_the_last_component_of_a_uid_is_not_taken_for_a_suffix(place: Location) -> None:
     for stem in ("1.2.3", "1.2.4", "1.2"):
-        write_table(points(stem), LOCALIZERS, tmp_path / stem)
-    assert names_in(tmp_path) == {"1.2.3.parquet", "1.2.4.parquet", "1.2.parquet"}
+        write_table(points(stem), LOCALIZERS, place / stem)
+    assert names_in(place) == {"1.2.3.parquet", "1.2.4.parquet", "1.2.parquet"}
 
 
 @pytest.mark.parametrize(
@@ -236,13 +290,13 @@ def test_the_last_component_of_a_uid_is_not_taken_for_a_suffix(tmp_path: Path) -
 )
 @EACH_KIND
 def test_a_frame_with_another_schema_is_refused_and_nothing_touched(
-    tmp_path: Path, frame: pl.DataFrame, lazy: bool
+    place: Location, frame: pl.DataFrame, lazy: bool
 ) -> None:
-    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    write_table(points("old"), LOCALIZERS, place / "t")
     with pytest.raises(TypeError, match="schema of localizers"):
-        write_table(frame.lazy() if lazy else frame, LOCALIZERS, tmp_path / "t")
-    assert names_in(tmp_path) == {"t.parquet"}
-    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+        write_table(frame.lazy() if lazy else frame, LOCALIZERS, place / "t")
+    assert names_in(place) == {"t.parquet"}
+    assert read_table(LOCALIZERS, place / "t.parquet").equals(points("old"))
 
 
 # -- Parquet, or CSV, and exactly one of them ----------------------------------------------------
@@ -283,17 +337,15 @@ def test_a_later_parquet_replaces_the_csv(tmp_path: Path, lazy: bool) -> None:
     assert read_table(LOCALIZERS, stored.path).equals(new)
 
 
-def test_a_panic_inside_polars_is_answered_with_csv_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def panic(*_: object, **__: object) -> None:
-        raise pl.exceptions.PanicException("index out of bounds")
-
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", panic)
-    stored = write_table(points("a"), LOCALIZERS, tmp_path / "t")
+def test_a_panic_inside_polars_is_answered_with_csv_too(place: Location) -> None:
+    write_table(points("old"), LOCALIZERS, place / "t")
+    with no_parquet():
+        stored = write_table(points("a"), LOCALIZERS, place / "t")
     assert stored.format == "csv"
     assert "index out of bounds" in (stored.warning or "")
-    assert names_in(tmp_path) == {"t.csv"}
+    assert names_in(place) == {"t.csv"}
+    write_table(points("new"), LOCALIZERS, place / "t")
+    assert names_in(place) == {"t.parquet"}
 
 
 # -- failure leaves what was there, and nothing else ---------------------------------------------
@@ -331,14 +383,15 @@ def test_a_file_in_place_of_the_directory_is_an_error(tmp_path: Path) -> None:
         write_table(points("a"), LOCALIZERS, tmp_path / "interim" / "t")
 
 
-def test_a_lazy_frame_that_fails_while_it_is_streamed_leaves_the_old_table(tmp_path: Path) -> None:
-    write_table(points("old"), LOCALIZERS, tmp_path / "t")
-    (tmp_path / "broken.parquet").write_bytes(b"PAR1 is no table")
-    broken = scan_tables(LOCALIZERS, [tmp_path / "broken.parquet"])
+def test_a_lazy_frame_that_fails_while_it_is_streamed_leaves_the_old_table(place: Location) -> None:
+    write_table(points("old"), LOCALIZERS, place / "t")
+    write_table(points("whole"), LOCALIZERS, place / "whole")
+    write_bytes(place / "broken.parquet", b"PAR1 is no table")
+    broken = scan_tables(LOCALIZERS, [place / "whole.parquet", place / "broken.parquet"])
     with pytest.raises(pl.exceptions.PolarsError):
-        write_table(broken, LOCALIZERS, tmp_path / "t")
-    assert names_in(tmp_path) == {"t.parquet", "broken.parquet"}
-    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+        write_table(broken, LOCALIZERS, place / "t")
+    assert names_in(place) == {"t.parquet", "whole.parquet", "broken.parquet"}
+    assert read_table(LOCALIZERS, place / "t.parquet").equals(points("old"))
 
 
 def test_an_interrupt_in_the_middle_of_writing_leaves_nothing_partial(
@@ -440,6 +493,164 @@ def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_pa
     assert remove_partials(tmp_path / "missing") == 0
 
 
+# -- in a bucket ---------------------------------------------------------------------------------
+
+KILLED_WHILE_PUTTING = """
+import io, signal, sys
+from aneurysm_assets.location import ObjectPath
+
+class Stopping(io.BytesIO):
+    def read(self, size=-1):
+        if self.tell() > 12 << 20:
+            print("a part is there", flush=True)
+            signal.pause()
+        return super().read(size)
+
+ObjectPath.parse(sys.argv[1]).put(Stopping(bytes(64 << 20)))
+"""
+
+
+def test_of_what_a_killed_process_was_putting_nothing_is_there(bucket: ObjectPath) -> None:
+    write_table(points("old"), LOCALIZERS, bucket / "t")
+    before = names_in(bucket)
+    command = [sys.executable, "-c", KILLED_WHILE_PUTTING, str(bucket / "t.parquet")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"a part is there\n"
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert names_in(bucket) == before
+    assert read_table(LOCALIZERS, bucket / "t.parquet").equals(points("old"))
+    assert remove_partials(bucket) == 0
+
+
+def test_a_table_is_written_once_a_store_that_is_down_is_back(
+    s3_server: S3Server, bucket: ObjectPath
+) -> None:
+    s3_server.stop()
+    back = threading.Timer(2, s3_server.start)
+    back.start()
+    try:
+        stored = write_table(points("a"), LOCALIZERS, bucket / "t")
+        assert (stored.format, stored.warning) == ("parquet", None)
+    finally:
+        back.join()
+    assert read_table(LOCALIZERS, bucket / "t.parquet").equals(points("a"))
+
+
+@EACH_KIND
+def test_a_store_that_refuses_is_an_error_and_no_reason_for_csv(
+    bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch, lazy: bool
+) -> None:
+    write_table(points("old"), LOCALIZERS, bucket / "t")
+    with monkeypatch.context() as wrong:
+        wrong.setenv("AWS_SECRET_ACCESS_KEY", "pa55word")
+        frame = points("new")
+        with pytest.raises(PermissionError, match="credentials") as caught:
+            write_table(frame.lazy() if lazy else frame, LOCALIZERS, bucket / "t")
+    assert "pa55word" not in str(caught.value)
+    assert names_in(bucket) == {".bucket", "t.parquet"}
+    assert read_table(LOCALIZERS, bucket / "t.parquet").equals(points("old"))
+
+
+def many(bucket: ObjectPath, count: int) -> tuple[list[ObjectPath], pl.DataFrame]:
+    frames = [points(*(f"{i}/{row}" for row in range(i % 3))) for i in range(count)]
+    paths = []
+    for i, frame in enumerate(frames):
+        with no_parquet() if i % 50 == 7 else nullcontext():
+            stored = write_table(frame, LOCALIZERS, bucket / "many" / f"{i}")
+        assert isinstance(stored.path, ObjectPath)
+        paths.append(stored.path)
+    return paths, pl.concat(frames)
+
+
+def test_many_objects_are_scanned_in_the_order_given_whatever_is_asked_of_them(
+    bucket: ObjectPath,
+) -> None:
+    paths, whole = many(bucket, 300)
+    scan = scan_tables(LOCALIZERS, paths)
+    assert scan.collect().equals(whole)
+    assert scan.head(7).collect().equals(whole.head(7))
+    assert scan.slice(40, 90).collect().equals(whole.slice(40, 90))
+    assert scan.select(pl.len()).collect().item() == whole.height
+    some = pl.col("x") > 0.6
+    assert (
+        scan.filter(some).select("location").collect().equals(whole.filter(some).select("location"))
+    )
+    assert scan.head(100).filter(some).collect().equals(whole.head(100).filter(some))
+    assert scan_tables(LOCALIZERS, paths[::-1]).collect().height == whole.height
+
+
+def test_many_objects_are_asked_for_at_the_same_time(
+    bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, whole = many(bucket, 64)
+    meeting, read = threading.Barrier(16, timeout=60), ObjectPath.read_bytes
+
+    def met(path: ObjectPath) -> bytes:
+        meeting.wait()
+        return read(path)
+
+    monkeypatch.setattr(ObjectPath, "read_bytes", met)
+    assert scan_tables(LOCALIZERS, paths).collect().equals(whole)
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_an_object_that_is_gone_is_an_error_and_never_a_shorter_table(
+    bucket: ObjectPath, count: int
+) -> None:
+    paths, _ = many(bucket, count)
+    paths[-1].unlink()
+    with pytest.raises(FileNotFoundError, match="no such object"):
+        scan_tables(LOCALIZERS, paths).collect()
+    with pytest.raises(FileNotFoundError, match="no such object"):
+        write_table(scan_tables(LOCALIZERS, paths), LOCALIZERS, bucket / "all")
+    assert names_in(bucket) == {".bucket"}
+
+
+def test_a_table_that_is_replaced_while_it_is_read_stays_the_one_opened(place: Location) -> None:
+    path = write_table(points("old"), LOCALIZERS, place / "t").path
+    with open_table(path) as opened:
+        write_table(points("new", "newer"), LOCALIZERS, place / "t")
+        assert pl.read_parquet(opened).equals(points("old"))
+    assert read_table(LOCALIZERS, path).equals(points("new", "newer"))
+
+
+def test_paths_and_objects_are_not_scanned_as_one(bucket: ObjectPath, tmp_path: Path) -> None:
+    paths = [write_table(points("a"), LOCALIZERS, where / "t").path for where in (bucket, tmp_path)]
+    with pytest.raises(ValueError, match="scan them apart"):
+        scan_tables(LOCALIZERS, paths)
+
+
+@pytest.mark.parametrize("newer", ["parquet", "csv"])
+def test_of_two_objects_the_newer_is_the_table(bucket: ObjectPath, newer: str) -> None:
+    older = "csv" if newer == "parquet" else "parquet"
+    (bucket / "d" / f"1.2.3.{older}").write_bytes(b"")
+    first = (bucket / "d" / f"1.2.3.{older}").stat().modified
+    while True:  # the store's clock has seconds
+        (bucket / "d" / f"1.2.3.{newer}").write_bytes(b"")
+        if (bucket / "d" / f"1.2.3.{newer}").stat().modified > first:
+            break
+    assert find_table(bucket / "d" / "1.2.3") == bucket / "d" / f"1.2.3.{newer}"
+    assert find_tables(bucket / "d") == {"1.2.3": bucket / "d" / f"1.2.3.{newer}"}
+
+
+def test_where_the_store_does_not_tell_no_table_is_taken_to_be_missing(
+    bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(points("a"), LOCALIZERS, bucket / "d" / "t")
+    for ask in (find_tables, file_names, lambda directory: find_table(directory / "t")):
+        assert ask(bucket / "d")
+        assert not ask(bucket / "missing")
+        with monkeypatch.context() as wrong:
+            wrong.setenv("AWS_SECRET_ACCESS_KEY", "pa55word")
+            with pytest.raises(PermissionError):
+                ask(bucket / "d")
+        with pytest.raises(OSError, match="no such bucket"):
+            ask(ObjectPath.parse(f"{bucket}-nowhere"))
+
+
 # -- finding and scanning ------------------------------------------------------------------------
 
 
@@ -454,37 +665,39 @@ def test_of_both_suffixes_the_newer_is_the_table(tmp_path: Path, newer: str) -> 
     assert find_tables(tmp_path) == {"1.2.3": tmp_path / f"1.2.3.{newer}"}
 
 
-def test_tables_are_found_among_what_is_none(tmp_path: Path) -> None:
-    for name in ("1.2.parquet", "1.3.csv", ".hidden.parquet", "1.4.txt", "1.5", "parquet"):
-        (tmp_path / name).touch()
-    (tmp_path / "1.6.parquet").mkdir()
-    (tmp_path / "1.7.parquet").mkdir()
-    (tmp_path / "1.7.csv").touch()
+def test_tables_are_found_among_what_is_none(place: Location) -> None:
+    files = ("1.2.parquet", "1.3.csv", ".hidden.parquet", "1.4.txt", "1.5", "parquet", "1.7.csv")
+    for name in (*files, "1.6.parquet/x", "1.7.parquet/x"):
+        write_bytes(place / name, b"")
     expected = {"1.2": "1.2.parquet", "1.3": "1.3.csv", "1.7": "1.7.csv"}
-    assert find_tables(tmp_path) == {stem: tmp_path / name for stem, name in expected.items()}
+    assert find_tables(place) == {stem: place / name for stem, name in expected.items()}
     for stem in ("1.2", "1.3", "1.4", "1.5", "1.6", "1.7"):
-        assert find_table(tmp_path / stem) == find_tables(tmp_path).get(stem)
+        assert find_table(place / stem) == find_tables(place).get(stem)
+    assert set(file_names(place)) == set(files)
 
 
-def test_a_directory_that_is_not_there_has_no_tables(tmp_path: Path) -> None:
-    assert find_tables(tmp_path / "missing") == {}
-    assert find_table(tmp_path / "missing" / "t") is None
+def test_a_directory_that_is_not_there_has_no_tables(place: Location) -> None:
+    write_bytes(place / "missing-not" / "t.parquet", b"")
+    assert find_tables(place / "missing") == {}
+    assert find_table(place / "missing" / "t") is None
+    assert file_names(place / "missing") == []
 
 
-def written(directory: Path, name: str, frame: pl.DataFrame, table: Table, suffix: str) -> Path:
-    if suffix == "csv":
-        (directory / f"{name}.parquet").mkdir()
-    stored = write_table(frame, table, directory / name)
+def written(
+    directory: Location, name: str, frame: pl.DataFrame, table: Table, suffix: str
+) -> Location:
+    with no_parquet() if suffix == "csv" else nullcontext():
+        stored = write_table(frame, table, directory / name)
     assert stored.format == suffix
     return stored.path
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_mixed_files_are_scanned_as_one_in_the_order_given(tmp_path: Path, reverse: bool) -> None:
+def test_mixed_files_are_scanned_as_one_in_the_order_given(place: Location, reverse: bool) -> None:
     suffixes = ["csv", "parquet", "parquet", "csv", "csv", "parquet", "csv"]
     frames = [points(*(f"{i}/{row}" for row in range(i % 4))) for i in range(len(suffixes))]
     paths = [
-        written(tmp_path, str(i), frame, LOCALIZERS, suffix)
+        written(place, str(i), frame, LOCALIZERS, suffix)
         for i, (frame, suffix) in enumerate(zip(frames, suffixes, strict=True))
     ]
     if reverse:
@@ -493,7 +706,7 @@ def test_mixed_files_are_scanned_as_one_in_the_order_given(tmp_path: Path, rever
     scan = scan_tables(LOCALIZERS, paths)
     assert scan.collect_schema() == LOCALIZERS.schema
     assert scan.collect().equals(pl.concat(frames))
-    stored = write_table(scan, LOCALIZERS, tmp_path / "all")
+    stored = write_table(scan, LOCALIZERS, place / "all")
     assert read_table(LOCALIZERS, stored.path).equals(pl.concat(frames))
 
 
@@ -501,7 +714,7 @@ def test_mixed_files_are_scanned_as_one_in_the_order_given(tmp_path: Path, rever
 @pytest.mark.parametrize("suffixes", [["parquet", "parquet"], ["csv", "csv"], ["csv", "parquet"]])
 @pytest.mark.parametrize("height", [0, 2])
 def test_a_first_file_without_a_single_value_does_not_break_a_scan(
-    tmp_path: Path, table: Table, suffixes: list[str], height: int
+    place: Location, table: Table, suffixes: list[str], height: int
 ) -> None:
     def some_value(dtype: pl.DataType) -> Any:
         if isinstance(dtype, pl.Array):
@@ -515,7 +728,7 @@ def test_a_first_file_without_a_single_value_does_not_break_a_scan(
     full = frame_of(table, [tuple(some_value(c.dtype) for c in table.columns)])
     frames = [nulls(table, height), full]
     paths = [
-        written(tmp_path, str(i), frame, table, suffix)
+        written(place, str(i), frame, table, suffix)
         for i, (frame, suffix) in enumerate(zip(frames, suffixes, strict=True))
     ]
     back = scan_tables(table, paths).collect()
@@ -535,12 +748,16 @@ def test_a_first_file_without_a_single_value_does_not_break_a_scan(
     ids=["a column less", "a column more", "another name", "another dtype"],
 )
 def test_a_file_with_another_schema_is_an_error_and_not_another_table(
-    tmp_path: Path, suffix: str, other: pl.DataFrame
+    place: Location, suffix: str, other: pl.DataFrame
 ) -> None:
-    path = tmp_path / f"t.{suffix}"
-    getattr(other, f"write_{suffix}")(path)
+    content = io.BytesIO()
+    getattr(other, f"write_{suffix}")(content)
+    write_bytes(place / f"t.{suffix}", content.getvalue())
     with pytest.raises(pl.exceptions.PolarsError):
-        read_table(LOCALIZERS, path)
+        read_table(LOCALIZERS, place / f"t.{suffix}")
+    right = write_table(points("a"), LOCALIZERS, place / "right").path
+    with pytest.raises(pl.exceptions.PolarsError):
+        scan_tables(LOCALIZERS, [right, place / f"t.{suffix}"]).collect()
 
 
 @EACH_TABLE

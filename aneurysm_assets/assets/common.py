@@ -2,12 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
 
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.location import Location
 from aneurysm_assets.partitions import series_partitions
 from aneurysm_assets.tables import UNIFIED_ORIGINS, Product, Table
 
@@ -116,7 +116,7 @@ def series_asset(
 
 
 def read_csv_once(
-    context: dg.AssetExecutionContext, path: Path, read: Callable[[Path], T], *, empty: T
+    context: dg.AssetExecutionContext, path: Location, read: Callable[[Location], T], *, empty: T
 ) -> T:
     """Read a CSV for all series of a run; one that is missing is warned of and taken as empty.
 

@@ -10,7 +10,7 @@ from aneurysm_assets import partitions
 from aneurysm_assets.assets.common import file_asset
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.errors import InputError
-from aneurysm_assets.recording import settings_of_run
+from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.report.grids import grids
 from aneurysm_assets.report.numbers import Numbers, take_numbers
 from aneurysm_assets.report.page import Age, make_page
@@ -36,14 +36,12 @@ def dataset_report(
     """Count, draw and write the page."""
     now = settings_of_run(context, settings)
     path = now.interim / f"{DATASET_REPORT.name}.html"
-    try:
+    with told_as_failure(DATASET_REPORT.name):
         require_matplotlib()
         numbers = _numbers(context, now)
         age = _age(context, now)
         page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()
         write_bytes(path, page)
-    except (OSError, InputError) as error:
-        raise dg.Failure(f"{DATASET_REPORT.name}: {error}", allow_retries=False) from error
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(str(path)),

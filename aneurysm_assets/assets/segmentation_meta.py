@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 
 from aneurysm_assets.assets.common import series_asset
 from aneurysm_assets.assets.raw import RAW_SEGMENTATIONS
+from aneurysm_assets.extraction.pairs import list_pairs
+from aneurysm_assets.location import Location, ObjectPath
 from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.tables import SEGMENTATION_META
@@ -15,6 +16,9 @@ from aneurysm_assets.writers import write_segmentation_meta
 
 _WORTH_WORKERS = 50
 """Series with segmentations that this process reads before others have started."""
+
+_MOST_HANDED_ON = 10_000
+"""Names that are sent to a worker with each series."""
 
 
 @series_asset(SEGMENTATION_META, reads=RAW_SEGMENTATIONS)
@@ -26,13 +30,23 @@ def segmentation_meta(
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read each series of the run, in worker processes where many have segmentations."""
     now = settings_of_run(context, settings)
-    workers = now.workers if _segmented(now.segmentations_root) > _WORTH_WORKERS else 0
-    batch = Batch(SEGMENTATION_META, partial(write_segmentation_meta, now), workers)
+    root = now.segmentations_root
+    segmented = _segmented(root)
+    workers = now.workers if len(segmented) > _WORTH_WORKERS else 0
+    # On a disk looking for files costs nothing; in a bucket it is a request a series.
+    known = isinstance(root, ObjectPath) and len(segmented) <= _MOST_HANDED_ON
+    work = partial(write_segmentation_meta, now, segmented=segmented if known else None)
+    batch = Batch(SEGMENTATION_META, work, workers)
     yield from materialize_series(context, config, reporter, now, batch)
 
 
-def _segmented(root: Path) -> int:
+def _segmented(root: Location) -> frozenset[str]:
+    """Return the names in the directory; in a bucket those of series that have a file."""
     try:
-        return sum(1 for _ in root.iterdir())
-    except OSError:
-        return 0  # where it is there and cannot be read, each series says so itself
+        if isinstance(root, ObjectPath):
+            return frozenset(list_pairs(root))
+        return frozenset(path.name for path in root.iterdir())
+    except OSError as error:
+        if isinstance(root, ObjectPath):
+            raise dg.Failure(f"{root} cannot be read: {error.strerror or error}") from error
+        return frozenset()  # where it is there and cannot be read, each series says so itself

@@ -6,7 +6,7 @@ from aneurysm_assets.assessment import assess_series
 from aneurysm_assets.assets.common import table_asset
 from aneurysm_assets.partitions import complete, recorded_files
 from aneurysm_assets.problems import PROBLEMS
-from aneurysm_assets.recording import settings_of_run
+from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.store import write_table
 from aneurysm_assets.tables import SERIES_QUALITY, UNIFIED_METADATA
@@ -18,12 +18,10 @@ def series_quality(
 ) -> dg.MaterializeResult[None]:
     """Look for every problem in every series of the unified table."""
     now = settings_of_run(context, settings)
-    try:
+    with told_as_failure("the quality of the series"):
         done, left = complete(context.instance, now)
         quality = assess_series(now, done, left, recorded_files(context.instance))
         stored = write_table(quality, SERIES_QUALITY, now.quality_table)
-    except OSError as error:
-        raise dg.Failure(f"the quality of the series: {error}", allow_retries=False) from error
     if stored.warning:
         context.log.warning(stored.warning)
     problems = {problem.name: int(quality[problem.name].sum()) for problem in PROBLEMS}

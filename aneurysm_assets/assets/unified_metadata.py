@@ -6,11 +6,11 @@ import dagster as dg
 
 from aneurysm_assets.assets.common import table_asset, unified_lineage
 from aneurysm_assets.combine import Combined, combine, describe
-from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import csv_digests
 from aneurysm_assets.partitions import COMBINED_SERIES, complete, digest
-from aneurysm_assets.recording import settings_of_run
+from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredTable, remove_partials, scan_tables, write_table
 from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
 
@@ -25,6 +25,11 @@ def unified_metadata(
 ) -> dg.MaterializeResult[None]:
     """Join the four tables of every series that is done in all four."""
     now = settings_of_run(context, settings)
+    with told_as_failure("the unified table"):
+        return _combined(context, now)
+
+
+def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.MaterializeResult[None]:
     done, left = complete(context.instance, now)
     if not done:
         raise dg.Failure(
@@ -35,11 +40,8 @@ def unified_metadata(
     if left:
         context.log.warning(f"{len(left)} series are not done in all four tables and left out")
     remove_partials(now.interim)
-    try:
-        unified = combine(now, done)
-        stored = write_table(unified.frame, UNIFIED_METADATA, now.unified_table)
-    except (OSError, InputError) as error:
-        raise dg.Failure(f"the unified table: {error}", allow_retries=False) from error
+    unified = combine(now, done)
+    stored = write_table(unified.frame, UNIFIED_METADATA, now.unified_table)
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
     combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))

@@ -1,11 +1,10 @@
 """Which series there are: the rows of train.csv held against the directories on disk."""
 
-import os
 from dataclasses import dataclass
 
 from aneurysm_assets.extraction.competition import RefusedRow, read_train_csv
 from aneurysm_assets.extraction.errors import InputError
-from aneurysm_assets.extraction.listing import is_directory
+from aneurysm_assets.extraction.listing import entries_of
 from aneurysm_assets.extraction.uid import is_uid
 from aneurysm_assets.settings import Settings
 
@@ -83,8 +82,7 @@ def take_census(settings: Settings) -> Census:
 
 def _directories(settings: Settings) -> tuple[set[str], tuple[str, ...]]:
     try:
-        with os.scandir(settings.series_root) as entries:
-            found = {entry.name: is_directory(entry) for entry in entries}
+        found = entries_of(settings.series_root)
     except OSError as error:
         raise InputError(
             f"the series directory {settings.series_root} cannot be read ({error.strerror}): put "

@@ -17,7 +17,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from pathlib import Path
 from typing import Self
 
 import polars as pl
@@ -25,6 +24,7 @@ import polars as pl
 from aneurysm_assets.extraction.errors import InputError, SeriesError
 from aneurysm_assets.extraction.fingerprint import fingerprint_of_rows
 from aneurysm_assets.extraction.uid import is_uid
+from aneurysm_assets.location import Location
 from aneurysm_assets.tables import LABELS, LOCALIZERS, SERIES_KEY
 
 _LABELS_SCHEMA = LABELS.schema
@@ -85,7 +85,7 @@ class _SeriesCsv:
 
     Attributes
     ----------
-    path : Path
+    path : Location
         The file that was read.
     refused : tuple of RefusedRow
         Rows whose SeriesInstanceUID is no DICOM UID, in file order.
@@ -95,13 +95,13 @@ class _SeriesCsv:
         The other rows, untyped, by SeriesInstanceUID.
     """
 
-    path: Path
+    path: Location
     refused: tuple[RefusedRow, ...]
     sha256: str
     rows: Mapping[str, Sequence[_Row]] = field(repr=False)
 
     @classmethod
-    def empty(cls, path: Path) -> Self:
+    def empty(cls, path: Location) -> Self:
         """Return what stands for a file that is not there: no row of any series."""
         return cls(path, refused=(), sha256="", rows={})
 
@@ -223,12 +223,12 @@ class LocalizersCsv(_SeriesCsv):
             raise SeriesError(f"{self._at(row)}: {error}") from None
 
 
-def read_train_csv(path: Path) -> TrainCsv:
+def read_train_csv(path: Location) -> TrainCsv:
     """Read train.csv.
 
     Parameters
     ----------
-    path : Path
+    path : Location
         The file, UTF-8 with or without a byte-order mark, any line ends.
 
     Returns
@@ -246,12 +246,12 @@ def read_train_csv(path: Path) -> TrainCsv:
     return TrainCsv(path, *_read(path, _LABEL_COLUMNS))
 
 
-def read_localizers_csv(path: Path) -> LocalizersCsv:
+def read_localizers_csv(path: Location) -> LocalizersCsv:
     """Read train_localizers.csv.
 
     Parameters
     ----------
-    path : Path
+    path : Location
         The file, UTF-8 with or without a byte-order mark, any line ends.
 
     Returns
@@ -270,7 +270,7 @@ def read_localizers_csv(path: Path) -> LocalizersCsv:
 
 
 def _read(
-    path: Path, columns: Sequence[str]
+    path: Location, columns: Sequence[str]
 ) -> tuple[tuple[RefusedRow, ...], str, dict[str, list[_Row]]]:
     try:
         data = path.read_bytes()
@@ -299,7 +299,7 @@ def _row(number: int, fields: Sequence[str], width: int, places: Sequence[int]) 
     return _Row(number, tuple(fields[place] for place in places))
 
 
-def _text(path: Path, data: bytes) -> str:
+def _text(path: Location, data: bytes) -> str:
     """Decode a file, or say what it is instead of a CSV."""
     if not data.strip():
         raise InputError(f"{path}: the file is empty")
@@ -321,7 +321,7 @@ def _text(path: Path, data: bytes) -> str:
     return text
 
 
-def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Location, text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the number and the stripped fields of each row that is not blank, the header first."""
     text = _SPACE_BEHIND_QUOTED.sub(r"\1", text)
     reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
@@ -339,7 +339,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _places(path: Path, header: Sequence[str], columns: Sequence[str]) -> list[int]:
+def _places(path: Location, header: Sequence[str], columns: Sequence[str]) -> list[int]:
     """Find where the needed columns stand."""
     found = ", ".join(_shown(name) for name in header[:40])
     if missing := [column for column in columns if column not in header]:

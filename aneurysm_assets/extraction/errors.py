@@ -13,5 +13,12 @@ class SeriesError(Exception):
     """One series cannot be taken; no other is concerned."""
 
 
+class StoreError(SeriesError):
+    """A store does not give a series' object, or not the version that is meant.
+
+    It says nothing of what the object holds: asked again, the store may give it.
+    """
+
+
 class UnreadableFile(Exception):  # noqa: N818 - a finding about one file, recorded in its row
     """One file of a series cannot be read; its row says why and the series goes on."""

@@ -1,6 +1,7 @@
 """What an input looked like when it was read, as a short text that differs once it has changed.
 
-No file is opened here: a file is known by its name, size and modification time. Standard library
+No file is opened here: a file is known by its name, size and modification time, an object in a
+bucket by name, size and version. Standard library
 only, as `python -m aneurysm_assets.extraction.fingerprint` is started many at a time. Which inputs
 a table has belongs to `fingerprints`.
 """
@@ -12,14 +13,28 @@ import signal
 import stat
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 from aneurysm_assets.extraction.errors import SeriesError
 
 UNREADABLE = "unreadable"
 """In place of a fingerprint where the input cannot be listed: equal to none."""
+
+
+class Version(Protocol):
+    """What a store says of an object."""
+
+    @property
+    def st_size(self) -> int:
+        """Bytes."""
+
+    @property
+    def version(self) -> str:
+        """What differs where the content does."""
+
 
 _DIGEST_BYTES = 16
 _NOT_THERE = (-1, -1)
@@ -66,6 +81,13 @@ def fingerprint_of_rows(rows: Iterable[Sequence[str]]) -> str:
     """Return the fingerprint of the fields of some rows, in their order."""
     text = json.dumps([list(row) for row in rows])
     return blake2b(text.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def fingerprint_of_versions(files: Mapping[str, Version]) -> str:
+    """Return the fingerprint of objects in a bucket by their names, sizes and versions."""
+    return fingerprint_of_rows(
+        (name, str(state.st_size), state.version) for name, state in sorted(files.items())
+    )
 
 
 def _fingerprint(names: Sequence[str], descriptor: int) -> str:

@@ -22,7 +22,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filebase import ReadableBuffer
 from pydicom.multival import MultiValue
 
-from aneurysm_assets.extraction.errors import UnreadableFile
+from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
+from aneurysm_assets.extraction.fetching import ObjectFile
 from aneurysm_assets.extraction.uid import is_uid
 from aneurysm_assets.extraction.wanted import (
     DTYPES,
@@ -89,12 +90,12 @@ class Header:
     malformed: list[str] = field(default_factory=list)
 
 
-def read_header(path: Path | str) -> Header:
+def read_header(path: Path | str | ObjectFile) -> Header:
     """Read the header of one DICOM file.
 
     Parameters
     ----------
-    path : Path or str
+    path : Path, str or ObjectFile
         Any file.
 
     Returns
@@ -108,6 +109,8 @@ def read_header(path: Path | str) -> Header:
     ------
     UnreadableFile
         It is no DICOM file, its header is cut short, or it cannot be read at all.
+    SeriesError
+        It is an object that the store does not give; nothing is known of what it holds.
     """
     try:
         with _Watched(path) as file, warnings.catch_warnings():
@@ -115,7 +118,7 @@ def read_header(path: Path | str) -> Header:
             dataset = _read_dataset(file)
             _require_whole(dataset, file, file.size)
             return _header(dataset, file, file.size)
-    except UnreadableFile:
+    except (UnreadableFile, SeriesError):
         raise
     except Exception as error:
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
@@ -130,11 +133,14 @@ class _Watched(io.BufferedReader):
     And that is read within bounds: a damaged length must take neither all memory nor all time.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(io.FileIO(path))
+    def __init__(self, path: Path | str | ObjectFile) -> None:
+        super().__init__(path.stream() if isinstance(path, ObjectFile) else io.FileIO(path))
         self.cut = False
         self._reads = 0
-        self.size = os.fstat(self.fileno()).st_size
+        if isinstance(path, ObjectFile):
+            self.size = path.size
+        else:
+            self.size = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1

@@ -6,7 +6,6 @@ stretch is there, at the place to which the lengths in this very file lead: then
 gone the same way, from the same element headers, and the values within the stretches are the same.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from aneurysm_assets.extraction.source import (
     NO_ELEMENT,
     SPECIFIC_CHARACTER_SET,
     UNDEFINED_LENGTH,
+    ReadAt,
     Source,
     Span,
     skip_item,
@@ -157,13 +157,13 @@ class Layout:
                 return None
         return Layout(pieces, self._pixels, self._explicit, self._encoding, other._row)
 
-    def match(self, descriptor: int, size: int, data: bytes, decoder: Decoder) -> Walked | None:
+    def match(self, read: ReadAt, size: int, data: bytes, decoder: Decoder) -> Walked | None:
         """Return what the walk would find in a file, None if the file does not fit.
 
         Parameters
         ----------
-        descriptor, size, data
-            The open file, its size and how it begins.
+        read, size, data
+            What reads the file, its size and how it begins.
         decoder : Decoder
             For the values that differ.
 
@@ -177,7 +177,7 @@ class Layout:
         for stretch, span, kind, argument in self._steps:
             if pos + span + 4 > held:
                 start += pos
-                data = _read_on(descriptor, start, FIRST_READ + span)
+                data = _read_on(read, start, FIRST_READ + span)
                 pos, held = 0, len(data)
             if not data.startswith(stretch, pos):
                 return None
@@ -191,13 +191,13 @@ class Layout:
             elif kind == _END:
                 break
             else:
-                source = Source(descriptor, size, data, start)
+                source = Source(read, size, data, start)
                 pos = self._pass(source, start + pos, kind, argument) - start
                 continue
             if argument >= 0:
                 raw = data[pos : pos + length]
                 if len(raw) < length:
-                    raw = Source(descriptor, size, data, start).value(start + pos, length)
+                    raw = Source(read, size, data, start).value(start + pos, length)
                 row[argument] = decoder.decode(argument, raw, self._encoding)
             pos += length
         return self._end(row, data, start, pos, size)
@@ -224,8 +224,8 @@ class Layout:
         return Walked([row], pixel_data([row], pixels, size), size)
 
 
-def _read_on(descriptor: int, start: int, length: int) -> bytes:
-    data = os.pread(descriptor, length, start)
+def _read_on(read: ReadAt, start: int, length: int) -> bytes:
+    data = read(length, start)
     # Behind the end of the file stand zeros, which begin no element: a length that is not there
     # can be looked at, and what it leads to fits no stretch.
     return data if len(data) == length else data + _PADDING

@@ -17,8 +17,9 @@ import numpy as np
 import polars as pl
 
 from aneurysm_assets.extraction.grid import Grid, determinant_sign, voxel_sizes
-from aneurysm_assets.extraction.pairs import STEM_SUFFIXES, existing_file
+from aneurysm_assets.extraction.pairs import Pair, find_pair
 from aneurysm_assets.extraction.volume import Volume, label_counts, series_error
+from aneurysm_assets.location import Location, ObjectPath, relative_name
 from aneurysm_assets.tables import SEGMENTATION_META, SERIES_KEY, VESSEL_CLASSES, vessel_column
 
 _SCHEMA = SEGMENTATION_META.schema
@@ -31,18 +32,23 @@ _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
 
 def segmentation_meta(
-    segmentations_root: Path, raw_root: Path, series_instance_uid: str
+    segmentations_root: Location,
+    raw_root: Location,
+    series_instance_uid: str,
+    pair: Pair | None = None,
 ) -> pl.DataFrame:
     """Give one series its row of the `segmentation_meta` table.
 
     Parameters
     ----------
-    segmentations_root : Path
+    segmentations_root : Location
         The directory of the segmentation directories, below `raw_root`.
-    raw_root : Path
+    raw_root : Location
         What the paths in the table are relative to.
     series_instance_uid : str
         Any series.
+    pair : Pair, optional
+        Its files, where they are known already.
 
     Returns
     -------
@@ -58,25 +64,25 @@ def segmentation_meta(
         voxel of the vessel labels is no label: not finite, no whole number, or beyond Int32.
     """
     row: dict[str, Any] = {SERIES_KEY: series_instance_uid}
-    for prefix, suffix in STEM_SUFFIXES.items():
-        path = existing_file(segmentations_root, series_instance_uid, suffix)
-        if path is not None:
-            row[f"{prefix}_path"] = path.relative_to(raw_root).as_posix()
-            volume = read_header(path)
-            row |= {f"{prefix}_{name}": value for name, value in _described(volume).items()}
-            if prefix == "cowseg":
-                row |= _counted(volume)
+    if pair is None:
+        pair = find_pair(segmentations_root, series_instance_uid)
+    for prefix, path in pair.items():
+        row[f"{prefix}_path"] = relative_name(path, raw_root)
+        volume = read_header(path)
+        row |= {f"{prefix}_{name}": value for name, value in _described(volume).items()}
+        if prefix == "cowseg":
+            row |= _counted(volume)
     if len(row) == 1:
         return _SCHEMA.to_frame()
     return pl.DataFrame({name: [row.get(name)] for name in _SCHEMA}, schema=_SCHEMA)
 
 
-def read_header(path: Path) -> Volume:
+def read_header(path: Location) -> Volume:
     """Read the header of a NIfTI file, and nothing else of it.
 
     Parameters
     ----------
-    path : Path
+    path : Location
         A `.nii` or `.nii.gz` file.
 
     Returns
@@ -90,6 +96,8 @@ def read_header(path: Path) -> Volume:
         It is missing, or is no whole three-dimensional NIfTI image.
     """
     with series_error(path):
+        if isinstance(path, ObjectPath):
+            path = path.pinned_to(path.stat())  # header and voxels are of one version
         header = _header(path)
         shape = _shape(header)
         affine = header.get_best_affine()
@@ -135,8 +143,8 @@ def _counted(volume: Volume) -> dict[str, Any]:
     return {"cowseg_labels": list(counts), **voxels}
 
 
-def _header(path: Path) -> Any:  # noqa: ANN401 - nibabel's header classes are not typed
-    if not stat.S_ISREG(path.stat().st_mode):
+def _header(path: Location) -> Any:  # noqa: ANN401 - nibabel's header classes are not typed
+    if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is a directory or a device")
     with path.open("rb") as file:
         stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file

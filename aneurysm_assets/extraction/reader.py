@@ -1,11 +1,13 @@
 """The headers of one series, file after file, each read with what the ones before have taught."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 from aneurysm_assets.extraction.ahead import open_head
+from aneurysm_assets.extraction.fetching import ObjectFile
 from aneurysm_assets.extraction.layout import Layout, learn
-from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, Source, Span
+from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, ReadAt, Source, Span
 from aneurysm_assets.extraction.values import InDoubt
 from aneurysm_assets.extraction.walk import Walked, Walker
 
@@ -59,15 +61,32 @@ class SeriesReader:
             if size > UNDEFINED_LENGTH:
                 return None
             data = os.pread(descriptor, FIRST_READ, 0)
-            return self._match(descriptor, size, data) or self._walk(descriptor, size, data)
+            read = partial(os.pread, descriptor)
+            return self._match(read, size, data) or self._walk(read, size, data)
         except (InDoubt, OSError):
             return None
         finally:
             os.close(descriptor)
 
-    def _match(self, descriptor: int, size: int, data: bytes) -> Walked | None:
+    def read_object(self, file: ObjectFile) -> Walked | None:
+        """Read the header of one object, as `read` that of a file.
+
+        Raises
+        ------
+        SeriesError
+            The store does not give what is needed of it.
+        """
+        read, size, data = file.read, file.size, file.head
+        if size > UNDEFINED_LENGTH:
+            return None
+        try:
+            return self._match(read, size, data) or self._walk(read, size, data)
+        except InDoubt:
+            return None
+
+    def _match(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
         for index, layout in enumerate(self._layouts):
-            walked = layout.match(descriptor, size, data, self._walker.decoder)
+            walked = layout.match(read, size, data, self._walker.decoder)
             if walked is not None:
                 if index:
                     self._layouts.insert(0, self._layouts.pop(index))
@@ -75,8 +94,8 @@ class SeriesReader:
                 return walked
         return None
 
-    def _walk(self, descriptor: int, size: int, data: bytes) -> Walked:
-        source = Source(descriptor, size, data)
+    def _walk(self, read: ReadAt, size: int, data: bytes) -> Walked:
+        source = Source(read, size, data)
         if not self._is_worth_learning or self._lessons > _LESSONS + self._matched:
             return self._walker.walk(source)
         passed: list[Span] = []

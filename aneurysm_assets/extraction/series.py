@@ -2,8 +2,9 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 import polars as pl
@@ -11,15 +12,21 @@ import polars as pl
 from aneurysm_assets.extraction.ahead import ReadAhead
 from aneurysm_assets.extraction.columns import SeriesColumns
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
+from aneurysm_assets.extraction.fetching import ObjectFile, list_files, open_all
+from aneurysm_assets.extraction.fingerprint import fingerprint_of_versions
 from aneurysm_assets.extraction.geometry import add_geometry
-from aneurysm_assets.extraction.header import read_header
+from aneurysm_assets.extraction.header import Header, read_header
 from aneurysm_assets.extraction.listing import is_directory
 from aneurysm_assets.extraction.reader import SeriesReader
 from aneurysm_assets.extraction.walk import Walked
 from aneurysm_assets.extraction.wanted import ROW, SLOTS
+from aneurysm_assets.location import Location, ObjectPath, relative_name
 from aneurysm_assets.tables import SERIES_KEY
 
 _ROWS = SLOTS["Rows"]
+
+_File = str | ObjectFile
+"""A file's path, or an opened object."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,9 @@ class SeriesTable:
         The size of all files together.
     malformed : list of str
         `file: tag: reason` for each value that is null because it cannot be what it must be.
+    fingerprint : str
+        In a bucket that of the files, from the listing by which they were read; on a disk empty,
+        as reading asks less of the files than a fingerprint does.
     """
 
     frame: pl.DataFrame
@@ -49,20 +59,22 @@ class SeriesTable:
     fast_files: int
     bytes: int
     malformed: list[str]
+    fingerprint: str = ""
 
 
-def read_series(directory: Path, raw_root: Path, threads: int | None = None) -> SeriesTable:
+def read_series(directory: Location, raw_root: Location, threads: int | None = None) -> SeriesTable:
     """Read the headers of all files of a series.
 
     Parameters
     ----------
-    directory : Path
+    directory : Location
         Named for the SeriesInstanceUID. Files are taken whatever their name; directories below
         it are not entered.
-    raw_root : Path
+    raw_root : Location
         `dicom_path` is relative to it.
     threads : int, optional
-        How many read ahead; as many as are worth it where not given. See `ahead.ReadAhead`.
+        How many read ahead; as many as are worth it where not given. See `ahead.ReadAhead`, and
+        `fetching.open_all` for a bucket.
 
     Returns
     -------
@@ -72,34 +84,46 @@ def read_series(directory: Path, raw_root: Path, threads: int | None = None) -> 
     Raises
     ------
     SeriesError
-        The directory cannot be read, or no file of it is a readable DICOM image.
+        The directory cannot be read, or no file of it is a readable DICOM image. In a bucket
+        also where the store does not give a file, or not the version that it listed.
     """
+    folder = relative_name(directory, raw_root)
+    if isinstance(directory, ObjectPath):
+        objects = list_files(directory)
+        opened = zip(objects, open_all(directory, objects, threads), repeat(True))
+        table = _read_all(directory, folder, len(objects), opened)
+        return replace(table, fingerprint=fingerprint_of_versions(objects))
+    files = _files(directory)
+    return _read_all(directory, folder, len(files), _read_ahead(directory, files, threads))
+
+
+def _read_all(
+    directory: Location, folder: str, number: int, files: Iterable[tuple[str, _File, bool]]
+) -> SeriesTable:
     columns = SeriesColumns(directory.name)
-    folder = directory.relative_to(raw_root).as_posix()
     malformed: list[str] = []
     errors: list[str] = []
     fast = total = 0
-    files = _files(directory)
-    reader = SeriesReader(len(files))
-    for name, path, is_regular in _read_ahead(directory, files, threads):
+    reader = SeriesReader(number)
+    for name, file, is_regular in files:
         shown = name if name.isascii() else _as_text(name)
         try:
-            walked, notes, is_fast = _read(reader, path, is_regular)
+            walked, notes, is_fast = _read(reader, file, is_regular)
             fast += is_fast
             _require_image(walked)
         except UnreadableFile as error:
             errors.append(f"{shown} {error}")
-            size = _size(path)
+            size = _size(file)
             columns.add_unreadable(f"{folder}/{shown}", size, str(error))
         else:
             malformed += (f"{shown}: {note}" for note in notes)
             size = walked.size
             columns.add(walked.rows, f"{folder}/{shown}", size)
         total += size
-    if len(errors) == len(files):
+    if len(errors) == number:
         raise SeriesError(_nothing_readable(directory, errors))
     frame = add_geometry(columns.to_frame())
-    return SeriesTable(frame, len(files), len(errors), fast, total, malformed)
+    return SeriesTable(frame, number, len(errors), fast, total, malformed)
 
 
 def _files(directory: Path) -> list[tuple[str, bool]]:
@@ -147,25 +171,37 @@ def _as_text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _size(path: str) -> int:
+def _size(file: _File) -> int:
+    if isinstance(file, ObjectFile):
+        return file.size
     try:
-        return Path(path).stat().st_size
+        return Path(file).stat().st_size
     except OSError:
         return 0  # the row's read_error says that the file cannot be opened
 
 
-def _read(reader: SeriesReader, path: str, is_regular: bool) -> tuple[Walked, list[str], bool]:
+def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, list[str], bool]:
     """Return what a file holds, its malformed values, and whether pydicom was not asked."""
     if not is_regular:
         raise UnreadableFile("is no regular file, or a link to nothing")
-    walked = reader.read(path)
+    walked = reader.read(file) if isinstance(file, str) else reader.read_object(file)
     if walked is not None:
         return walked, [], True
-    header = read_header(path)
+    header = read_header(file) if isinstance(file, str) else _read_object(file)
     of_file = {"NumberOfFrames": header.number_of_frames, SERIES_KEY: header.series_instance_uid}
     rows = [[(image | of_file)[name] for name in ROW] for image in header.images]
     notes = list(dict.fromkeys(header.malformed))
-    return Walked(rows, header.pixel_data, _size(path)), notes, False
+    return Walked(rows, header.pixel_data, _size(file)), notes, False
+
+
+def _read_object(file: ObjectFile) -> Header:
+    try:
+        header = read_header(file)
+    except UnreadableFile:
+        file.require_given()  # else what the store did not give would look like a broken file
+        raise
+    file.require_given()
+    return header
 
 
 def _require_image(walked: Walked) -> None:
@@ -175,7 +211,7 @@ def _require_image(walked: Walked) -> None:
         raise UnreadableFile("is DICOM but no image: it has neither Rows nor pixel data")
 
 
-def _nothing_readable(directory: Path, errors: list[str]) -> str:
+def _nothing_readable(directory: Location, errors: list[str]) -> str:
     if not errors:
         return f"{directory} has no files"
     return f"{directory} has no readable DICOM image among {len(errors)} files: {errors[0]}"

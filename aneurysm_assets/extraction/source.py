@@ -4,7 +4,6 @@ Here is how elements, items and sequences follow one another; which of them are 
 `walk` and `groups` to say. Whatever is not as the standard has it is `InDoubt`.
 """
 
-import os
 from collections.abc import Callable, Container, Mapping
 from functools import lru_cache
 from struct import Struct
@@ -48,6 +47,9 @@ begins, where its value begins, and the value's length as declared, which may be
 NO_ELEMENT = -1
 """The tag where there is no element before the end."""
 
+ReadAt = Callable[[int, int], bytes]
+"""Reads a file: given how many bytes at most and from where, as `os.pread` of an open file is."""
+
 Span = tuple[int, int, int, int]
 """An element's tag, where it begins, where its value does, and where that ends."""
 
@@ -67,8 +69,8 @@ class Source:
 
     Parameters
     ----------
-    descriptor : int
-        The open file.
+    read : ReadAt
+        Reads the file.
     size : int
         Of the file.
     data : bytes
@@ -82,12 +84,12 @@ class Source:
         Whether elements carry their VR.
     """
 
-    __slots__ = ("_ahead", "_data", "_descriptor", "_ready", "_start", "explicit", "size")
+    __slots__ = ("_ahead", "_data", "_read", "_ready", "_start", "explicit", "size")
 
-    def __init__(self, descriptor: int, size: int, data: bytes, start: int = 0) -> None:
+    def __init__(self, read: ReadAt, size: int, data: bytes, start: int = 0) -> None:
         if size > UNDEFINED_LENGTH:
             raise InDoubt("a file of more than 4 GB")  # an undefined length might be a length
-        self._descriptor = descriptor
+        self._read = read
         self.size = size
         self.explicit = True
         self._start = start
@@ -191,14 +193,14 @@ class Source:
         """Return the bytes up to a position, None if those are many, or not there."""
         if end > _LONGEST_READ:
             return None
-        data = self.held(0, end) or os.pread(self._descriptor, end, 0)
+        data = self.held(0, end) or self._read(end, 0)
         return data if len(data) == end else None
 
     def _fetch(self, pos: int) -> int:
         # What lies close behind is read in growing strides, what is jumped to in small ones.
         near = -self._ahead < pos - self._start - len(self._data) < self._ahead
         self._ahead = min(2 * self._ahead, _LONGEST_READ) if near else FIRST_READ
-        data = os.pread(self._descriptor, self._ahead, pos)
+        data = self._read(self._ahead, pos)
         if len(data) < 8:
             raise InDoubt("the file ends")
         # A last element without value has 8 bytes, and 12 are looked at. Whoever takes a value

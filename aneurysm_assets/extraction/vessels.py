@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from aneurysm_assets.extraction.grid import LPS_TO_RAS, Floats, determinant_sign
 from aneurysm_assets.extraction.nifti import read_header
 from aneurysm_assets.extraction.volume import Volume, labels_of, planes, series_error
+from aneurysm_assets.location import Location
 from aneurysm_assets.tables import VESSEL_CLASSES
 
 VESSEL_RADIUS_MM = 5.0
@@ -74,12 +74,12 @@ def place_in_volume(points_lps_mm: ArrayLike, affine_ras: ArrayLike) -> Floats:
         return np.asarray((points - affine_lps[:3, 3]) @ np.linalg.inv(affine_lps[:3, :3]).T)
 
 
-def vessels_at(path: Path, points_lps_mm: ArrayLike) -> list[VesselAtPoint]:
+def vessels_at(path: Location, points_lps_mm: ArrayLike) -> list[VesselAtPoint]:
     """Name the vessel at each of a series' points.
 
     Parameters
     ----------
-    path : Path
+    path : Location
         The series' vessel segmentation. Of a plain file only what is around the points is read;
         a compressed one is decompressed once, as far as the last point needs.
     points_lps_mm : array_like

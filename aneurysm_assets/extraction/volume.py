@@ -19,9 +19,12 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.fetching import store_error
 from aneurysm_assets.extraction.grid import Grid
+from aneurysm_assets.location import Location, ObjectPath
 
 _SLAB = 2**20  # bytes; a multiple of every voxel's size
+_REQUEST = 4 * 2**20  # bytes of one, where the file is in a bucket
 _MOST_LABELS = 2**16  # as many as 16 bits tell apart; more are no labels, and would fill memory
 _INT32 = np.iinfo(np.int32)
 _SCALED_TOLERANCE = 1e-3  # scl_slope is a float32: 30 * 0.1 is 3.0000000447
@@ -42,7 +45,7 @@ class Volume:
 
     Attributes
     ----------
-    path : Path
+    path : Location
         The file, compressed if its name ends in `.gz`.
     grid : Grid
         Voxels along i, j, k, and where they are in RAS mm.
@@ -57,7 +60,7 @@ class Volume:
         A voxel's value is the stored one times slope plus intercept.
     """
 
-    path: Path
+    path: Location
     grid: Grid
     pixdim: tuple[float, float, float]
     dtype: np.dtype[Any]
@@ -72,12 +75,23 @@ class Volume:
 
 
 @contextmanager
-def series_error(path: Path) -> Iterator[None]:
-    """Turn whatever reading a NIfTI file may raise into a SeriesError with its path and reason."""
+def series_error(path: Location) -> Iterator[None]:
+    """Turn whatever reading a NIfTI file may raise into a SeriesError with its path and reason.
+
+    Raises
+    ------
+    StoreError
+        The file is in a bucket, and it is the store that failed.
+    SeriesError
+        It is anything else.
+    """
     try:
         with np.errstate(all="ignore"):
             yield
     except _READ_ERRORS as error:
+        # What gzip finds wrong with a file is an OSError too, without a number.
+        if isinstance(path, ObjectPath) and isinstance(error, OSError) and error.errno is not None:
+            raise store_error(path, error) from error
         reason = error.strerror if isinstance(error, OSError) else None
         raise SeriesError(f"{path}: no usable NIfTI file: {reason or error}") from error
 
@@ -152,13 +166,13 @@ def planes(volume: Volume, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray
     Parameters
     ----------
     volume : Volume
-        A plain file is mapped, so that only what a caller takes of a plane is read; a compressed
-        one is decompressed as far as the last plane wanted.
+        A plain file is mapped, so that only what a caller takes of a plane is read; in a bucket
+        the planes are, and a compressed one is decompressed as far as the last plane wanted.
     wanted : iterable of int
         The planes' k, ascending.
     """
     width, height, depth = volume.grid.shape
-    if not volume.is_compressed:
+    if not volume.is_compressed and isinstance(volume.path, Path):
         offset = _offset(volume)
         shape = (width, height, depth)
         mapped = np.memmap(volume.path, volume.dtype, "r", offset, shape, order="F")
@@ -193,7 +207,8 @@ def _chunks(stream: BinaryIO, length: int) -> Iterator[bytes]:
 
 @contextmanager
 def _stream(volume: Volume) -> Iterator[BinaryIO]:
-    with volume.path.open("rb") as file:
+    path = volume.path
+    with path.open("rb", _REQUEST) if isinstance(path, ObjectPath) else path.open("rb") as file:
         yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if volume.is_compressed else file
 
 

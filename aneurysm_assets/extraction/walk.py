@@ -6,6 +6,7 @@ walk never guesses: whatever a strict rule does not cover is left to pydicom.
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,7 +122,8 @@ def walk_header(path: Path | str) -> Header | None:
         return None
     try:
         size = os.fstat(descriptor).st_size
-        source = Source(descriptor, size, os.pread(descriptor, FIRST_READ, 0))
+        read = partial(os.pread, descriptor)
+        source = Source(read, size, read(FIRST_READ, 0))
         return Walker().walk(source).header()
     except (InDoubt, OSError):
         return None

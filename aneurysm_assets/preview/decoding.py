@@ -1,7 +1,9 @@
 """Pixels of DICOM images: only those that are asked for, a file or a frame at a time."""
 
+import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,18 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.fetching import ObjectFile, in_order, open_object
+from aneurysm_assets.location import Location, ObjectPath
 from aneurysm_assets.preview.plane import Pixels
 
 EXTRA = "pip install -e '.[preview]'"
 """What installs the decoders and Pillow, in a clone of the project."""
+
+_AHEAD = 8
+"""Files of a bucket that are fetched at the same time."""
+
+_WHOLE = 2 << 20
+"""Bytes of a file that are fetched at once; of a larger one the rest as it is decoded."""
 
 Row = Mapping[str, Any]
 """A row of `dicom_tags` by column."""
@@ -31,13 +41,13 @@ class NoDecoder(SeriesError):  # noqa: N818
 
 
 def decode(
-    raw: Path, rows: Iterable[tuple[int, Row]]
+    raw: Location, rows: Iterable[tuple[int, Row]]
 ) -> Iterator[tuple[int, Pixels | Undecodable]]:
     """Decode images in the order of their files, one in memory at a time.
 
     Parameters
     ----------
-    raw : Path
+    raw : Location
         `dicom_path` is relative to it.
     rows : iterable of tuple
         The images, each with a number to know it by.
@@ -52,46 +62,63 @@ def decode(
     ------
     NoDecoder
         A decoder is not installed; the text says what to install.
+    SeriesError
+        The files are in a bucket, and the store does not give one.
     """
 
     def of_file(row: tuple[int, Row]) -> str:
         return str(row[1]["dicom_path"])
 
-    for path, group in groupby(sorted(rows, key=of_file), key=of_file):
-        frames = sorted(group, key=lambda row: row[1]["frame_index"] or 0)
-        yield from _decode_file(raw / path, frames)
+    by_file = {
+        path: sorted(group, key=lambda row: row[1]["frame_index"] or 0)
+        for path, group in groupby(sorted(rows, key=of_file), key=of_file)
+    }
+    for file, frames in zip(_opened(raw, by_file), by_file.values(), strict=True):
+        yield from _decode_file(file, frames)
+
+
+def _opened(raw: Location, paths: Iterable[str]) -> Iterator[Path | ObjectFile]:
+    """Yield each file; in a bucket the next are fetched meanwhile, whole where they are small."""
+    if isinstance(raw, ObjectPath):
+        yield from in_order(partial(open_object, head=_WHOLE), map(raw.__truediv__, paths), _AHEAD)
+    else:
+        yield from map(raw.__truediv__, paths)
 
 
 def _decode_file(
-    path: Path, frames: list[tuple[int, Row]]
+    file: Path | ObjectFile, frames: list[tuple[int, Row]]
 ) -> Iterator[tuple[int, Pixels | Undecodable]]:
+    path = file.path if isinstance(file, ObjectFile) else file
     left = list(frames)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for stored in _stored_values(path, frames):
+            for stored in _stored_values(file, frames):
                 number, row = left.pop(0)
                 yield number, _in_output_units(stored, row)
     except NoDecoder:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything; the reason is recorded
+        if isinstance(file, ObjectFile):
+            file.require_given()
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         syntax = _syntax_name(frames[0][1]["TransferSyntaxUID"])
         failed = Undecodable(f"{path}: pixels cannot be decoded ({syntax}): {reason}")
         yield from ((number, failed) for number, _ in left)
 
 
-def _stored_values(path: Path, frames: list[tuple[int, Row]]) -> Iterator[Pixels]:
+def _stored_values(file: Path | ObjectFile, frames: list[tuple[int, Row]]) -> Iterator[Pixels]:
     syntax = UID(frames[0][1]["TransferSyntaxUID"] or "")
     if syntax and syntax.is_encapsulated and not get_decoder(syntax).is_available:
         raise NoDecoder(
-            f"{path}: encoded as {_syntax_name(syntax)}, which needs a decoder that is not "
+            f"{file}: encoded as {_syntax_name(syntax)}, which needs a decoder that is not "
             f"installed: {EXTRA}"
         )
     indices = [row["frame_index"] or 0 for _, row in frames]
     # pydicom seeks in the file for pixels, which a deflated one does not allow.
-    source = dcmread(path) if syntax == DeflatedExplicitVRLittleEndian else path
-    yield from iter_pixels(source, indices=indices)
+    source = io.BufferedReader(file.stream()) if isinstance(file, ObjectFile) else file
+    is_deflated = syntax == DeflatedExplicitVRLittleEndian
+    yield from iter_pixels(dcmread(source) if is_deflated else source, indices=indices)
 
 
 def _syntax_name(syntax: str | None) -> str:

@@ -1,7 +1,6 @@
 """The vessel labels under a picture: from its pixels (LPS) into the segmentation (RAS)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +8,18 @@ from numpy.typing import NDArray
 from aneurysm_assets.extraction.nifti import read_header
 from aneurysm_assets.extraction.vessels import place_in_volume
 from aneurysm_assets.extraction.volume import labels_of, planes, series_error
+from aneurysm_assets.location import Location
 from aneurysm_assets.preview.plane import Floats
 
 Labels = NDArray[np.int32]
 
 
-def labels_at(path: Path, points_lps_mm: Sequence[Floats]) -> list[Labels]:
+def labels_at(path: Location, points_lps_mm: Sequence[Floats]) -> list[Labels]:
     """Look up the label of the voxel that each point lies in.
 
     Parameters
     ----------
-    path : Path
+    path : Location
         A vessel segmentation, read once and plane by plane.
     points_lps_mm : sequence of ndarray
         Sets of points, each of any shape that ends in 3, LPS mm.

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from aneurysm_assets.location import Location
 from aneurysm_assets.preview.decoding import Row, Undecodable, decode
 from aneurysm_assets.preview.plane import (
     Letters,
@@ -130,12 +130,12 @@ class Composition:
         return sum(len(panel.marks) for panel in self.with_points)
 
 
-def compose(raw: Path, images: pl.DataFrame, points: pl.DataFrame) -> Composition:
+def compose(raw: Location, images: pl.DataFrame, points: pl.DataFrame) -> Composition:
     """Choose what to show of a series and decode that.
 
     Parameters
     ----------
-    raw : Path
+    raw : Location
         `dicom_path` is relative to it.
     images : pl.DataFrame
         Rows of `dicom_tags` without a `read_error`.
@@ -153,7 +153,7 @@ def compose(raw: Path, images: pl.DataFrame, points: pl.DataFrame) -> Compositio
 class _Composer:
     """One series on its way to its pictures."""
 
-    def __init__(self, raw: Path, images: pl.DataFrame, points: pl.DataFrame) -> None:
+    def __init__(self, raw: Location, images: pl.DataFrame, points: pl.DataFrame) -> None:
         self._raw = raw
         self._rows: Sequence[Row] = images.to_dicts()
         self._stack = find_stack(images)

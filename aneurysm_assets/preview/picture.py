@@ -1,15 +1,15 @@
 """One series to one picture on disk."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 import polars as pl
 
 from aneurysm_assets.extraction.competition import LocalizersCsv
-from aneurysm_assets.extraction.errors import InputError, SeriesError
+from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.extraction.pairs import segmentation_files
 from aneurysm_assets.extraction.series import SeriesTable, read_series
 from aneurysm_assets.fingerprints import fingerprint_of_preview
+from aneurysm_assets.location import Location
 from aneurysm_assets.preview.decoding import EXTRA
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
@@ -56,7 +56,7 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
     stem = settings.table_of_series(SERIES_PREVIEW.name, series_uid)
     # Before anything is read: what changes meanwhile makes the picture stale, never fresh.
     fingerprint = fingerprint_of_preview(settings, localizers, series_uid)
-    series = read_series(settings.directory_of_series(series_uid), settings.raw)
+    series = read_series(settings.directory_of_series(series_uid), settings.raw, settings.threads)
     images = series.frame.filter(pl.col("read_error").is_null())
     notes: list[str] = []
     shown = compose(settings.raw, images, _points(localizers, series_uid, notes))
@@ -76,7 +76,8 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
     content = png(image)
     path = stem.parent / f"{stem.name}.png"
     write_bytes(path, content)
-    sizes = [(settings.raw / name).stat().st_size for name in shown.decoded]
+    decoded = images.filter(pl.col("dicom_path").is_in(list(shown.decoded)))
+    sizes = decoded.unique("dicom_path")["file_size"].to_list()
     return Written(
         table=None,
         picture=StoredPicture(
@@ -106,7 +107,7 @@ def _points(localizers: LocalizersCsv, series_uid: str, notes: list[str]) -> pl.
 
 def _vessels(
     settings: Settings, series_uid: str, panels: list[Panel], notes: list[str]
-) -> tuple[list[Labels | None], list[Path]]:
+) -> tuple[list[Labels | None], list[Location]]:
     """Return the vessel label of each drawn pixel of each panel, and the files read for it."""
     nothing: list[Labels | None] = [None] * len(panels)
     placed = {n: panel.plane for n, panel in enumerate(panels) if panel.plane is not None}
@@ -117,6 +118,8 @@ def _vessels(
             return nothing, []
         grids = [plane.at(*fit(panels[n]).panel_grid()) for n, plane in placed.items()]
         found = labels_at(files[0], grids)
+    except StoreError:
+        raise  # a picture without them would stay: its input is the same when the store is back
     except SeriesError as error:
         notes.append(f"no vessel labels: {error}")
         return nothing, []

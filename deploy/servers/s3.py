@@ -31,6 +31,7 @@ class S3Server:
         directory.mkdir(parents=True, exist_ok=True)
         ports = free_ports(2 * len(_PARTS))
         self.port = ports[2 * _PARTS.index("s3")]
+        self.filer_port = ports[2 * _PARTS.index("filer")]
         listen = [
             f"-{part}.port{kind}={ports[2 * place + grpc]}"
             for place, part in enumerate(_PARTS)
@@ -41,7 +42,7 @@ class S3Server:
             [
                 *(weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                 *("-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", *listen),
-                *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=0"),
+                *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=10000"),
             ],
             directory / "weed.log",
             self._answers,

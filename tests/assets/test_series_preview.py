@@ -147,8 +147,8 @@ def test_a_file_that_changes_while_its_series_is_drawn_makes_the_picture_stale(
 ) -> None:
     read = picture.read_series
 
-    def read_then_change(directory: Path, root: Path):
-        table = read(directory, root)
+    def read_then_change(*where):
+        table = read(*where)
         rewrite_a_file(data)
         return table
 

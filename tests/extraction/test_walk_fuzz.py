@@ -8,6 +8,7 @@ import random
 import struct
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,8 @@ class Seed:
         size = path.stat().st_size
         spans = []
         try:
-            source = Source(descriptor, size, os.pread(descriptor, 8192, 0))
+            read = partial(os.pread, descriptor)
+            source = Source(read, size, read(8192, 0))
             Walker().walk(source, spans)
         finally:
             os.close(descriptor)

@@ -1,0 +1,107 @@
+"""Series read from a disk and from an object store: wall time, and requests a series.
+
+The store is SeaweedFS on loopback, on the processors of the reader: it answers sooner than any
+across a network, and takes its share of the machine. What a bucket costs elsewhere follows from
+the requests and from how long one takes there.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from unittest import mock
+
+from aneurysm_assets import location
+from aneurysm_assets.fingerprints import take_fingerprints
+from aneurysm_assets.location import ObjectPath
+from aneurysm_assets.sample import write_load_sample
+from aneurysm_assets.settings import Settings, default_workers
+from aneurysm_assets.writers import write_dicom_tags
+from benchmarks.measure import Line, in_turn, wall_seconds
+from deploy.servers.s3 import S3Server
+
+SERIES, FILES = 16, 200
+ROUNDS = 3
+THREADS = 16
+
+
+def measure(root: Path) -> Iterator[Line]:
+    """Read the same series in turn from below a root and from a bucket; tables go to the disk."""
+    raw = write_load_sample(root / "load", SERIES, FILES)
+    server = S3Server(root / "store")
+    server.start()
+    try:
+        with mock.patch.dict(os.environ, server.variables):
+            bucket = ObjectPath.parse(server.make_bucket("benchmark"))
+            _upload(raw, bucket)
+            yield from _compare(_settings(root, raw), _settings(root, bucket))
+    finally:
+        server.stop()
+
+
+def _settings(root: Path, raw: location.Location) -> Settings:
+    return Settings(root, raw, root / "interim", default_workers())
+
+
+def _compare(disk: Settings, store: Settings) -> Iterator[Line]:
+    series = sorted(path.name for path in Path(str(disk.series_root)).iterdir())
+    what = f"{SERIES} series of {FILES} files from the store, one process"
+    mine, other = in_turn(
+        lambda: wall_seconds(lambda: [write_dicom_tags(store, uid) for uid in series]),
+        lambda: wall_seconds(lambda: [write_dicom_tags(disk, uid) for uid in series]),
+        ROUNDS,
+    )
+    yield Line(f"{what}, series", SERIES / mine, "1/s", "a disk", SERIES / other)
+    files = SERIES * FILES
+    yield Line(f"{what}, files", files / mine, "1/s", "a disk", files / other)
+    mine, other = in_turn(
+        lambda: wall_seconds(lambda: take_fingerprints(store, series)),
+        lambda: wall_seconds(lambda: take_fingerprints(disk, series)),
+        ROUNDS,
+    )
+    what = "what has changed, wall a series"
+    yield Line(what, 1e3 * mine / SERIES, "ms", "a disk", 1e3 * other / SERIES)
+    requests = _requests(lambda: write_dicom_tags(store, series[0]))
+    yield Line(f"requests a series of {FILES} files", requests, "requests")
+
+
+def _requests(work: Callable[[], object]) -> int:
+    """Count what is asked of the store; a listing of up to a thousand names is one request."""
+    asked = count()
+
+    def counted(ask: Callable[..., object]) -> Callable[..., object]:
+        def counting(*arguments: object, **options: object) -> object:
+            next(asked)
+            return ask(*arguments, **options)
+
+        return counting
+
+    names = ("get", "head", "list_with_delimiter", "list")
+    with mock.patch.multiple(
+        location.obstore, **{name: counted(getattr(location.obstore, name)) for name in names}
+    ):
+        work()
+    return next(asked)
+
+
+def _upload(raw: Path, bucket: ObjectPath) -> None:
+    files = [path for path in raw.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(THREADS) as pool:
+        for _ in pool.map(
+            lambda file: (bucket / file.relative_to(raw).as_posix()).upload(file), files
+        ):
+            pass
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as directory:
+        for line in measure(Path(directory)):
+            against = f"  {line.against}: {line.theirs:,.3g}" if line.theirs is not None else ""
+            print(f"{line.what}: {line.ours:,.3g} {line.unit}{against}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

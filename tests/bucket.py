@@ -1,0 +1,50 @@
+"""Input in a bucket, for tests that hold it against the same input on a disk."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from aneurysm_assets import location
+from aneurysm_assets.location import ObjectPath
+from aneurysm_assets.settings import Settings
+
+THREADS = 8
+
+
+def upload(directory: Path, to: ObjectPath) -> None:
+    """Put all files below a directory under the same names."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(lambda path: put(to / path.relative_to(directory).as_posix(), path), files))
+
+
+def put(path: ObjectPath, file: Path) -> None:
+    path.write_bytes(file.read_bytes())
+
+
+def settings_with(data: Path, raw: ObjectPath) -> Settings:
+    """Return the settings of a data root whose input is in a bucket, and its output is not."""
+    return Settings(data=data, raw=raw, interim=data / "interim", workers=1, unlabelled=True)
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Give up on a store that is down at once."""
+    retry = {
+        "max_retries": 0,
+        "retry_timeout": timedelta(0),
+        "backoff": {
+            "init_backoff": timedelta(milliseconds=1),
+            "max_backoff": timedelta(milliseconds=1),
+            "base": 2,
+        },
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(location, "_retry", lambda: retry)
+        location._opened.cache_clear()
+        yield
+    location._opened.cache_clear()
