@@ -8,7 +8,13 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -92,7 +98,7 @@ Work = Callable[[str], Written]
 
 
 def map_series(
-    work: Work, series: Sequence[str], workers: int
+    work: Work, series: Sequence[str], workers: int, threads: int = 1
 ) -> Iterator[tuple[str, Outcome] | None]:
     """Do the work for each series and yield each outcome as soon as it is there.
 
@@ -104,6 +110,8 @@ def map_series(
         SeriesInstanceUIDs.
     workers : int
         Processes. With 0, or for very few series, the work is done in this process.
+    threads : int
+        Of this process, where the work is done in it and waits for a store more than it works.
 
     Yields
     ------
@@ -113,6 +121,9 @@ def map_series(
         second, while workers are busy: the caller may have something to do meanwhile.
     """
     if workers == 0 or len(series) < _WORTH_A_POOL:
+        if threads > 1:
+            yield from _map_in_threads(work, series, threads)
+            return
         for uid in series:
             yield uid, attempt(work, uid)
         return
@@ -150,6 +161,26 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
             "".join(traceback.format_exception(error)),
         )
     return replace(written, seconds=time.perf_counter() - start)
+
+
+def _map_in_threads(
+    work: Work, series: Sequence[str], threads: int
+) -> Iterator[tuple[str, Outcome] | None]:
+    waiting = iter(series)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="series")
+    try:
+        under_way = {pool.submit(attempt, work, uid): uid for uid in islice(waiting, 2 * threads)}
+        while under_way:
+            # With a time limit, as below: a Ctrl-C is to be heard.
+            done, _ = wait(under_way, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                yield under_way.pop(future), future.result()
+                for following in islice(waiting, 1):
+                    under_way[pool.submit(attempt, work, following)] = following
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _map_in_pool(
