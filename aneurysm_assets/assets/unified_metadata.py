@@ -44,7 +44,7 @@ def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.Materializ
     stored = write_table(unified.frame, UNIFIED_METADATA, now.unified_table)
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
-    combined = describe(now, done, scan_tables(UNIFIED_METADATA, [stored.path]))
+    combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
     return dg.MaterializeResult(metadata=_metadata(stored, combined, done, left, csv_digests(now)))
 
 
