@@ -36,6 +36,8 @@ _BUFFER = 64 << 10
 
 _CHANGED = "it was changed while it was read"
 
+_BAD_NAME = "object with invalid path"  # how obstore words a listing with a control character
+
 _STATUS = re.compile(r"status code: (\d{3})")
 
 NO_SUCH_BUCKET = errno.ENXIO
@@ -498,6 +500,9 @@ def as_os_error(path: ObjectPath) -> Iterator[None]:
 
 def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
     told = str(error).partition("\n")[0]
+    if _BAD_NAME in told:
+        reason = f"a name in it cannot be asked for, rename it: {told[:300]!r}"
+        return OSError(errno.EINVAL, reason, str(path))
     status = _STATUS.search(told)
     refused = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     # To a request for a list, obstore says only in words what the store answered.

@@ -1,7 +1,10 @@
 """Input in a bucket gives what the same files on a disk give, and a store's fault is no file's."""
 
 import random
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +28,9 @@ from aneurysm_assets.extraction.nifti import segmentation_meta
 from aneurysm_assets.extraction.pairs import find_pair, list_pairs, segmentation_files
 from aneurysm_assets.extraction.series import SeriesTable, read_series
 from aneurysm_assets.extraction.vessels import vessels_at
-from aneurysm_assets.fingerprints import csv_digests, take_fingerprints
-from aneurysm_assets.location import ObjectPath
+from aneurysm_assets.fingerprints import csv_digests, fingerprints_in_turn, take_fingerprints
+from aneurysm_assets.location import ObjectPath, list_below
+from aneurysm_assets.preview import decoding
 from aneurysm_assets.preview.panels import compose
 from aneurysm_assets.preview.picture import write_preview
 from aneurysm_assets.resources import Silent
@@ -36,7 +40,7 @@ from aneurysm_assets.tables import Product
 from aneurysm_assets.writers import write_dicom_tags, write_segmentation_meta
 from deploy.servers.s3 import S3Server
 from tests.bucket import impatient, settings_with, upload
-from tests.dicom_files import SERIES, dataset, encode, enhanced
+from tests.dicom_files import SERIES, dataset, encode, encode_without_preamble, enhanced
 from tests.extraction.dicom_bytes import dicom, element, image
 from tests.extraction.test_walk_fuzz import mutated, seeds
 from tests.graph import Graph
@@ -214,6 +218,21 @@ def test_a_header_of_many_elements_is_read_to_its_end_by_few_requests(
     assert len(requests) < 8
 
 
+def test_pydicom_reads_a_long_header_by_few_requests(bucket, tmp_path, monkeypatch) -> None:
+    data = dataset(ExplicitVRBigEndian)
+    for number in range(0x1000, 0x2800):
+        data.add_new(0x00110000 | number, "LO", "some text of no interest " * 2)
+    content = encode(data)
+    assert len(content) > 10 * HEAD
+    requests = []
+    read_range = ObjectPath.read_range
+    monkeypatch.setattr(
+        ObjectPath, "read_range", lambda *of: (requests.append(of[1:]), read_range(*of))[1]
+    )
+    assert read_both(bucket, tmp_path, {"a.dcm": content}).fast_files == 0
+    assert len(requests) < 8
+
+
 def test_what_is_jumped_over_is_not_asked_for(bucket, tmp_path, monkeypatch) -> None:
     asked = 0
     read_range = ObjectPath.read_range
@@ -264,15 +283,22 @@ def test_a_file_that_is_replaced_after_the_listing_fails_the_series(bucket, tmp_
         list(open_all(there, listed))
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    ("syntax", "encoded"),
+    [
+        (ExplicitVRLittleEndian, encode),  # read by its bytes
+        (ExplicitVRBigEndian, encode),  # by pydicom
+        (ExplicitVRLittleEndian, encode_without_preamble),  # by pydicom, which tries twice
+    ],
+)
 @pytest.mark.parametrize("becomes", [None, bytes(1 << 18)])
 def test_a_file_that_is_replaced_or_gone_while_it_is_read_is_no_broken_file(
-    bucket, tmp_path, monkeypatch, syntax, becomes
+    bucket, tmp_path, monkeypatch, syntax, encoded, becomes
 ) -> None:
     data = dataset(syntax)
     data.add_new(0x00090010, "LO", "ours")
     data.add_new(0x00091010, "OB", bytes(2 * HEAD))
-    content = encode(data)
+    content = encoded(data)
     there, _ = put_series(bucket, tmp_path, {"a.dcm": encode(dataset()), "b.dcm": content})
     read = ObjectFile.read
 
@@ -318,6 +344,7 @@ def require_no_answer(settings: Settings, uid: str, reason: str) -> None:
         lambda: take_census(settings),
         lambda: check_input(settings),
         lambda: take_fingerprints(settings, [uid]),
+        lambda: list(fingerprints_in_turn(settings, [uid])),
         lambda: read_train_csv(settings.train_csv),
     ):
         with pytest.raises(InputError, match=reason):
@@ -381,6 +408,27 @@ def test_a_directory_that_is_gone_is_unreadable(bucket, tmp_path) -> None:
     settings = settings_with(tmp_path, bucket / "raw")
     (settings.series_root / SERIES / "a.dcm").write_bytes(b"x")
     found = take_fingerprints(settings, ["1.2.3", SERIES])["dicom_tags"]
+    assert found["1.2.3"] == UNREADABLE != found[SERIES]
+
+
+def test_a_name_that_cannot_be_asked_for_fails_its_series_alone(
+    bucket, tmp_path, s3_server
+) -> None:
+    settings = settings_with(tmp_path, bucket)
+    put_series(bucket, tmp_path, {"a.dcm": encode(dataset())})
+    (settings.series_root / "1.2.3" / "a.dcm").write_bytes(b"x")
+    # No client of S3 that we have puts such a name.
+    bucket_at_filer = f"http://127.0.0.1:{s3_server.filer_port}/buckets/{bucket.bucket[5:]}"
+    odd = urllib.request.Request(
+        f"{bucket_at_filer}/series/1.2.3/line%0Aend.dcm", data=b"x", method="PUT"
+    )
+    with urllib.request.urlopen(odd) as answer:
+        assert answer.status == 201
+    with pytest.raises(SeriesError, match=r"rename it.*1\.2\.3/line") as caught:
+        read_series(settings.series_root / "1.2.3", bucket)
+    assert not isinstance(caught.value, StoreError)
+    assert set(take_census(settings).series) == {SERIES, "1.2.3"}
+    found = take_fingerprints(settings, [SERIES, "1.2.3"])["dicom_tags"]
     assert found["1.2.3"] == UNREADABLE != found[SERIES]
 
 
@@ -520,3 +568,68 @@ def test_markers_of_directories_are_no_files(bucket, tmp_path, s3_server) -> Non
     (there / "below" / "b.dcm").write_bytes(b"x")
     (here / "below").mkdir()
     require_same(read_series(there, bucket), read_series(here, tmp_path))
+
+
+def test_a_large_file_that_is_gone_while_it_is_decoded_is_no_undecodable_one(
+    bucket, tmp_path, monkeypatch
+) -> None:
+    frames = 80
+    content = encode(enhanced(frames=frames, Rows=128, Columns=128))
+    assert len(content) > decoding._WHOLE
+    there, _ = put_series(bucket, tmp_path, {"a.dcm": content})
+    rows = list(enumerate(read_series(there, bucket).frame.to_dicts()))
+    here = [pixels.sum() for _, pixels in decoding.decode(tmp_path, rows)]
+    assert [pixels.sum() for _, pixels in decoding.decode(bucket, rows)] == here
+    opened = decoding.open_object
+
+    def open_then_remove(path, head):
+        file = opened(path, head)
+        path.unlink()
+        return file
+
+    monkeypatch.setattr(decoding, "open_object", open_then_remove)
+    with pytest.raises(SeriesError, match="no such object") as caught:
+        list(decoding.decode(bucket, rows))
+    assert not isinstance(caught.value, decoding.Undecodable)
+
+
+def test_nothing_is_read_of_another_version_than_the_pinned_one(bucket) -> None:
+    path = bucket / "file"
+    path.write_bytes(b"one")
+    pinned = path.pinned_to(path.stat())
+    assert pinned == path
+    assert pinned.read_bytes() == b"one"
+    path.write_bytes(b"two")
+    for read in (pinned.read_bytes, lambda: pinned.read_range(0, 1), pinned.open().read):
+        with pytest.raises(OSError, match="changed while it was read"):
+            read()
+    assert path.read_bytes() == b"two"
+
+
+def test_a_store_that_does_not_heed_the_version_is_found_out(bucket) -> None:
+    path = bucket / "file"
+    path.write_bytes(b"one")
+    without_e_tag = replace(path.stat(), e_tag=None)
+    assert path.pinned_to(without_e_tag).read_bytes() == b"one"
+    path.write_bytes(b"three")
+    with pytest.raises(OSError, match="changed while it was read"):
+        path.pinned_to(without_e_tag).read_bytes()
+
+
+def test_a_version_is_the_same_however_its_e_tag_is_quoted_and_its_time_rounded(bucket) -> None:
+    (bucket / "file").write_bytes(b"one")
+    stat = (bucket / "file").stat()
+    listed = replace(stat, e_tag=stat.e_tag.strip('"'), modified=stat.modified + timedelta(hours=1))
+    assert listed.is_same(stat)
+    assert not replace(listed, e_tag="another").is_same(stat)
+    assert replace(stat, e_tag=None, modified=stat.modified + timedelta(microseconds=9)).is_same(
+        stat
+    )
+
+
+def test_all_that_is_below_a_name_is_listed_and_nothing_beside_it(bucket) -> None:
+    for name in ("a/b/c", "a/d", "ab/e"):
+        (bucket / name).write_bytes(b"x" * len(name))
+    below = list_below(bucket / "a")
+    assert {name: stat.st_size for name, stat in below.items()} == {"b/c": 5, "d": 3}
+    assert list_below(bucket / "nothing") == {}

@@ -31,6 +31,7 @@ class S3Server:
         directory.mkdir(parents=True, exist_ok=True)
         ports = free_ports(2 * len(_PARTS))
         self.port = ports[2 * _PARTS.index("s3")]
+        self.filer_port = ports[2 * _PARTS.index("filer")]
         listen = [
             f"-{part}.port{kind}={ports[2 * place + grpc]}"
             for place, part in enumerate(_PARTS)
