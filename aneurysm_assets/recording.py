@@ -24,9 +24,11 @@ from dagster._core.events import (
 from pydantic import Field
 
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.extraction.fetching import THREADS
 from aneurysm_assets.instance import claim
 from aneurysm_assets.interrupts import held_back
 from aneurysm_assets.liveness import CUT_OFF_TAG, INTERRUPTED, end_dead_runs, hold
+from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredPicture, remove_partials
@@ -162,7 +164,9 @@ def materialize_series(
     failed: dict[str, str] = {}
     recorder = _Recorder(context, reporter, table)
     try:
-        for result in map_series(batch.work, series, batch.workers, alone=batch.alone):
+        for result in map_series(
+            batch.work, series, batch.workers, alone=batch.alone, threads=_threads(settings)
+        ):
             recorder.flush_if_due()
             if result is None:
                 continue
@@ -190,6 +194,13 @@ def materialize_series(
         recorder.flush()
     if failed:
         raise _failure(table, failed, len(series))
+
+
+def _threads(settings: Settings) -> int:
+    """Return by how many threads series are taken in this process: a store makes each one wait."""
+    if not any(isinstance(root, ObjectPath) for root in (settings.raw, settings.interim)):
+        return 1
+    return THREADS if settings.threads is None else settings.threads
 
 
 def _series_of_run(

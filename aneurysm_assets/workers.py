@@ -8,7 +8,13 @@ import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -130,6 +136,7 @@ def map_series(
     workers: int,
     *,
     alone: Callable[[str], Work] | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[str, Outcome] | None]:
     """Do the work for each series and yield each outcome as soon as it is there.
 
@@ -145,6 +152,9 @@ def map_series(
     alone : callable, optional
         From a SeriesInstanceUID to the same work with what that series needs of it and no more,
         where the whole is much to send to another process.
+    threads : int
+        Of this process, also where worker processes are kept: for work that waits for a store more
+        than it works.
 
     Yields
     ------
@@ -153,10 +163,10 @@ def map_series(
         a crash in a library) costs no series but the one that kills it. None, several times a
         second, while workers are busy: the caller may have something to do meanwhile.
     """
-    workers = workers or sum(kept.workers for kept in _kept)
+    if threads < 2:
+        workers = workers or sum(kept.workers for kept in _kept)
     if workers == 0 or len(series) < _WORTH_A_POOL:
-        for uid in series:
-            yield uid, attempt(work, uid)
+        yield from _map_here(work, series, threads)
         return
     left = list(series)
     work_for = alone or (lambda _: work)
@@ -198,6 +208,29 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
             "".join(traceback.format_exception(error)),
         )
     return replace(written, seconds=time.perf_counter() - start)
+
+
+def _map_here(
+    work: Work, series: Sequence[str], threads: int
+) -> Iterator[tuple[str, Outcome] | None]:
+    if threads < 2:
+        yield from ((uid, attempt(work, uid)) for uid in series)
+        return
+    waiting = iter(series)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="series")
+    try:
+        under_way = {pool.submit(attempt, work, uid): uid for uid in islice(waiting, 2 * threads)}
+        while under_way:
+            # With a time limit, as below: a Ctrl-C is to be heard.
+            done, _ = wait(under_way, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                yield under_way.pop(future), future.result()
+                for following in islice(waiting, 1):
+                    under_way[pool.submit(attempt, work, following)] = following
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _map_in_pool(

@@ -1,5 +1,6 @@
 """Tables on disk and in a bucket: what is written comes back, nothing half-written is ever seen."""
 
+import errno
 import io
 import os
 import resource
@@ -552,6 +553,22 @@ def test_a_store_that_refuses_is_an_error_and_no_reason_for_csv(
     assert "pa55word" not in str(caught.value)
     assert names_in(bucket) == {".bucket", "t.parquet"}
     assert read_table(LOCALIZERS, bucket / "t.parquet").equals(points("old"))
+
+
+def test_a_store_that_fails_for_a_moment_makes_no_table_csv(
+    bucket: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = ObjectPath.put
+
+    def only_csv(path: ObjectPath, content: Any) -> None:
+        if path.suffix == ".parquet":
+            raise OSError(errno.EIO, "the store does not answer as it should", str(path))
+        put(path, content)
+
+    monkeypatch.setattr(ObjectPath, "put", only_csv)
+    with pytest.raises(OSError, match="does not answer"):
+        write_table(points("a"), LOCALIZERS, bucket / "t")
+    assert names_in(bucket) == {".bucket"}
 
 
 def many(bucket: ObjectPath, count: int) -> tuple[list[ObjectPath], pl.DataFrame]:

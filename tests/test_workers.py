@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -411,3 +412,32 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(
         process.kill()
         process.wait(DEADLINE)
         announcements.wait_until_all_ended()
+
+
+def test_threads_take_series_at_the_same_time_and_each_failure_is_its_own() -> None:
+    meeting = threading.Barrier(8, timeout=DEADLINE)
+
+    def met(series: str) -> Written:
+        meeting.wait()
+        return work.fail(series)
+
+    series = [*(f"series {n}" for n in range(3)), *map(str, range(37))]
+    outcomes = [pair for pair in map_series(met, series, 0, threads=8) if pair is not None]
+    assert sorted(uid for uid, _ in outcomes) == sorted(series)
+    failed = {uid: outcome for uid, outcome in outcomes if isinstance(outcome, Failed)}
+    assert {uid: outcome.reason for uid, outcome in failed.items()} == {
+        uid: f"{uid} has no files" for uid in series[:3]
+    }
+
+
+def test_whoever_stops_asking_stops_the_threads() -> None:
+    begun: list[str] = []
+
+    def note(series: str) -> Written:
+        begun.append(series)
+        return work.written(series)
+
+    outcomes = map_series(note, [str(n) for n in range(1_000)], 0, threads=4)
+    next(outcomes)
+    outcomes.close()  # type: ignore[attr-defined]
+    assert len(begun) < 100
