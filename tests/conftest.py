@@ -3,11 +3,15 @@
 import os
 import shutil
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.sample import write_sample
+from deploy.servers.process import MissingProgram
+from deploy.servers.s3 import S3Server
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,3 +51,28 @@ def project(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("clone") / "project"
     unwanted = shutil.ignore_patterns("data", ".*", "*.egg-info", "__pycache__", "tests", "build")
     return Path(shutil.copytree(ROOT, copy, ignore=unwanted))
+
+
+_buckets = count()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory) -> Iterator[S3Server]:
+    """Return a running object store that the environment leads to only in tests with a `bucket`."""
+    try:
+        server = S3Server(tmp_path_factory.mktemp("s3"))
+    except MissingProgram as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch) -> ObjectPath:
+    """Return a new bucket, to which the environment leads."""
+    for name, value in s3_server.variables.items():
+        monkeypatch.setenv(name, value)
+    return ObjectPath.parse(s3_server.make_bucket(f"bucket-{next(_buckets)}"))

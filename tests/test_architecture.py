@@ -23,6 +23,7 @@ GROUND = (
     "extraction",
     "problems",
     "tables",
+    "location",
     "store",
     "settings",
     "workers",

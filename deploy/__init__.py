@@ -1,0 +1,1 @@
+"""What a cluster needs beside the package: its configuration, and servers to try it with."""

