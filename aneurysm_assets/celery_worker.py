@@ -4,23 +4,26 @@ It reads its configuration where the launcher does, in the instance of DAGSTER_H
 never differ. One worker a host: a run does its own parallel work.
 """
 
+import logging
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import dagster as dg
 from celery import Celery, Task
-from dagster._cli.api import _execute_run_command_body
+from celery.platforms import set_pdeathsig
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import unpack_value
-from dagster._utils.interrupts import capture_interrupts
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_shared.serdes.serdes import JsonSerializableValue
 
 from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
 from aneurysm_assets.extraction.errors import InputError
+
+_LOG = logging.getLogger(__name__)
 
 _NOT_BEGUN = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
 
@@ -56,26 +59,29 @@ def worker_app() -> Celery:
 
 
 def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> None:
-    """Execute a run in this process of the pool, and say in its tags whose it is."""
-    run_id = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs).run_id
-    with _interruptible(), dg.DagsterInstance.get() as instance:
-        run = instance.get_run_by_id(run_id)
-        if run is None:
-            return  # deleted while it waited
-        if run.status in _NOT_BEGUN:
-            instance.add_run_tags(run_id, {WORKER_TAG: task.request.hostname})
-        # One that has begun, or ended, it leaves alone: handed out twice, it runs once.
-        _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=False)
+    """Execute a run in a process of its own, and say in its tags which worker has it.
+
+    Not in Celery's: that may have no children, and a run's worker processes are such.
+    """
+    args = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
+    with dg.DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(args.run_id)
+        if run is None or run.status not in _NOT_BEGUN:
+            _LOG.warning("run %s was handed out again: it has begun, or ended", args.run_id)
+            return
+        instance.add_run_tags(args.run_id, {WORKER_TAG: task.request.hostname})
+    process = subprocess.Popen(  # noqa: S603 - Dagster's own command
+        args.get_command_args(), preexec_fn=partial(set_pdeathsig, "SIGKILL")
+    )
+    with _forwarded_to(process):
+        process.wait()
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM, by which a task is revoked, interrupt a run in Dagster's way.
-
-    Celery ignores SIGINT in its pool, and Dagster gives SIGTERM the handler of that afterwards.
-    """
+def _forwarded_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Hand SIGTERM, by which Celery revokes a task, to the run: Dagster interrupts it in its way."""
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
-        with capture_interrupts():
-            yield
+        yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before)
