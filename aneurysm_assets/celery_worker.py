@@ -71,7 +71,9 @@ def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> 
             return
         instance.add_run_tags(args.run_id, {WORKER_TAG: task.request.hostname})
     process = subprocess.Popen(  # noqa: S603 - Dagster's own command
-        args.get_command_args(), preexec_fn=partial(set_pdeathsig, "SIGKILL")
+        args.get_command_args(),
+        # A process of Celery's pool has one thread, so that this is safe after its fork.
+        preexec_fn=partial(set_pdeathsig, "SIGKILL"),  # noqa: PLW1509
     )
     with _forwarded_to(process):
         process.wait()
@@ -79,7 +81,7 @@ def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> 
 
 @contextmanager
 def _forwarded_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Hand SIGTERM, by which Celery revokes a task, to the run: Dagster interrupts it in its way."""
+    """Hand SIGTERM, by which Celery revokes a task, to the run, which Dagster then interrupts."""
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         yield

@@ -43,7 +43,7 @@ def hold_run(instance: dg.DagsterInstance, settings: Settings, run: dg.DagsterRu
     """Hold the lock of a run that this process executes, unless its launcher looks after it."""
     if CARRIER_TAG in run.tags:
         return
-    if _is_shared(instance) and run.tags.get(HOST_TAG) != host():
+    if is_shared(instance) and run.tags.get(HOST_TAG) != host():
         instance.add_run_tags(run.run_id, {HOST_TAG: host()})
     hold(settings, run.run_id)
 
@@ -55,7 +55,7 @@ def is_judged_here(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """
     if CARRIER_TAG in run.tags:
         return False
-    return not _is_shared(instance) or run.tags.get(HOST_TAG) == host()
+    return not is_shared(instance) or run.tags.get(HOST_TAG) == host()
 
 
 def host() -> str:
@@ -63,8 +63,8 @@ def host() -> str:
     return socket.gethostname()
 
 
-def _is_shared(instance: dg.DagsterInstance) -> bool:
-    # A file of SQLite is never written to by two hosts.
+def is_shared(instance: dg.DagsterInstance) -> bool:
+    """Tell whether several hosts may use an instance: a file of SQLite is of one."""
     return not isinstance(instance.run_storage, SqliteRunStorage | InMemoryRunStorage)
 
 

@@ -24,6 +24,9 @@ from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADA
 RUN_TAG = "aneurysm_assets/automation"
 """On the runs requested by themselves: `series` or `combine`."""
 
+REQUEST_TAG = "aneurysm_assets/automation_request"
+"""On those runs too: the digest of all that the tick requested, to know the same request again."""
+
 OURS = {dg.AssetKey(table.name) for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)}
 
 _UNFINISHED = [
@@ -96,18 +99,22 @@ def _is_ours(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return bool(OURS & {dg.AssetKey(step) for step in plan.step_keys_to_execute})
 
 
-def last_unsuccessful(
+def unsuccessful(
     instance: dg.DagsterInstance, kind: Literal["series", "combine"]
-) -> dg.DagsterRun | None:
-    """Return the last requested run of a kind if it failed or was canceled.
+) -> list[dg.DagsterRun]:
+    """Return those runs of the last request of a kind that failed or were canceled, latest first.
 
     One that ended with `dagster dev` is none of these: it only goes on later.
     """
     runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: kind}), limit=1)
+    if runs and (request := runs[0].tags.get(REQUEST_TAG)):
+        runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: kind, REQUEST_TAG: request}))
     ends = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-    if not runs or runs[0].status not in ends:
-        return None
-    return None if runs[0].tags.get(liveness.CUT_OFF_TAG) == liveness.INTERRUPTED else runs[0]
+    return [
+        run
+        for run in runs
+        if run.status in ends and run.tags.get(liveness.CUT_OFF_TAG) != liveness.INTERRUPTED
+    ]
 
 
 def canceled_by_user(run: dg.DagsterRun) -> bool:

@@ -56,7 +56,7 @@ class Cluster:
         self.workers: dict[str, ServerProcess] = {}
 
     def _pace(self) -> None:
-        """Let dead workers, and waiting runs, be looked for each second: nothing else is changed."""
+        """Look for dead workers and waiting runs each second; nothing else is changed."""
         path = self.home / "dagster.yaml"
         configuration = yaml.safe_load(path.read_text())
         configuration["run_monitoring"]["poll_interval_seconds"] = 1
@@ -111,6 +111,14 @@ class Cluster:
 
         wait_until(ended, f"backfill {backfill} had ended")
         return state["status"]
+
+    def is_ready(self) -> bool:
+        return bool(self.ask("{ assetNodes { id } }")["assetNodes"])
+
+    @property
+    def series(self) -> list[str]:
+        with self.instance() as instance:
+            return list(instance.get_dynamic_partitions("series"))
 
     def runs(self) -> list[dg.DagsterRun]:
         with self.instance() as instance:
