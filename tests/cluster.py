@@ -29,6 +29,16 @@ if any("dagster-daemon" in argument for argument in sys.orig_argv):
     dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
 """
 
+# Asks each of Dagster's storages.
+READY = """
+{
+  assetNodes { id assetMaterializations(limit: 1) { runId } }
+  runsOrError(limit: 1) { __typename }
+  instance { daemonHealth { id } }
+  partitionBackfillsOrError(limit: 1) { __typename }
+}
+"""
+
 
 class Cluster:
     """Its servers, and the processes over one data root."""
@@ -113,7 +123,10 @@ class Cluster:
         return state["status"]
 
     def is_ready(self) -> bool:
-        return bool(self.ask("{ assetNodes { id } }")["assetNodes"])
+        try:
+            return bool(self.ask(READY)["assetNodes"])
+        except OSError:
+            return False
 
     @property
     def series(self) -> list[str]:

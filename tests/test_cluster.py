@@ -4,10 +4,8 @@ The tests are one story, in the order in which they stand: the servers are real,
 the one of the Procfile, and what is killed is killed with SIGKILL.
 """
 
-import os
 import shutil
 import signal
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +23,11 @@ from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
-from deploy.servers.process import MissingProgram
 from tests.cluster import Cluster, cluster, worker_of
 from tests.graph import Graph, each_once
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
+from tests.servers import passable_directory, skipped_where_missing
 
 SERIES = 400
 IN_A_RUN = 50
@@ -43,10 +41,8 @@ mutation ($id: String!) {
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    """Return a directory that PostgreSQL's account can pass through, unlike pytest's own."""
-    with tempfile.TemporaryDirectory(prefix="cluster-") as made:
-        Path(made).chmod(0o711)
-        yield Path(made)
+    with passable_directory() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +64,11 @@ def expected(data: Path, tmp_path_factory) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def two(directory: Path, data: Path, expected: pl.DataFrame) -> Iterator[Cluster]:
     """Return a cluster of the workers `one` and `two`, which has its series registered."""
-    try:
-        running = cluster(directory, data, ("one", "two"))
-        with running as made:
-            with made.instance() as instance:
-                register(instance, take_census(Settings.from_environment(made.variables)).series)
-            wait_until(made.is_ready, "the webserver had loaded the project")
-            yield made
-    except MissingProgram as missing:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(missing))
+    with skipped_where_missing(), cluster(directory, data, ("one", "two")) as made:
+        with made.instance() as instance:
+            register(instance, take_census(Settings.from_environment(made.variables)).series)
+        wait_until(made.is_ready, "the webserver had loaded the project")
+        yield made
 
 
 def unified(data: Path) -> pl.DataFrame:
@@ -182,6 +172,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_is_done_twice(
     # Between two runs the database goes away, and comes back with all that it had.
     two.postgresql.stop()
     two.postgresql.start()
+    wait_until(two.is_ready, "the webserver had let go of the connections that had ended")
     before = counts(two)
     assert before == each_table_once(two.series)
     backfill = two.launch_backfill(ALL_TABLES, two.series)

@@ -5,12 +5,12 @@ from types import TracebackType
 from typing import Literal, Self
 
 from deploy.servers.accounts import private_directory, private_file, unprivileged
-from deploy.servers.postgresql import DATABASE, USER, PostgresqlServer
+from deploy.servers.postgresql import USER, PostgresqlServer
 from deploy.servers.process import ServerProcess, answers, find_program, free_ports
 
 _CONFIGURATION = """\
 [databases]
-{database} = host=127.0.0.1 port={postgres_port}
+* = host=127.0.0.1 port={postgres_port}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
@@ -53,7 +53,6 @@ class Pgbouncer:
         configuration = private_file(
             directory / "pgbouncer.ini",
             _CONFIGURATION.format(
-                database=DATABASE,
                 postgres_port=server.port,
                 port=self.port,
                 users=users,
