@@ -4,6 +4,7 @@ The tests are one story, in the order in which they stand: the servers are real,
 the one of the Procfile, and what is killed is killed with SIGKILL.
 """
 
+import os
 import shutil
 import signal
 from collections import Counter
@@ -205,6 +206,24 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
     assert worker_of(retry_of(two, run)) == "two@here"
+
+
+def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(two) -> None:
+    two.workers["one"].kill()
+    before, series = counts(two), two.series[:IN_A_RUN]
+    backfill = two.launch_backfill(SERIES_TABLES, series)
+    run = in_the_middle(two, "two")
+    os.killpg(two.workers["two"].pid, signal.SIGSTOP)
+    wait_until(lambda: has_failed(two, run), "its run was taken for dead")
+    os.killpg(two.workers["two"].pid, signal.SIGCONT)
+    two.start_worker("one")
+    assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
+    assert since(two, before) == each_table_once(series)
+
+
+def has_failed(cluster: Cluster, run: dg.DagsterRun) -> bool:
+    with cluster.instance() as instance:
+        return instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
 def test_a_run_that_is_canceled_in_the_ui_ends_canceled_and_is_not_retried(two) -> None:

@@ -19,7 +19,11 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
+from aneurysm_assets import liveness
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.instance import claim
 from aneurysm_assets.postgresql import BatchingPostgresEventLogStorage
+from aneurysm_assets.settings import Settings
 from deploy.servers.pgbouncer import Pgbouncer
 from deploy.servers.postgresql import PostgresqlServer
 from tests.servers import passable_directory, skipped_where_missing
@@ -184,6 +188,29 @@ def test_a_run_with_a_check_ends_as_anywhere(instance) -> None:
     )
     assert history.status.value == "SUCCEEDED"
     assert instance.get_latest_materialization_event(an_asset.key) is not None
+
+
+def test_an_instance_that_hosts_share_keeps_one_path_of_tables(instance, tmp_path) -> None:
+    ours, theirs = (
+        Settings.from_environment({"ANEURYSM_DATA": str(tmp_path / name)}) for name in "ab"
+    )
+    claim(instance, ours)
+    claim(instance, ours)
+    # Neither exists on this host; the other may have it.
+    with pytest.raises(InputError, match="all hosts of an instance need the tables at the same"):
+        claim(instance, theirs)
+
+
+def test_a_run_outside_of_celery_says_on_which_host_it_lives(instance, tmp_path) -> None:
+    settings = Settings.from_environment({"ANEURYSM_DATA": str(tmp_path)})
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    assert not liveness.is_judged_here(instance, run)
+    liveness.hold_run(instance, settings, run)
+    liveness.release(settings, run.run_id)
+    tagged = instance.get_run_by_id(run.run_id)
+    assert tagged.tags == {liveness.HOST_TAG: liveness.host()}
+    assert liveness.is_judged_here(instance, tagged)
 
 
 def _report_many(root: str, overrides: dict[str, Any], number: int) -> None:
