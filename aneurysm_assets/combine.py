@@ -62,11 +62,14 @@ class Unified:
     ----------
     frame : pl.LazyFrame
         With the schema of `tables.UNIFIED_METADATA`.
+    points : pl.DataFrame
+        The `localizers` of its series.
     warnings : list of str
         Segmentations that could not be read any more.
     """
 
     frame: pl.LazyFrame
+    points: pl.DataFrame
     warnings: list[str]
 
 
@@ -95,7 +98,8 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
     shared = (set(DICOM_TAGS.column_names) & set(LABELS.column_names)) - {SERIES_KEY}
     images = images.rename({name: f"{name}_dicom" for name in shared})
     labels = labels.rename({name: f"{name}_train" for name in shared})
-    points = _by_image(scan_series(settings, LOCALIZERS, series).collect()).drop("row")
+    localizers = scan_series(settings, LOCALIZERS, series).collect()
+    points = _by_image(localizers).drop("row")
     segmentations = scan_series(settings, SEGMENTATION_META, series).collect()
     placement = _placement(settings, series, points, segmentations)
     # Put together before, so that all images are joined with it once.
@@ -117,7 +121,7 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
         )
         .select(UNIFIED_METADATA.column_names)
     )
-    return Unified(frame, placement.warnings)
+    return Unified(frame, localizers, placement.warnings)
 
 
 def _placement(
@@ -131,15 +135,13 @@ def _placement(
     return place(settings, images, placed, segmentations)
 
 
-def describe(settings: Settings, series: Sequence[str], unified: pl.LazyFrame) -> Combined:
+def describe(points: pl.DataFrame, unified: pl.LazyFrame) -> Combined:
     """Count what a reader of the unified table wants to know first.
 
     Parameters
     ----------
-    settings : Settings
-        Where the tables of the series are.
-    series : sequence of str
-        Those that were combined.
+    points : pl.DataFrame
+        The `localizers` of the series that were combined.
     unified : pl.LazyFrame
         The unified table, as it is stored.
     """
@@ -152,7 +154,6 @@ def describe(settings: Settings, series: Sequence[str], unified: pl.LazyFrame) -
         images_with_localizers=(pl.col("localizer_index") == 0).sum(),
         series_with_segmentations=pl.col(SERIES_KEY).filter(segmented).n_unique(),
     ).collect()
-    points = scan_series(settings, LOCALIZERS, series).collect()
     lost = points_without_image(points, unified)
     return Combined(
         localizers_without_image=tuple(map(_point_name, lost.iter_rows(named=True))),

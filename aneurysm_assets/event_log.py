@@ -1,13 +1,16 @@
 """Dagster's SQLite event log, writing a batch of events in one transaction a database.
 
 Stock storage opens, writes and commits two databases for each event, which is most of what a
-partition costs. What the events say is not touched here, nor how they are read. That of PostgreSQL
-is in `postgresql`, and shares what is public here.
+partition costs, and for each statement makes an SQLAlchemy engine, which compiles it anew. What the
+events say is not touched here, nor how they are read. That of PostgreSQL is in `postgresql`, and
+shares what is public here.
 """
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Self
 
 from dagster import EventLogEntry
@@ -17,8 +20,12 @@ from dagster._core.events import (
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
 )
 from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 BATCH_SIZE = 200
 """Events that Dagster collects before it hands them on, where nobody says otherwise."""
@@ -28,6 +35,8 @@ BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 _SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """Events for which storage does more than insert a row: they keep the stock way."""
 
+_ENGINES = 8
+"""Kept at most: one a run's database, and a server reads those of many runs."""
 
 INSERT = SqlEventLogStorageTable.insert().returning(
     SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
@@ -51,9 +60,38 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         return cls(inst_data=inst_data, **config_value)
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        # Before the rest, which connects.
+        self._engine = lru_cache(_ENGINES)(self._make_engine)
         super().__init__(base_dir, inst_data)
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
+
+    def has_table(self, table_name: str) -> bool:
+        """Tell whether the index has a table; Dagster asks before most of what it reads."""
+        engine = self._engine(INDEX_SHARD_NAME)
+        with engine.connect() as connection:
+            return bool(engine.dialect.has_table(connection, table_name))
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        """Open a database for one transaction, as stock storage does, with an engine that is kept.
+
+        The engine keeps no connection, only what it has compiled.
+        """
+        with self._db_lock:
+            engine = self._engine(shard)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.connect() as connection, connection.begin():
+                yield connection
+
+    def _make_engine(self, shard: str) -> Engine:
+        return create_engine(
+            self.conn_string_for_shard(shard),
+            poolclass=NullPool,
+            connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+        )
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events in one transaction of each run's database and one of the index.

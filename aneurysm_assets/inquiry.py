@@ -92,7 +92,7 @@ class Inquiry:
             text=True,
         )
         if process.stdin is not None:
-            json.dump([f"{self._root}/{uid}" for uid in series], process.stdin)
+            process.stdin.write(json.dumps([f"{self._root}/{uid}" for uid in series]))
             process.stdin.close()
             process.stdin = None  # `communicate` would flush what is closed
         return process

@@ -8,7 +8,7 @@ partition yields an ordinary result, so that its dependants run in the same run.
 import base64
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -75,14 +75,17 @@ class Batch:
     table : Product
         What it makes.
     work : callable
-        From a SeriesInstanceUID to `Written`; picklable where there are several workers.
+        From a SeriesInstanceUID to `Written`; picklable.
     workers : int
-        Processes to do it in; 0 for this one.
+        Processes to do it in; 0 for this one, or those that the run has anyway.
+    alone : callable, optional
+        From a SeriesInstanceUID to the same work with what that series needs of it and no more.
     """
 
     table: Product
     work: Work
     workers: int
+    alone: Callable[[str], Work] | None = None
 
 
 def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResource) -> Settings:
@@ -148,7 +151,7 @@ def materialize_series(
     failed: dict[str, str] = {}
     recorder = _Recorder(context, reporter, table)
     try:
-        for result in map_series(batch.work, series, batch.workers):
+        for result in map_series(batch.work, series, batch.workers, alone=batch.alone):
             recorder.flush_if_due()
             if result is None:
                 continue

@@ -26,7 +26,7 @@ from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Product, Table
-from aneurysm_assets.workers import Written
+from aneurysm_assets.workers import Written, workers_kept
 
 _LOG = logging.getLogger(__name__)
 
@@ -236,9 +236,10 @@ class _Run:
         status = self._statuses()
         taken: set[str] = set()
         rowless = set() if only else self._rowless(wanted)
-        for series, tables in self._to_do(status, wanted, rowless, force=force).items():
-            taken.update(series)
-            self._materialise(series, tables)
+        with workers_kept():
+            for series, tables in self._to_do(status, wanted, rowless, force=force).items():
+                taken.update(series)
+                self._materialise(series, tables)
         complete, _ = partitions.split(self._statuses() if taken else status)
         self._combine(complete)
         summary.done = len(taken & set(complete))

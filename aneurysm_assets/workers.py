@@ -26,6 +26,11 @@ _AHEAD = 4
 
 _TICK_SECONDS = 0.25
 
+_NO_WORKER = (
+    "no worker process could start (out of memory, or an installation that is not whole): run it "
+    "again once that is mended, or with fewer workers"
+)
+
 _WORTH_A_POOL = 4
 """Fewer series than this are read before a second process has started."""
 
@@ -91,8 +96,40 @@ Outcome = Written | Failed
 Work = Callable[[str], Written]
 
 
+@dataclass
+class _Kept:
+    """A pool that outlives the work for which it was begun, and how many work in it."""
+
+    pool: ProcessPoolExecutor | None = None
+    workers: int = 0
+
+
+_kept: list[_Kept] = []
+"""Of this process; empty where nobody keeps workers."""
+
+
+@contextmanager
+def workers_kept() -> Iterator[None]:
+    """Keep worker processes that work in the block begins for the work that follows in it.
+
+    They take about a second to start, more than the small tables of a run. They end with the
+    block, and before where work is left early or one of them dies.
+    """
+    kept = _Kept()
+    _kept.append(kept)
+    try:
+        yield
+    finally:
+        _keep_no_more()
+        _kept.remove(kept)
+
+
 def map_series(
-    work: Work, series: Sequence[str], workers: int
+    work: Work,
+    series: Sequence[str],
+    workers: int,
+    *,
+    alone: Callable[[str], Work] | None = None,
 ) -> Iterator[tuple[str, Outcome] | None]:
     """Do the work for each series and yield each outcome as soon as it is there.
 
@@ -103,7 +140,11 @@ def map_series(
     series : sequence of str
         SeriesInstanceUIDs.
     workers : int
-        Processes. With 0, or for very few series, the work is done in this process.
+        Processes. With 0, or for very few series, the work is done in this process, unless worker
+        processes are kept: see `workers_kept`.
+    alone : callable, optional
+        From a SeriesInstanceUID to the same work with what that series needs of it and no more,
+        where the whole is much to send to another process.
 
     Yields
     ------
@@ -112,24 +153,31 @@ def map_series(
         a crash in a library) costs no series but the one that kills it. None, several times a
         second, while workers are busy: the caller may have something to do meanwhile.
     """
+    workers = workers or sum(kept.workers for kept in _kept)
     if workers == 0 or len(series) < _WORTH_A_POOL:
         for uid in series:
             yield uid, attempt(work, uid)
         return
     left = list(series)
+    work_for = alone or (lambda _: work)
     while left:
         suspects: list[str] = []
-        for key, outcome in _map_in_pool(work, left, workers):
+        for key, outcome in _map_in_pool(work_for, left, workers):
             if key is None:
                 yield None
             elif outcome is None:
                 suspects.append(key)
             else:
                 yield key, outcome
+        if suspects:
+            _keep_no_more()
+        if len(suspects) == len(left) and not _can_live():
+            yield from ((uid, Failed(_NO_WORKER)) for uid in suspects)
+            return
         # A dead worker takes the pool with it and does not say over which series it died: each
         # that was under way is tried alone. The rest goes on in a new pool.
         for uid in suspects[: workers * _AHEAD]:
-            yield from _attempt_alone(work, uid)
+            yield from _attempt_alone(work_for(uid), uid)
         left = suspects[workers * _AHEAD :]
 
 
@@ -153,7 +201,7 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
 
 
 def _map_in_pool(
-    work: Work, series: Sequence[str], workers: int
+    work_for: Callable[[str], Work], series: Sequence[str], workers: int
 ) -> Iterator[tuple[str | None, Outcome | None]]:
     """Yield outcomes, and (None, None) while there is none to yield.
 
@@ -162,11 +210,11 @@ def _map_in_pool(
     waiting = iter(series)
     lost: list[str] = []
     under_way: dict[Future[Outcome], str] = {}
-    with _ended_with_us(_pool(min(workers, len(series)))) as pool:
+    with _pool_at_hand(workers, len(series)) as pool:
 
         def submit(uid: str) -> None:
             try:
-                under_way[pool.submit(attempt, work, uid)] = uid
+                under_way[pool.submit(attempt, work_for(uid), uid)] = uid
             except BrokenProcessPool:
                 lost.append(uid)
 
@@ -189,20 +237,67 @@ def _map_in_pool(
 
 
 @contextmanager
+def _pool_at_hand(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
+    """Give the pool that is kept, or one for this work alone."""
+    if not _kept:
+        with _ended_with_us(_pool(min(workers, series))) as pool:
+            yield pool
+        return
+    kept = _kept[-1]
+    if kept.pool is None:
+        kept.pool, kept.workers = _pool(workers), workers
+    try:
+        with _terminated_when_left(kept.pool):
+            yield kept.pool
+    except BaseException:
+        _keep_no_more()
+        raise
+
+
+def _keep_no_more() -> None:
+    """Let go of a pool that is broken or was ended; the next work begins another."""
+    for kept in _kept:
+        if kept.pool is not None:
+            kept.pool.shutdown(wait=False, cancel_futures=True)
+        kept.pool, kept.workers = None, 0
+
+
+@contextmanager
 def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
-    """End the workers when we are done; at once when we are left early (Ctrl-C, an error).
+    """End the workers when we are done; at once when we are left early."""
+    try:
+        with _terminated_when_left(pool):
+            yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def _terminated_when_left(pool: ProcessPoolExecutor) -> Iterator[None]:
+    """End the workers at once when we are left early (Ctrl-C, an error).
 
     A slow disk must not hold up the end. What the workers were writing is beside its place, and
     the next run removes it.
     """
     try:
-        yield pool
+        yield
     except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _can_live() -> bool:
+    """Tell whether a worker process starts at all, by one that has nothing to do."""
+    with _ended_with_us(_pool(1)) as pool:
+        try:
+            future = pool.submit(int)
+            while not wait([future], timeout=_TICK_SECONDS).done:
+                pass
+            future.result()
+        except BrokenProcessPool:
+            return False
+    return True
 
 
 def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, Outcome] | None]:

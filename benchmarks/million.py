@@ -90,7 +90,7 @@ def _combine(data: Path) -> Iterator[Line]:
 def _unified(settings: Settings, series: list[str]) -> None:
     unified = combine(settings, series)
     stored = write_table(unified.frame, UNIFIED_METADATA, settings.data / "unified")
-    describe(settings, series, scan_tables(UNIFIED_METADATA, [stored.path]))
+    describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
 
 
 def _scan_to_sink(settings: Settings) -> None:

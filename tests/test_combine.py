@@ -69,7 +69,8 @@ class Interim:
         return combine(self.settings, self.series).frame.collect()
 
     def described(self) -> Combined:
-        return describe(self.settings, self.series, combine(self.settings, self.series).frame)
+        unified = combine(self.settings, self.series)
+        return describe(unified.points, unified.frame)
 
 
 @pytest.fixture

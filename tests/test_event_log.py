@@ -17,6 +17,7 @@ from dagster._core.events import (
 )
 from dagster._core.instance import InstanceRef
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import OperationalError
 
 from aneurysm_assets.event_log import BatchingSqliteEventLogStorage
@@ -250,3 +251,22 @@ def test_several_processes_at_once_lose_and_double_nothing(root, monkeypatch) ->
         assert recorded(instance) == expected | {"2.1": 1, "2.2": 1}
         for number in range(3):
             assert sum(in_run(instance, f"run{number}").values()) == 200
+
+
+def test_a_database_that_is_opened_many_times_is_prepared_once(root, monkeypatch) -> None:
+    made: list[str] = []
+
+    def make(database: str, **options) -> Engine:
+        made.append(database)
+        return create_engine(database, **options)
+
+    monkeypatch.setattr("aneurysm_assets.event_log.create_engine", make)
+    with instance_at(root) as instance:
+        for number in range(5):
+            report(instance, "run", [f"1.2.{number}"])
+        assert len(instance.get_materialized_partitions(KEY)) == 5
+        # As `dagster instance` does: what is kept must not hold on to a database that is gone.
+        instance.event_log_storage.wipe()
+        report(instance, "run", ["1.3"])
+        assert instance.get_materialized_partitions(KEY) == {"1.3"}
+    assert len(made) == len(set(made)) == 2

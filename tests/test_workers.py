@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from multiprocessing.connection import wait
@@ -16,7 +17,14 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.store import StoredTable
-from aneurysm_assets.workers import Failed, Outcome, Written, attempt, map_series
+from aneurysm_assets.workers import (
+    Failed,
+    Outcome,
+    Written,
+    attempt,
+    map_series,
+    workers_kept,
+)
 from tests import work
 from tests.work import DEADLINE
 
@@ -247,7 +255,73 @@ def test_ctrl_c_is_not_for_the_workers_to_heed(
     assert sorted([uid, *quick]) == sorted(series)
 
 
+# -- workers that are kept -----------------------------------------------------------------------
+
+
+def processes(done: dict[str, Outcome]) -> set[str]:
+    return {outcome.notes[1] for outcome in done.values() if isinstance(outcome, Written)}
+
+
+def test_kept_workers_do_the_work_that_follows_also_what_needs_none() -> None:
+    series = list("123456")
+    with workers_kept():
+        assert processes(outcomes(work.written, series, 0)) == {str(os.getpid())}
+        first = processes(outcomes(work.written, series, 1))
+        assert processes(outcomes(work.written, series, 0)) == first
+    assert processes(outcomes(work.written, series, 0)) == {str(os.getpid())}
+
+
+def test_kept_workers_are_replaced_where_one_of_them_died() -> None:
+    with workers_kept():
+        series = ["good 1", "dies", *(f"good {i}" for i in range(2, 20))]
+        results = outcomes(work.fail, series, 2)
+        assert results.pop("dies") == Failed(DIED)
+        again = outcomes(work.fail, list(results), 0)
+        assert not any(isinstance(outcome, Failed) for outcome in (results | again).values())
+
+
+def test_kept_workers_end_where_work_is_left_early_and_others_do_what_follows(
+    announcements: Announcements,
+) -> None:
+    series = ["first", *map(str, range(10))]
+    with workers_kept():
+        blocks = partial(work.block_but, "first", announcements.path)
+        with closing(finished(blocks, series, 2)) as results:
+            next(results)
+            blocked = announcements.processes(2)
+        announcements.wait_until_all_ended()
+        assert not processes(outcomes(work.written, series, 2)) & set(map(str, blocked))
+
+
+def test_a_worker_is_sent_no_more_than_its_series_needs() -> None:
+    unpicklable = {uid: uid for uid in "123456"}.__getitem__
+
+    def whole(uid: str) -> Written:
+        return work.written(unpicklable(uid))
+
+    results = map_series(whole, list("123456"), 2, alone=lambda _: work.written)
+    assert all(is_written(*result) for result in results if result is not None)
+
+
 # -- processes that die --------------------------------------------------------------------------
+
+
+def test_where_no_worker_can_start_every_series_says_so_and_none_is_tried_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[int] = []
+
+    def begin_pool(size: int) -> ProcessPoolExecutor:
+        started.append(size)
+        context = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(size, context, initializer=work.die_at_the_start)
+
+    monkeypatch.setattr("aneurysm_assets.workers._pool", begin_pool)
+    results = outcomes(work.written, [f"good {i}" for i in range(1_000)], 2)
+    assert {outcome.reason[:31] for outcome in results.values() if isinstance(outcome, Failed)} == {
+        "no worker process could start ("
+    }
+    assert started == [2, 1]
 
 
 @pytest.mark.parametrize(("killer", "place"), [("dies", 0), ("exits", 15), ("dies", 29)])

@@ -57,6 +57,11 @@ class Unpicklable(Exception):  # noqa: N818
         self.function = lambda: text
 
 
+def die_at_the_start() -> None:
+    """Begin a worker process as one begins for which there is no memory."""
+    os._exit(1)
+
+
 def announce(fifo: Path, text: str) -> None:
     """Write a line to a FIFO, and keep it open until this process ends."""
     stream = fifo.open("w", buffering=1)

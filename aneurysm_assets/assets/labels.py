@@ -21,9 +21,14 @@ def labels(
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read the CSV once, then write each series of the run in this process."""
+    """Read the CSV once, then write each series of the run; no process is started for it."""
     now = settings_of_run(context, settings)
     empty = TrainCsv.empty(now.train_csv)
     csv = read_csv_once(context, now.train_csv, read_train_csv, empty=empty)
-    batch = Batch(LABELS, partial(write_labels, now, csv), workers=0)
+    batch = Batch(
+        LABELS,
+        partial(write_labels, now, csv),
+        workers=0,
+        alone=lambda uid: partial(write_labels, now, csv.only(uid)),
+    )
     yield from materialize_series(context, config, reporter, now, batch)

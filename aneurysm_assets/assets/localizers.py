@@ -21,9 +21,14 @@ def localizers(
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
-    """Read the CSV once, then write each series of the run in this process."""
+    """Read the CSV once, then write each series of the run; no process is started for it."""
     now = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(now.localizers_csv)
     csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
-    batch = Batch(LOCALIZERS, partial(write_localizers, now, csv), workers=0)
+    batch = Batch(
+        LOCALIZERS,
+        partial(write_localizers, now, csv),
+        workers=0,
+        alone=lambda uid: partial(write_localizers, now, csv.only(uid)),
+    )
     yield from materialize_series(context, config, reporter, now, batch)

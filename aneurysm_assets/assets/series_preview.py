@@ -38,5 +38,10 @@ def series_preview(
     now = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(now.localizers_csv)
     csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
-    batch = Batch(SERIES_PREVIEW, partial(write_preview, now, csv), now.workers)
+    batch = Batch(
+        SERIES_PREVIEW,
+        partial(write_preview, now, csv),
+        now.workers,
+        alone=lambda uid: partial(write_preview, now, csv.only(uid)),
+    )
     yield from materialize_series(context, config, reporter, now, batch)

@@ -42,7 +42,7 @@ def unified_metadata(
         raise dg.Failure(f"the unified table: {error}", allow_retries=False) from error
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
-    combined = describe(now, done, scan_tables(UNIFIED_METADATA, [stored.path]))
+    combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
     return dg.MaterializeResult(metadata=_metadata(stored, combined, done, left, csv_digests(now)))
 
 

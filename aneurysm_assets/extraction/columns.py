@@ -69,10 +69,8 @@ class SeriesColumns:
         columns["header_series_instance_uid"] = self._foreign(columns.pop(SERIES_KEY, ()))
         columns[SERIES_KEY] = (self._series,) * len(rows)
         arrays = [_array(columns.get(field.name), field.type, len(rows)) for field in _TYPES]
-        batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(_TYPES))
-        frame = pl.from_arrow(batch)
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a batch is a frame; for the type checker
-        return frame
+        # By Arrow's C interface: `pl.from_arrow` takes four times as long.
+        return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(_TYPES)))
 
     def _foreign(self, own: Sequence[Value]) -> tuple[Value, ...]:
         return tuple(None if uid == self._series else uid for uid in own)

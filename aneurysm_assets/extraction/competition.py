@@ -15,7 +15,7 @@ import io
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
 from typing import Self
@@ -109,6 +109,11 @@ class _SeriesCsv:
     def series(self) -> tuple[str, ...]:
         """The SeriesInstanceUIDs that are DICOM UIDs, in file order, each once."""
         return tuple(self.rows)
+
+    def only(self, series_instance_uid: str) -> Self:
+        """Return the same with the rows of one series alone: little to send to another process."""
+        rows = self.rows.get(series_instance_uid)
+        return replace(self, refused=(), rows={} if rows is None else {series_instance_uid: rows})
 
     def fingerprint(self, series_instance_uid: str) -> str:
         """Return the fingerprint of a series' rows, also of none; where they stand is no matter."""

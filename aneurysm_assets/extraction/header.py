@@ -10,6 +10,7 @@ import io
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,11 @@ _READ = (*_TOP_LEVEL, PER_FRAME, SHARED)
 
 _LONGEST_READ = 64 << 20
 """Bytes of the longest value that is read; deflated data sets are read as one."""
+
+_MOST_INFLATED = 256 << 20
+"""Bytes of the largest deflated data set, its pixels included, that is read."""
+
+_INFLATED_AT_ONCE = 16 << 20
 
 _MOST_READS = 300_000
 """Reads of one header: a few an element, also of the items of sequences of undefined length."""
@@ -140,9 +146,28 @@ class _Watched(io.BufferedReader):
                 else f"has a header that cannot be: it has more than {_MOST_READS // 3} elements"
             )
         data = super().read(size)
-        if size is not None and 0 < len(data) < size:
+        if size is None or size < 0:
+            # So pydicom reads only what it then inflates, however much that is.
+            _require_little_inflated(data)
+        elif 0 < len(data) < size:
             self.cut = True
         return data
+
+
+def _require_little_inflated(deflated: bytes) -> None:
+    """Refuse a deflated data set of a few bytes that would take all memory."""
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    inflated = 0
+    try:
+        while deflated:
+            inflated += len(inflate.decompress(deflated, _INFLATED_AT_ONCE))
+            if inflated > _MOST_INFLATED:
+                raise UnreadableFile(
+                    f"has a deflated data set of more than {_MOST_INFLATED >> 20} MB"
+                )
+            deflated = inflate.unconsumed_tail
+    except zlib.error:
+        return  # pydicom meets the same, and says it
 
 
 def _read_dataset(file: _Watched) -> Dataset:

@@ -1,6 +1,7 @@
 """Whatever a header declares, reading it takes bounded memory and ends."""
 
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,15 @@ from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.extraction.series import read_series
 from aneurysm_assets.extraction.wanted import PER_FRAME, tag_of
 from tests.dicom_files import SERIES, dataset, encode
-from tests.extraction.dicom_bytes import UNDEFINED, dicom, element, image, item, sequence
+from tests.extraction.dicom_bytes import (
+    DEFLATED,
+    UNDEFINED,
+    dicom,
+    element,
+    image,
+    item,
+    sequence,
+)
 
 ZEROS = bytes(3 << 20)
 
@@ -46,6 +55,22 @@ def test_a_header_that_cannot_be_is_unreadable_and_takes_little_memory(series, w
     (refused,) = read.frame.filter(pl.col("read_error").is_not_null())["dicom_path"]
     assert refused.endswith("vast.dcm")
     assert peak < 600 << 20
+
+
+@pytest.mark.parametrize(("megabytes", "is_read"), [(200, True), (600, False)])
+def test_a_deflated_file_of_few_bytes_is_not_inflated_to_any_size(
+    series, megabytes, is_read
+) -> None:
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    body = [deflate.compress(image(pixels=bytes(megabytes << 20))), deflate.flush()]
+    (series / "vast.dcm").write_bytes(dicom(*body, syntax=DEFLATED))
+    del body
+    tracemalloc.start()
+    read = read_series(series, series.parent.parent)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (read.files, read.unreadable_files) == (2, 0 if is_read else 1)
+    assert peak < 500 << 20
 
 
 @pytest.mark.parametrize("changes", [{}, {"ImageType": ["ORIGINAL", "PRIMARY"]}])

@@ -155,6 +155,19 @@ def test_the_digest_is_that_of_the_files_bytes(train, tmp_path):
     assert table.sha256 == hashlib.sha256((tmp_path / "train.csv").read_bytes()).hexdigest()
 
 
+def test_the_rows_of_one_series_alone_say_of_it_what_the_whole_file_says(train, localizers):
+    whole = train(train_row(), train_row(OTHER))
+    points = localizers(localizer_row(), localizer_row(), localizer_row(uid=OTHER))
+    for uid in (SERIES, OTHER, "1.2.3"):
+        alone, point = whole.only(uid), points.only(uid)
+        assert set(alone.series) | set(point.series) <= {uid}
+        assert alone.labels(uid).equals(whole.labels(uid))
+        assert point.localizers(uid).equals(points.localizers(uid))
+        assert alone.fingerprint(uid) == whole.fingerprint(uid)
+        assert point.fingerprint(uid) == points.fingerprint(uid)
+        assert alone.sha256 == whole.sha256
+
+
 def test_columns_are_found_by_name_in_any_order_and_others_are_ignored(tmp_path):
     path = tmp_path / "train_localizers.csv"
     header = ["fold", "location", "coordinates", "SOPInstanceUID", "SeriesInstanceUID"]
