@@ -136,10 +136,11 @@ class CeleryLauncher(CeleryRunLauncher):
         Returns
         -------
         bool
-            Whether there is such a run to end.
+            Whether it is one that a worker has, or waits for one. `aneurysm-assets run` is
+            interrupted where it was started.
         """
         run = self._instance.get_run_by_id(run_id)
-        if run is None or run.is_finished:
+        if run is None or run.is_finished or run.tags.get(CARRIER_TAG) != CARRIER:
             return False
         # First, so that the interruption is known to be a user's wish and nothing is retried.
         self._instance.report_run_canceling(run)

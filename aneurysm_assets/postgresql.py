@@ -37,7 +37,8 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
     Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
     daemon and its cache of partition statuses ask for what came after the highest id that they saw:
     events of a lower id that are committed later they never see. So while a batch is written no
-    other event is. Where a batch fails nothing of it is stored, and Dagster writes it one by one.
+    other event is. Where a batch fails nothing of it is stored, and Dagster writes it one by one;
+    only where the connection breaks while the commit is being confirmed that doubles it.
     """
 
     def __init__(

@@ -82,9 +82,11 @@ def test_a_worker_says_what_it_needs(tmp_path, monkeypatch) -> None:
         worker_app.__wrapped__()
 
 
-def run_of(worker: str | None, **tags: str) -> dg.DagsterRun:
+def run_of(
+    worker: str | None, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED
+) -> dg.DagsterRun:
     of_worker = {} if worker is None else {WORKER_TAG: worker}
-    return dg.DagsterRun("job", tags={CARRIER_TAG: "celery", **of_worker, **tags})
+    return dg.DagsterRun("job", status=status, tags={CARRIER_TAG: "celery", **of_worker})
 
 
 def answering(monkeypatch, *answers: object) -> None:
@@ -131,6 +133,21 @@ def test_a_run_of_a_stock_worker_is_failed_with_what_to_start_instead(launcher) 
 def test_a_run_that_celery_does_not_carry_is_not_asked_about(launcher) -> None:
     health = launcher.check_run_worker_health(dg.DagsterRun("job"))
     assert health.status == WorkerStatus.RUNNING
+
+
+def test_a_run_that_waits_in_the_queue_is_canceled_at_once(launcher) -> None:
+    run = run_of("", dg.DagsterRunStatus.STARTING)
+    launcher._instance.add_run(run)
+    assert launcher.terminate(run.run_id)
+    assert launcher._instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED
+    assert not launcher.terminate(run.run_id)
+
+
+def test_a_run_of_the_command_line_is_not_said_to_be_canceled_while_it_goes_on(launcher) -> None:
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED)
+    launcher._instance.add_run(run)
+    assert not launcher.terminate(run.run_id)
+    assert launcher._instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
 
 
 def test_nothing_waits_in_a_worker_nor_is_handed_out_again_while_it_runs(launcher) -> None:
