@@ -18,7 +18,7 @@ from deploy.procfile import make_home, process_of
 from deploy.servers.postgresql import PostgresqlServer
 from deploy.servers.process import ServerProcess, answers, free_ports
 from deploy.servers.redis import RedisServer
-from tests.processes import wait_until
+from tests.processes import DEADLINE, wait_until
 from tests.test_backfill import ENDED, LAUNCH, STATE
 
 # The daemon looks for backfills every 30 seconds; nothing but the pace is changed by this.
@@ -119,7 +119,7 @@ class Cluster:
             time.sleep(0.2)
             return state["status"] in ENDED
 
-        wait_until(ended, f"backfill {backfill} had ended")
+        wait_until(ended, f"backfill {backfill} had ended", seconds=4 * DEADLINE)
         return state["status"]
 
     def is_ready(self) -> bool:
