@@ -63,7 +63,7 @@ class Results:
 
     def as_markdown(self) -> str:
         """Return the table for the README."""
-        machines = sorted({_sentence(program) for program in self.programs.values()})
+        machines = sorted({sentence(program) for program in self.programs.values()})
         head = ["what", "ours", "against", "theirs", "ratio", "promised", "note"]
         rows = [head, ["---"] * len(head), *(_cells(line) for line in self.lines())]
         table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -88,7 +88,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _sentence(program: dict[str, Any]) -> str:
+def sentence(program: dict[str, Any]) -> str:
+    """Return when and on what a program measured."""
     about = program["machine"]
     packages = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     return (
@@ -105,11 +106,11 @@ def _cells(line: Line) -> list[str]:
     if line.most is not None:
         promises.append(f"at most {line.most:g} {line.unit}".strip())
     kept = {None: "", True: ": met", False: ": **not met**"}[line.is_met]
-    theirs = "" if line.theirs is None else _figure(line.theirs, line.unit)
+    theirs = "" if line.theirs is None else figure(line.theirs, line.unit)
     promise = " and ".join(promises) + kept
     return [
         line.what,
-        _figure(line.ours, line.unit),
+        figure(line.ours, line.unit),
         line.against,
         theirs,
         ratio,
@@ -118,5 +119,6 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _figure(value: float, unit: str) -> str:
+def figure(value: float, unit: str) -> str:
+    """Return a value as a reader wants it: three digits that count, or all of a whole number."""
     return f"{value:,.0f} {unit}".strip() if value >= 100 else f"{value:.3g} {unit}".strip()
