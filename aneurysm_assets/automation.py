@@ -135,12 +135,13 @@ class SeriesAutomation(dg.AutomationConditionSensorDefinition):
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
         """Survey, and return the runs to make; or why there are none."""
         try:
-            found = survey(context.instance, self._settings.get())
+            settings = self._settings.get()
+            found = survey(context.instance, settings)
         except InputError as error:
             return SensorExecutionData(skip_message=str(error), cursor=context.cursor)
         with _in_force(found):
             evaluated = super().evaluate_tick(context)
-        requests = run_requests(found)
+        requests = run_requests(found, settings.series_per_run)
         return replace(
             evaluated,
             run_requests=requests,
@@ -160,12 +161,16 @@ def automated(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition
     return [asset.map_asset_specs(with_condition) for asset in assets]
 
 
-def run_requests(found: Survey) -> list[dg.RunRequest]:
-    """Return a run for each group of series, or one to combine."""
+def run_requests(found: Survey, series_per_run: int | None = None) -> list[dg.RunRequest]:
+    """Return a run for each group of series, in parts of so many, or one run to combine."""
     if found.combine:
         keys = [dg.AssetKey(table.name) for table in (UNIFIED_METADATA, SERIES_QUALITY)]
         return [dg.RunRequest(asset_selection=keys, tags={RUN_TAG: "combine", **found.tags})]
-    return [_request(found, series, tables) for series, tables in found.groups().items()]
+    return [
+        _request(found, series[start : start + (series_per_run or len(series))], tables)
+        for series, tables in found.groups().items()
+        for start in range(0, len(series), series_per_run or len(series))
+    ]
 
 
 def _request(found: Survey, series: tuple[str, ...], tables: Sequence[str]) -> dg.RunRequest:

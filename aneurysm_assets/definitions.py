@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from aneurysm_assets.assets.common import in_runs_of
 from aneurysm_assets.assets.dataset_report import dataset_report
 from aneurysm_assets.assets.dicom_tags import dicom_tags
 from aneurysm_assets.assets.labels import labels
@@ -25,6 +26,7 @@ from aneurysm_assets.jobs import (
 from aneurysm_assets.presentation import presented
 from aneurysm_assets.registration import register_series
 from aneurysm_assets.resources import SettingsResource, Silent
+from aneurysm_assets.settings import series_per_run
 
 
 def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
@@ -40,6 +42,11 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     -------
     dg.Definitions
         The assets run in one process: their steps do their own parallel work.
+
+    Raises
+    ------
+    InputError
+        ANEURYSM_SERIES_PER_RUN has a value that cannot be used.
     """
     defaults: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
     resources = {**defaults, **(resource_overrides or {})}
@@ -47,18 +54,23 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         assets=presented(
             [
                 *raw_inputs,
-                *automated(
+                *in_runs_of(
+                    series_per_run(),
                     [
-                        dicom_tags,
-                        labels,
-                        localizers,
-                        segmentation_meta,
-                        unified_metadata,
-                        series_quality,
-                    ]
+                        *automated(
+                            [
+                                dicom_tags,
+                                labels,
+                                localizers,
+                                segmentation_meta,
+                                unified_metadata,
+                                series_quality,
+                            ]
+                        ),
+                        series_preview,
+                        dataset_report,
+                    ],
                 ),
-                series_preview,
-                dataset_report,
             ]
         ),
         asset_checks=[series_quality_checks],

@@ -2,7 +2,8 @@
 
 Stock storage opens, writes and commits two databases for each event, which is most of what a
 partition costs, and for each statement makes an SQLAlchemy engine, which compiles it anew. What the
-events say is not touched here, nor how they are read.
+events say is not touched here, nor how they are read. That of PostgreSQL is in `postgresql`, and
+shares what is public here.
 """
 
 import os
@@ -29,7 +30,7 @@ from sqlalchemy.pool import NullPool
 BATCH_SIZE = 200
 """Events that Dagster collects before it hands them on, where nobody says otherwise."""
 
-_BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
+BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 
 _SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """Events for which storage does more than insert a row: they keep the stock way."""
@@ -37,9 +38,10 @@ _SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 _ENGINES = 8
 """Kept at most: one a run's database, and a server reads those of many runs."""
 
-_INSERT = SqlEventLogStorageTable.insert().returning(
+INSERT = SqlEventLogStorageTable.insert().returning(
     SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
 )
+"""Inserts rows of events and returns their ids in the order of the rows."""
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -62,7 +64,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         self._engine = lru_cache(_ENGINES)(self._make_engine)
         super().__init__(base_dir, inst_data)
         # Dagster sends batches only where this is set, and asks for it at each event.
-        os.environ.setdefault(_BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
+        os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether the index has a table; Dagster asks before most of what it reads."""
@@ -112,10 +114,10 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         try:
             for run_id, of_run in _by_run(events, rows).items():
                 with self.run_connection(run_id) as connection:
-                    ids = list(connection.scalars(_INSERT, of_run))
+                    ids = list(connection.scalars(INSERT, of_run))
                 # Only now: what was rolled back is not ours to delete, whoever has its ids.
                 written[run_id] = ids
-            indexed = [i for i, event in enumerate(events) if _is_asset_event(event)]
+            indexed = [i for i, event in enumerate(events) if is_asset_event(event)]
             if indexed:
                 self._index([events[i] for i in indexed], [rows[i] for i in indexed])
         except Exception:
@@ -138,15 +140,9 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _index(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         with self.index_transaction() as connection:
-            ids = list(connection.scalars(_INSERT, rows))
+            ids = list(connection.scalars(INSERT, rows))
             self._store_asset_event_tags(connection, events, ids)
-            # The asset's own row keeps the latest event of each type: the earlier ones of a batch
-            # would only be overwritten.
-            latest = {
-                (event.get_dagster_event().asset_key, event.dagster_event_type): (event, event_id)
-                for event, event_id in zip(events, ids, strict=True)
-            }
-            for event, event_id in latest.values():
+            for event, event_id in latest_of_assets(events, ids):
                 self._store_asset_event(connection, event, event_id)
 
 
@@ -159,7 +155,26 @@ def _by_run(
     return by_run
 
 
-def _is_asset_event(event: EventLogEntry) -> bool:
+def latest_of_assets(
+    events: Sequence[EventLogEntry], ids: Sequence[int]
+) -> list[tuple[EventLogEntry, int]]:
+    """Return the latest asset event of each asset and type, with its id, by asset.
+
+    An asset's own row keeps these: the earlier ones of a batch would only be overwritten. In the
+    order of the assets, so that two writers never wait for each other's rows.
+    """
+    latest = {
+        (str(event.get_dagster_event().asset_key), event.dagster_event_type): (event, event_id)
+        for event, event_id in zip(events, ids, strict=True)
+        if is_asset_event(event)
+    }
+    return sorted(
+        latest.values(), key=lambda each: (str(each[0].get_dagster_event().asset_key), each[1])
+    )
+
+
+def is_asset_event(event: EventLogEntry) -> bool:
+    """Tell whether an event is about an asset, and so concerns more than the log of its run."""
     return event.is_dagster_event and event.dagster_event_type in ASSET_EVENTS
 
 

@@ -28,6 +28,7 @@ from dagster._utils import ensure_file, touch_file
 
 from aneurysm_assets.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.liveness import is_shared
 from aneurysm_assets.location import NO_SUCH_BUCKET, ObjectPath, list_directory
 from aneurysm_assets.settings import Settings
 
@@ -175,7 +176,8 @@ def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
     """Take the instance for one interim root, so that two never share progress.
 
     An instance at `<data>/dagster` moves with its data root; any other is tied to the absolute
-    path, until that no longer exists. To a place in a bucket both are tied alike.
+    path, until that no longer exists. To a place in a bucket both are tied alike. One that hosts
+    share is tied to it for good: what does not exist here may exist where the others are.
 
     Raises
     ------
@@ -193,11 +195,17 @@ def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
         claimed = os.path.relpath(mine, base)
     if held == claimed:
         return
-    if held is not None and _is_there(base, held):
+    shared = is_shared(instance)
+    if held is not None and (shared or _is_there(base, held)):
         other = held if _is_url(held) else (base / held).resolve()
         raise InputError(
-            f"this Dagster instance keeps the progress of {other}, not of "
-            f"{mine}: set another DAGSTER_HOME or data root, or move the tables there first"
+            f"this Dagster instance keeps the progress of {other}, not of {mine}: "
+            + (
+                "all hosts of an instance need the tables at the same path (where they were moved, "
+                f"delete the row {_CLAIM!r} of the table kvs in its database)"
+                if shared
+                else "set another DAGSTER_HOME or data root, or move the tables there first"
+            )
         )
     store.set_cursor_values({_CLAIM: claimed})
 

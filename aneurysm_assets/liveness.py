@@ -2,11 +2,16 @@
 
 Dagster learns that a run ended from the run's own process. One that is killed tells nothing, and
 its series would stay "in progress" for ever; its lock is gone with it, and so we know.
+
+A lock tells of this host alone. Of a run that a launcher carries to some host the launcher itself
+finds out (`celery_launcher`): it holds no lock, and nothing here ends it.
 """
 
+import socket
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 from filelock import FileLock, Timeout
 
 from aneurysm_assets.settings import Settings
@@ -20,12 +25,47 @@ CUT_OFF_TAG = "aneurysm_assets/cut_off"
 KILLED, INTERRUPTED = "killed", "interrupted"
 """Values of that tag."""
 
+CARRIER_TAG = "aneurysm_assets/carrier"
+"""On runs of a launcher that looks after them: what carries them to a host."""
+
+HOST_TAG = "aneurysm_assets/host"
+"""On the other runs of an instance that several hosts share: whose locks tell of them."""
+
 _held: dict[str, FileLock] = {}
 """Locks of the runs of this process: released by its end, whatever ends it."""
 
 
 class AlreadyRunning(Exception):  # noqa: N818 - a state of the world, not a fault
     """Another process does the same on the same data."""
+
+
+def hold_run(instance: dg.DagsterInstance, settings: Settings, run: dg.DagsterRun) -> None:
+    """Hold the lock of a run that this process executes, unless its launcher looks after it."""
+    if CARRIER_TAG in run.tags:
+        return
+    if is_shared(instance) and run.tags.get(HOST_TAG) != host():
+        instance.add_run_tags(run.run_id, {HOST_TAG: host()})
+    hold(settings, run.run_id)
+
+
+def is_judged_here(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Tell whether the locks of this host say if a run is alive.
+
+    They do not where a launcher looks after it, nor where it may be on another host.
+    """
+    if CARRIER_TAG in run.tags:
+        return False
+    return not is_shared(instance) or run.tags.get(HOST_TAG) == host()
+
+
+def host() -> str:
+    """Return the name of this host."""
+    return socket.gethostname()
+
+
+def is_shared(instance: dg.DagsterInstance) -> bool:
+    """Tell whether several hosts may use an instance: a file of SQLite is of one."""
+    return not isinstance(instance.run_storage, SqliteRunStorage | InMemoryRunStorage)
 
 
 def hold(settings: Settings, name: str) -> None:
@@ -102,7 +142,10 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]
 
 
 def _end_if_dead(instance: dg.DagsterInstance, path: Path) -> bool:
-    if path.stem in _held or not instance.has_run(path.stem):
+    if path.stem in _held:
+        return False
+    begun = instance.get_run_by_id(path.stem)
+    if begun is None or not is_judged_here(instance, begun):
         return False
     lock = FileLock(path, thread_local=False)
     try:

@@ -27,9 +27,16 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.extraction.fetching import THREADS
 from aneurysm_assets.instance import claim
 from aneurysm_assets.interrupts import held_back
-from aneurysm_assets.liveness import CUT_OFF_TAG, INTERRUPTED, end_dead_runs, hold
+from aneurysm_assets.liveness import (
+    CARRIER_TAG,
+    CUT_OFF_TAG,
+    INTERRUPTED,
+    end_dead_runs,
+    hold_run,
+)
 from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.resources import Reporter, SettingsResource
+from aneurysm_assets.retries import left_by_predecessors
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredPicture, remove_partials
 from aneurysm_assets.tables import Product
@@ -97,7 +104,7 @@ def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResourc
         claim(context.instance, settings)
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    hold(settings, context.run.run_id)
+    hold_run(context.instance, settings, context.run)
     end_dead_runs(context.instance, settings)
     return settings
 
@@ -157,6 +164,9 @@ def materialize_series(
     """
     table = batch.table
     series, is_partitioned = _series_of_run(context, config)
+    is_alone = is_partitioned and len(series) == 1
+    if not is_alone:
+        series = left_by_predecessors(context, settings, table, series)
     remove_partials(settings.interim / table.name)
     if not is_partitioned:
         _plan(context, series)
@@ -173,14 +183,12 @@ def materialize_series(
             uid, outcome = result
             if isinstance(outcome, Failed):
                 failed[uid] = outcome.reason
-                context.log.error(f"{uid}: {outcome.reason}")
-                if outcome.traceback:
-                    _LOG.error("%s %s: %s", table.name, uid, outcome.traceback)
+                _tell_failed(context, table, uid, outcome)
                 reporter.failed(table, uid, outcome.reason)
                 continue
             for note in outcome.notes:
                 context.log.warning(f"{uid}: {note}")
-            if is_partitioned and len(series) == 1:
+            if is_alone:
                 yield dg.MaterializeResult(
                     metadata=_metadata(outcome), data_version=_data_version(outcome)
                 )
@@ -201,6 +209,14 @@ def _threads(settings: Settings) -> int:
     if not any(isinstance(root, ObjectPath) for root in (settings.raw, settings.interim)):
         return 1
     return THREADS if settings.threads is None else settings.threads
+
+
+def _tell_failed(
+    context: dg.AssetExecutionContext, table: Product, series_instance_uid: str, failed: Failed
+) -> None:
+    context.log.error(f"{series_instance_uid}: {failed.reason}")
+    if failed.traceback:
+        _LOG.error("%s %s: %s", table.name, series_instance_uid, failed.traceback)
 
 
 def _series_of_run(
@@ -278,6 +294,8 @@ class _Recorder:
         batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
         with held_back():
             pending, self._pending = self._pending, []
+            if pending:
+                _stop_if_ended(self._context)
             for index, (uid, written) in enumerate(pending):
                 DagsterEvent.asset_materialization(
                     self._context.get_step_execution_context(),
@@ -293,8 +311,26 @@ class _Recorder:
                 self._reporter.done(self._table, uid, written)
 
 
+def _stop_if_ended(context: dg.AssetExecutionContext) -> None:
+    """Stop where Dagster took the worker of this run for dead: a retry has the rest by now.
+
+    A worker that was cut off from the network, or frozen, would go on where it stopped, and record
+    what the retry records too.
+    """
+    if CARRIER_TAG not in context.run.tags:
+        return
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is None or run.is_finished:
+        raise DagsterExecutionInterruptedError
+
+
 def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
-    """Let an interrupted run end CANCELED: the series it did not reach are missing, not failed."""
+    """Let an interrupted run end CANCELED: the series it did not reach are missing, not failed.
+
+    One of several hosts that goes down leaves its run to another: that run fails, and is retried.
+    """
+    if CARRIER_TAG in context.run.tags:
+        return
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.status == dg.DagsterRunStatus.STARTED:
         # Nobody canceled it in the UI: its process is to end, as `dagster dev` does.

@@ -20,6 +20,7 @@ INTERIM = "ANEURYSM_INTERIM"
 WORKERS = "ANEURYSM_WORKERS"
 THREADS = "ANEURYSM_THREADS"
 UNLABELLED = "ANEURYSM_UNLABELLED"
+SERIES_PER_RUN = "ANEURYSM_SERIES_PER_RUN"
 
 _MOST_THREADS = 256
 
@@ -47,6 +48,9 @@ class Settings:
     threads : int or None
         Threads of each worker that fetch files ahead, for storage that makes it wait; None for
         as many as are worth it: `extraction.fetching.THREADS` in a bucket.
+    series_per_run : int or None
+        Into runs of how many series Dagster splits a backfill and what the automation requests;
+        None for one run. `aneurysm-assets run` is always one.
     """
 
     data: Path
@@ -55,6 +59,7 @@ class Settings:
     workers: int
     unlabelled: bool = False
     threads: int | None = None
+    series_per_run: int | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -84,6 +89,7 @@ class Settings:
             workers=_workers(values.get(WORKERS, "")),
             unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
             threads=_threads(values.get(THREADS, "")),
+            series_per_run=series_per_run(values),
         )
 
     @property
@@ -156,6 +162,26 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def series_per_run(environment: Mapping[str, str] | None = None) -> int | None:
+    """Return of how many series a run of a backfill is, None where it is one run.
+
+    Apart from `Settings`, for the assets are defined by it before a run has settings.
+
+    Raises
+    ------
+    InputError
+        The variable has a value that cannot be used.
+    """
+    text = (os.environ if environment is None else environment).get(SERIES_PER_RUN, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(
+            f"{SERIES_PER_RUN}={text!r}: give a whole number of series a run, 1 or more"
+        )
+    return int(text)
 
 
 def _path(name: str, text: str) -> Path:

@@ -34,14 +34,12 @@ from aneurysm_assets.tables import (
     LABELS,
     SERIES_TABLES,
 )
+from aneurysm_assets.under_way import REQUEST_TAG
 
 Reason = Literal["missing", "changed", "failed"]
 
-REQUEST_TAG = "aneurysm_assets/automation_request"
-"""On those runs too: the digest of all that the tick requested, to know the same request again."""
-
 RETRY_TAG = "aneurysm_assets/automation_retry"
-"""And of the failed series among it, where there are any."""
+"""Beside `REQUEST_TAG`: the digest of the failed series among it, where there are any."""
 
 LISTING_SECONDS = 0.5
 """How long a survey lists directories; the next one goes on where it stopped."""
@@ -305,24 +303,28 @@ def _drop_in_vain(
     Without this a run that cannot begin would be requested again at each tick, and one that its
     user canceled half a minute later. A series that was taken and failed is none of these.
     """
-    last = under_way.last_unsuccessful(instance, "series")
-    if last is None or not _any_series(_untaken(found.take)):
+    ended = under_way.unsuccessful(instance, "series")
+    if not ended or not _any_series(_untaken(found.take)):
         return ""
-    canceled = under_way.canceled_by_user(last)
-    if last.tags.get(REQUEST_TAG) == request:
+    canceled = [run for run in ended if under_way.canceled_by_user(run)]
+    if ended[0].tags.get(REQUEST_TAG) == request:
         for reasons in found.take.values():
             reasons |= {"missing": (), "changed": ()}
-    elif canceled:
-        for table, series in under_way.series_of(last, registered).items():
-            of_table = found.take.get(table, {})
-            for reason, uids in of_table.items():
-                if reason != "failed":
-                    of_table[reason] = tuple(uid for uid in uids if uid not in series)
+    for run in canceled:
+        _drop_series_of(run, found, registered)
     if _any_series(_untaken(found.take)):
         return ""
     if canceled:
-        return f"someone to take what is left of run {last.run_id}, which was canceled"
-    return f"someone to mend what run {last.run_id} failed of"
+        return f"someone to take what is left of run {canceled[0].run_id}, which was canceled"
+    return f"someone to mend what run {ended[0].run_id} failed of"
+
+
+def _drop_series_of(run: dg.DagsterRun, found: _Found, registered: Sequence[str]) -> None:
+    for table, series in under_way.series_of(run, registered).items():
+        of_table = found.take.get(table, {})
+        for reason, uids in of_table.items():
+            if reason != "failed":
+                of_table[reason] = tuple(uid for uid in uids if uid not in series)
 
 
 def _untaken(
@@ -345,10 +347,10 @@ def _to_combine(
     if there and is_of_these and upstream < unified < quality:
         return "", ""
     request = _digest(upstream, series)
-    last = under_way.last_unsuccessful(instance, "combine")
+    ended = under_way.unsuccessful(instance, "combine")
     # Not compared with the unified table: it may be made each time, and its quality fail.
-    if last is not None and last.tags.get(REQUEST_TAG) == request:
-        return "", f"someone to mend what run {last.run_id} failed of"
+    if ended and ended[0].tags.get(REQUEST_TAG) == request:
+        return "", f"someone to mend what run {ended[0].run_id} failed of"
     return request, ""
 
 

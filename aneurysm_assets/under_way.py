@@ -13,6 +13,8 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    AUTO_RETRY_RUN_ID_TAG,
+    WILL_RETRY_TAG,
 )
 
 from aneurysm_assets import liveness
@@ -21,6 +23,9 @@ from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADA
 
 RUN_TAG = "aneurysm_assets/automation"
 """On the runs requested by themselves: `series` or `combine`."""
+
+REQUEST_TAG = "aneurysm_assets/automation_request"
+"""On those runs too: the digest of all that the tick requested, to know the same request again."""
 
 OURS = {dg.AssetKey(table.name) for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)}
 
@@ -36,6 +41,9 @@ _ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionSta
 _BEGINS_WITHIN = timedelta(minutes=5)
 """A run holds its lock some seconds after it was started."""
 
+_RETRIED_WITHIN = timedelta(minutes=10)
+"""Dagster's daemon retries a failed run within seconds; one it forgot is not waited for."""
+
 
 def under_way(instance: dg.DagsterInstance, settings: Settings) -> str:
     """Return what works on our assets now, empty where nothing does.
@@ -49,13 +57,35 @@ def under_way(instance: dg.DagsterInstance, settings: Settings) -> str:
         if not _is_ours(instance, run):
             continue
         age = datetime.now(UTC) - record.update_timestamp
-        waits = run.status == dg.DagsterRunStatus.QUEUED
-        if waits or age < _BEGINS_WITHIN or liveness.is_held(settings, run.run_id):
+        lives = (
+            run.status == dg.DagsterRunStatus.QUEUED
+            or age < _BEGINS_WITHIN
+            or not liveness.is_judged_here(instance, run)
+            or liveness.is_held(settings, run.run_id)
+        )
+        if lives:
             return f"run {run.run_id}"
         liveness.end_killed(instance, run)
+    if waiting := _to_be_retried(instance):
+        return f"the retry of run {waiting}"
     for backfill in instance.get_backfills(filters=BulkActionsFilter(statuses=_ACTIVE)):
         if backfill.asset_selection is None or OURS & set(backfill.asset_selection):
             return f"backfill {backfill.backfill_id}"
+    return ""
+
+
+def _to_be_retried(instance: dg.DagsterInstance) -> str:
+    """Return a failed run that Dagster will retry and has not yet; empty where there is none."""
+    if not instance.run_retries_enabled:
+        return ""
+    failed = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.FAILURE],
+        tags={WILL_RETRY_TAG: "true"},
+        updated_after=datetime.now(UTC) - _RETRIED_WITHIN,
+    )
+    for run in instance.get_runs(filters=failed):
+        if AUTO_RETRY_RUN_ID_TAG not in run.tags and _is_ours(instance, run):
+            return run.run_id
     return ""
 
 
@@ -69,18 +99,22 @@ def _is_ours(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return bool(OURS & {dg.AssetKey(step) for step in plan.step_keys_to_execute})
 
 
-def last_unsuccessful(
+def unsuccessful(
     instance: dg.DagsterInstance, kind: Literal["series", "combine"]
-) -> dg.DagsterRun | None:
-    """Return the last requested run of a kind if it failed or was canceled.
+) -> list[dg.DagsterRun]:
+    """Return those runs of the last request of a kind that failed or were canceled, latest first.
 
     One that ended with `dagster dev` is none of these: it only goes on later.
     """
     runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: kind}), limit=1)
+    if runs and (request := runs[0].tags.get(REQUEST_TAG)):
+        runs = instance.get_runs(filters=dg.RunsFilter(tags={RUN_TAG: kind, REQUEST_TAG: request}))
     ends = {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
-    if not runs or runs[0].status not in ends:
-        return None
-    return None if runs[0].tags.get(liveness.CUT_OFF_TAG) == liveness.INTERRUPTED else runs[0]
+    return [
+        run
+        for run in runs
+        if run.status in ends and run.tags.get(liveness.CUT_OFF_TAG) != liveness.INTERRUPTED
+    ]
 
 
 def canceled_by_user(run: dg.DagsterRun) -> bool:

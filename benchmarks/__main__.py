@@ -19,6 +19,7 @@ NAMES = (
     "peers",
     "cold",
     "dagster_events",
+    "event_storages",
     "million",
     "former",
 )

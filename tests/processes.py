@@ -52,15 +52,19 @@ def call(*command: object, cwd: Path | None = None, **variables) -> subprocess.C
 
 
 def wait_until(
-    condition: Callable[[], object], what: str, process: subprocess.Popen | None = None
+    condition: Callable[[], object],
+    what: str,
+    process: subprocess.Popen | None = None,
+    *,
+    seconds: float = DEADLINE,
 ) -> None:
     """Wait for an event that can be seen; give up when `process`, which is to cause it, ends."""
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + seconds
     while not condition():
         if process is not None and process.poll() is not None and not condition():
             raise AssertionError(f"ended with {process.returncode} before {what}")
         if time.monotonic() > end:
-            raise AssertionError(f"{DEADLINE} s passed before {what}")
+            raise AssertionError(f"{seconds} s passed before {what}")
         time.sleep(0.01)
 
 

@@ -123,7 +123,8 @@ def test_importing_the_package_alone_loads_nothing_else_of_it() -> None:
 def test_without_the_extras_the_definitions_load_and_what_needs_them_says_so() -> None:
     program = (
         "import sys\n"
-        "for name in ('PIL', 'gdcm', 'matplotlib'):\n"
+        "cluster = ('celery', 'dagster_celery', 'dagster_postgres', 'psycopg2', 'redis')\n"
+        "for name in ('PIL', 'gdcm', 'matplotlib', *cluster):\n"
         "    sys.modules[name] = None\n"
         "from aneurysm_assets.definitions import defs\n"
         "assert len(list(defs.resolve_all_asset_specs())) > 6\n"

@@ -455,6 +455,63 @@ def test_what_a_user_canceled_is_not_requested_again_and_what_is_new_is(graph) -
     assert graph.requested() == [(FOUR, list(graph.series[4:]))]
 
 
+def test_requests_are_split_into_runs_of_so_many_series(graph, monkeypatch) -> None:
+    monkeypatch.setenv("ANEURYSM_SERIES_PER_RUN", "5")
+    series = list(graph.series)
+    assert graph.requested() == [(FOUR, series[:5]), (FOUR, series[5:10]), (FOUR, series[10:])]
+    assert combining(graph.requested())
+
+
+def test_of_several_runs_of_a_request_none_that_a_user_canceled_is_requested_again(
+    graph, monkeypatch
+) -> None:
+    monkeypatch.setenv("ANEURYSM_SERIES_PER_RUN", "5")
+    first, second, third = graph.tick().run_requests
+    ended(graph, first)
+    ended(graph, second)
+    # The latest one succeeded, and says nothing of the others.
+    assert graph.run(*FOUR, series=graph.series_of(third)).success
+    graph.instance.add_run(
+        dg.DagsterRun(
+            "__ASSET_JOB",
+            status=dg.DagsterRunStatus.SUCCESS,
+            asset_selection=set(third.asset_selection),
+            tags=dict(third.tags),
+        )
+    )
+    assert combining(graph.requested())
+    assert "which was canceled" in graph.tick().skip_message
+
+
+def test_a_run_that_dagster_will_retry_is_waited_for(graph, monkeypatch) -> None:
+    lost = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.FAILURE,
+        asset_selection={dg.AssetKey("labels")},
+        tags={"dagster/will_retry": "true"},
+    )
+    graph.instance.add_run(lost)
+    monkeypatch.setattr(dg.DagsterInstance, "run_retries_enabled", True)
+    assert graph.tick().skip_message == f"waits for the retry of run {lost.run_id}"
+    graph.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_a_run_that_may_live_on_another_host_is_never_ended_for_want_of_a_lock(
+    graph, monkeypatch
+) -> None:
+    monkeypatch.setattr(under_way, "_BEGINS_WITHIN", timedelta(0))
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection={dg.AssetKey("labels")},
+        tags={liveness.CARRIER_TAG: "celery"},
+    )
+    graph.instance.add_run(run)
+    assert graph.tick().skip_message == f"waits for run {run.run_id}"
+    assert graph.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
+
+
 def test_a_run_that_was_killed_before_it_took_anything_is_not_requested_again(graph) -> None:
     (request,) = graph.tick().run_requests
     ended(graph, request, **{liveness.CUT_OFF_TAG: liveness.KILLED})

@@ -14,6 +14,7 @@ from dagster._core.workspace.load_target import PyProjectFileTarget, WorkspaceFi
 
 import aneurysm_assets
 from aneurysm_assets.definitions import build_defs, defs
+from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.problems import PROBLEMS
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.tables import ALL_TABLES
@@ -71,6 +72,24 @@ def current() -> dict[str, Any]:
 def test_the_asset_specs_are_those_of_the_snapshot() -> None:
     recorded = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     assert current() == recorded, "if it is meant so: python -m tests.test_definitions"
+
+
+def test_with_a_number_of_series_a_run_only_a_backfill_of_partitions_is_split(monkeypatch) -> None:
+    monkeypatch.setenv("ANEURYSM_SERIES_PER_RUN", "50")
+    split = build_defs().resolve_asset_graph()
+    for key in split.materializable_asset_keys:
+        policy = split.get(key).backfill_policy
+        assert policy.max_partitions_per_run == (50 if split.get(key).is_partitioned else None), key
+    monkeypatch.delenv("ANEURYSM_SERIES_PER_RUN")
+    whole = build_defs().resolve_asset_graph()
+    policies = {whole.get(key).backfill_policy for key in whole.materializable_asset_keys}
+    assert policies == {dg.BackfillPolicy.single_run()}
+
+
+def test_a_number_of_series_a_run_that_is_none_keeps_the_project_from_loading(monkeypatch) -> None:
+    monkeypatch.setenv("ANEURYSM_SERIES_PER_RUN", "fifty")
+    with pytest.raises(InputError, match="ANEURYSM_SERIES_PER_RUN='fifty'"):
+        build_defs()
 
 
 def test_lineage_begins_at_the_files() -> None:

@@ -143,3 +143,50 @@ def test_locks_that_are_no_run_of_this_instance_are_left_alone(settings, instanc
 def test_where_nothing_was_ever_run_there_is_nothing_to_end(settings, instance) -> None:
     assert liveness.end_dead_runs(instance, settings) == []
     assert list(settings.data.iterdir()) == []
+
+
+@pytest.fixture
+def shared(monkeypatch) -> None:
+    """Have the instance count as one that several hosts use."""
+    monkeypatch.setattr(liveness, "is_shared", lambda _: True)
+
+
+def test_a_run_of_another_host_is_left_alone_though_its_lock_can_be_had_here(
+    settings, instance, shared
+) -> None:
+    begin_run(instance)
+    instance.add_run_tags(RUN, {liveness.HOST_TAG: "another"})
+    with other_process_holding(settings, RUN) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert liveness.end_dead_runs(instance, settings) == []
+    assert status_of(instance) == dg.DagsterRunStatus.STARTED
+    assert locks(settings) == [f"{RUN}.lock"]
+
+
+def test_a_run_of_this_host_ends_with_its_process_also_where_others_share_the_instance(
+    settings, instance, shared
+) -> None:
+    liveness.hold_run(instance, settings, begin_run(instance))
+    liveness.release(settings, RUN)
+    with other_process_holding(settings, RUN) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert liveness.end_dead_runs(instance, settings) == [RUN]
+
+
+def test_a_run_that_its_launcher_looks_after_holds_no_lock_and_is_not_judged(
+    settings, instance
+) -> None:
+    begin_run(instance)
+    instance.add_run_tags(RUN, {liveness.CARRIER_TAG: "celery"})
+    run = instance.get_run_by_id(RUN)
+    liveness.hold_run(instance, settings, run)
+    assert locks(settings) == []
+    assert not liveness.is_judged_here(instance, run)
+
+
+def test_a_run_of_one_machine_gets_no_tag_of_its_host(settings, instance) -> None:
+    liveness.hold_run(instance, settings, begin_run(instance))
+    liveness.release(settings, RUN)
+    assert liveness.HOST_TAG not in instance.get_run_by_id(RUN).tags

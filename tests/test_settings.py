@@ -113,6 +113,17 @@ def test_a_number_of_workers_that_is_none_is_refused_by_name(text: str) -> None:
     assert f"ANEURYSM_WORKERS={text!r}" in str(error.value)
 
 
+@pytest.mark.parametrize(("text", "series"), [("", None), (" ", None), ("1", 1), (" 500 ", 500)])
+def test_the_number_of_series_a_run_is_taken(text: str, series: int | None) -> None:
+    assert Settings.from_environment({"ANEURYSM_SERIES_PER_RUN": text}).series_per_run == series
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "all"])
+def test_a_number_of_series_a_run_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(InputError, match=f"ANEURYSM_SERIES_PER_RUN='{text}'"):
+        Settings.from_environment({"ANEURYSM_SERIES_PER_RUN": text})
+
+
 @pytest.mark.parametrize(
     ("text", "unlabelled"),
     [(t, True) for t in ("1", "true", "TRUE", "Yes", " on ")]

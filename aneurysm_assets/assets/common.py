@@ -53,7 +53,7 @@ def file_asset(
     """Return `dg.asset` for a product: its name, its description, and one run for a range.
 
     The backfill policy is on every asset, also the unpartitioned one: a range over a selection
-    is refused where one of it has another.
+    is refused where one of it has another. `in_runs_of` gives the partitioned ones another.
     """
     with warnings.catch_warnings():
         # The policy's parameter has been "in beta" for years; users need not read it at each start.
@@ -113,6 +113,24 @@ def series_asset(
         partitions_def=series_partitions,
         output_required=False,
     )
+
+
+def in_runs_of(
+    series: int | None, assets: Sequence[dg.AssetsDefinition]
+) -> list[dg.AssetsDefinition]:
+    """Let a backfill of the partitioned assets be runs of so many series; with None, leave it.
+
+    The unpartitioned ones keep their policy: they are one run in any case.
+    """
+    if series is None:
+        return list(assets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # as above
+        policy = dg.BackfillPolicy.multi_run(series)
+        return [
+            asset.with_attributes(backfill_policy=policy) if asset.partitions_def else asset
+            for asset in assets
+        ]
 
 
 def read_csv_once(

@@ -1,0 +1,162 @@
+"""Dagster's PostgreSQL storage, writing a batch of events in one transaction.
+
+Stock storage opens two connections for each event, also for those that Dagster hands it as a batch
+but for materialisations, and where a batch of these fails halfway Dagster's second try doubles
+them. What the events say is not touched here, nor how they are read. For an instance of several
+hosts only: needs the extra `cluster`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+from dagster import EventLogEntry
+from dagster._core.events import ASSET_CHECK_EVENTS
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres.auth import PgTokenProvider
+from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+from sqlalchemy import Connection, text
+
+from aneurysm_assets.event_log import (
+    BATCH_SIZE,
+    BATCH_SIZE_VARIABLE,
+    INSERT,
+    is_asset_event,
+    latest_of_assets,
+)
+
+_WRITERS = 7_021_462_094_371_985_401
+"""Any number that nobody else locks in this database."""
+
+
+class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
+    """`PostgresEventLogStorage` that writes events in transactions, one after another.
+
+    Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
+    daemon and its cache of partition statuses ask for what came after the highest id that they saw:
+    events of a lower id that are committed later they never see. So while a batch is written no
+    other event is. Where a batch fails nothing of it is stored, and Dagster writes it one by one;
+    only where the connection breaks while the commit is being confirmed that doubles it.
+    """
+
+    def __init__(
+        self,
+        postgres_url: str,
+        should_autocreate_tables: bool = True,
+        inst_data: ConfigurableClassData | None = None,
+        token_provider: PgTokenProvider | None = None,
+    ) -> None:
+        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
+        self._known_tables: set[str] = set()
+        # Dagster sends batches only where this is set, and asks for it at each event.
+        os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        """Open or create the storage at the URL."""
+        return cls(
+            inst_data=inst_data,
+            postgres_url=pg_url_from_config(config_value),
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            token_provider=get_token_provider_from_config(config_value),
+        )
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store one event."""
+        if event.is_dagster_event and event.dagster_event_type in ASSET_CHECK_EVENTS:
+            # Storage does more for them than insert a row, over connections of its own.
+            with self._as_writer(alone=False):
+                super().store_event(event)
+            return
+        self._store([event], alone=is_asset_event(event))
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events in one transaction.
+
+        Parameters
+        ----------
+        events : sequence of EventLogEntry
+            Of any runs and types, in order.
+
+        Raises
+        ------
+        Exception
+            What PostgreSQL raises. Then nothing of the batch is stored.
+        """
+        if any(event.dagster_event_type in ASSET_CHECK_EVENTS for event in events):
+            for event in events:
+                self.store_event(event)
+            return
+        self._store(events, alone=True)
+
+    def _store(self, events: Sequence[EventLogEntry], *, alone: bool) -> None:
+        rows = [self._event_to_row(event) for event in events]
+        with self._as_writer(alone=alone) as connection:
+            ids = list(connection.scalars(INSERT, rows))
+            of_assets = [
+                (event, event_id)
+                for event, event_id in zip(events, ids, strict=True)
+                if is_asset_event(event)
+            ]
+            if of_assets:
+                self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+            for event, event_id in latest_of_assets(events, ids):
+                self._store_asset_event(connection, event, event_id)
+
+    @contextmanager
+    def _as_writer(self, *, alone: bool) -> Iterator[Connection]:
+        """Yield a transaction, while which nobody writes a batch; where alone, nobody anything."""
+        kind = "" if alone else "_shared"
+        with self.index_transaction() as connection:
+            # Ends with the transaction, so that a pool of connections between may change them.
+            connection.execute(text(f"SELECT pg_advisory_xact_lock{kind}({_WRITERS})"))
+            yield connection
+
+    def has_table(self, table_name: str) -> bool:
+        """Tell whether there is a table; asked at each batch, and answered by a connection once."""
+        if table_name not in self._known_tables and super().has_table(table_name):
+            self._known_tables.add(table_name)
+        return table_name in self._known_tables
+
+
+class PostgresStorage(DagsterPostgresStorage):
+    """`DagsterPostgresStorage` with that event log, by the same configuration."""
+
+    def __init__(
+        self,
+        postgres_url: str,
+        should_autocreate_tables: bool = True,
+        inst_data: ConfigurableClassData | None = None,
+        token_provider: PgTokenProvider | None = None,
+    ) -> None:
+        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
+        self._event_log_storage = BatchingPostgresEventLogStorage(
+            postgres_url, should_autocreate_tables, token_provider=token_provider
+        )
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        """Open or create the storage at the URL."""
+        return cls(
+            inst_data=inst_data,
+            postgres_url=pg_url_from_config(config_value),
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            token_provider=get_token_provider_from_config(config_value),
+        )
+
+    @property
+    def event_storage_data(self) -> ConfigurableClassData | None:
+        """How another process opens the same event log."""
+        if self.inst_data is None:
+            return None
+        return ConfigurableClassData(
+            BatchingPostgresEventLogStorage.__module__,
+            BatchingPostgresEventLogStorage.__name__,
+            self.inst_data.config_yaml,
+        )

@@ -1,0 +1,246 @@
+"""The event log in PostgreSQL, held against Dagster's own; directly, and through PgBouncer."""
+
+import multiprocessing
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psycopg2
+import pytest
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEvent,
+    DagsterEventBatchMetadata,
+)
+from dagster._core.storage.event_log import SqlEventLogStorageTable
+from dagster_postgres import PostgresEventLogStorage
+from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
+
+from aneurysm_assets import liveness
+from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.instance import claim
+from aneurysm_assets.postgresql import BatchingPostgresEventLogStorage
+from aneurysm_assets.settings import Settings
+from deploy.servers.pgbouncer import Pgbouncer
+from deploy.servers.postgresql import PostgresqlServer
+from tests.servers import passable_directory, skipped_where_missing
+from tests.test_event_log import KEY, all_that_is_told, in_run, instance_at, recorded, report
+
+_databases = count()
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    with passable_directory() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(directory: Path) -> Iterator[PostgresqlServer]:
+    with skipped_where_missing(), PostgresqlServer(directory / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def database(server: PostgresqlServer) -> dict[str, str]:
+    """Return the environment of a database of the test's own."""
+    name = f"of_a_test_{next(_databases)}"
+    connection = psycopg2.connect(
+        host="127.0.0.1",
+        port=server.port,
+        user="dagster",
+        password=server.password,
+        dbname="postgres",
+    )
+    connection.autocommit = True
+    connection.cursor().execute(f"CREATE DATABASE {name}")
+    connection.close()
+    return server.variables | {"ANEURYSM_POSTGRES_DB": name}
+
+
+def storage(variables: dict[str, str], *, stock: bool = False) -> dict[str, Any]:
+    config = {
+        "postgres_db": {
+            "scheme": "postgresql+psycopg2",
+            "hostname": variables["ANEURYSM_POSTGRES_HOST"],
+            "port": int(variables["ANEURYSM_POSTGRES_PORT"]),
+            "db_name": variables["ANEURYSM_POSTGRES_DB"],
+            "username": variables["ANEURYSM_POSTGRES_USER"],
+            "password": variables["ANEURYSM_POSTGRES_PASSWORD"],
+        }
+    }
+    custom = {"module": "aneurysm_assets.postgresql", "class": "PostgresStorage", "config": config}
+    return {
+        "storage": {"postgres": config} if stock else {"custom": custom},
+        "telemetry": {"enabled": False},
+    }
+
+
+@pytest.fixture
+def instance(database: dict[str, str], tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with instance_at(tmp_path / "ours", storage(database)) as instance:
+        yield instance
+
+
+def plan(instance: dg.DagsterInstance, run_id: str, series: list[str]) -> None:
+    """Say what is to come, as Dagster does when it makes a run."""
+    for index, uid in enumerate(series):
+        instance.report_dagster_event(
+            DagsterEvent.build_asset_materialization_planned_event(
+                "job", "dicom_tags", AssetMaterializationPlannedData(KEY, partition=uid)
+            ),
+            run_id,
+            batch_metadata=DagsterEventBatchMetadata("planned", index == len(series) - 1),
+        )
+
+
+def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(
+    database, server, tmp_path
+) -> None:
+    series = [f"1.2.{number}" for number in range(450)]
+    stock = server.variables
+    told = []
+    for place, overrides in (("ours", storage(database)), ("stock", storage(stock, stock=True))):
+        with instance_at(tmp_path / place, overrides) as instance:
+            plan(instance, "run", series)
+            report(instance, "run", series)
+            told.append(all_that_is_told(instance, "run", series))
+    assert told[0] == told[1]
+    assert told[0]["recorded"] == dict.fromkeys(series, 1)
+
+
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_through_a_pool_of_connections_the_same_is_told(
+    database, server, directory, tmp_path, mode
+) -> None:
+    series = [f"1.2.{number}" for number in range(450)]
+    told = []
+    with skipped_where_missing(), Pgbouncer(directory / mode, server, mode) as pool:
+        through = database | {"ANEURYSM_POSTGRES_PORT": str(pool.port)}
+        with instance_at(tmp_path / "through", storage(through)) as instance:
+            instance.optimize_for_webserver(10_000, 300, 5)
+            plan(instance, "run", series)
+            report(instance, "run", series)
+            told.append(all_that_is_told(instance, "run", series))
+        with instance_at(tmp_path / "direct", storage(database)) as instance:
+            told.append(all_that_is_told(instance, "run", series))
+    assert told[0] == told[1]
+    assert told[0]["recorded"] == dict.fromkeys(series, 1)
+
+
+def test_stock_storage_is_a_matter_of_configuration(server, instance, tmp_path) -> None:
+    assert isinstance(instance.event_log_storage, BatchingPostgresEventLogStorage)
+    with instance_at(tmp_path / "stock", storage(server.variables, stock=True)) as stock:
+        assert type(stock.event_log_storage) is PostgresEventLogStorage
+
+
+def test_a_batch_is_one_connection_and_one_transaction(instance) -> None:
+    report(instance, "run", ["1.1", "1.2"])
+    engine = instance.event_log_storage._engine
+    seen: list[str] = []
+    event.listen(engine, "connect", lambda *_: seen.append("connect"))
+    event.listen(engine, "commit", lambda *_: seen.append("commit"))
+    report(instance, "run", [f"1.2.{number}" for number in range(100)])
+    plan(instance, "run", [f"1.3.{number}" for number in range(100)])
+    assert seen == ["connect", "commit"] * 2
+
+
+def test_a_batch_that_fails_is_written_singly_and_each_event_once(
+    instance, monkeypatch, capsys
+) -> None:
+    store = BatchingPostgresEventLogStorage._store_asset_event_tags
+    left = [1]
+
+    def fail_once(self, *given) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OperationalError("INSERT", {}, Exception("the connection is gone"))
+        store(self, *given)
+
+    monkeypatch.setattr(BatchingPostgresEventLogStorage, "_store_asset_event_tags", fail_once)
+    series = ["1.1", "1.2", "1.3"]
+    report(instance, "run", series)
+    assert recorded(instance) == dict.fromkeys(series, 1)
+    assert in_run(instance, "run") == dict.fromkeys(series, 1)
+    assert "the connection is gone" in capsys.readouterr().err
+
+
+@dg.asset
+def an_asset() -> None: ...
+
+
+@dg.asset_check(asset=an_asset)
+def a_check() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+def test_a_run_with_a_check_ends_as_anywhere(instance) -> None:
+    definitions = dg.Definitions(assets=[an_asset], asset_checks=[a_check])
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance
+    )
+    assert instance.get_run_by_id(result.run_id).status == dg.DagsterRunStatus.SUCCESS
+    (history,) = instance.event_log_storage.get_asset_check_execution_history(
+        a_check.check_key, limit=10
+    )
+    assert history.status.value == "SUCCEEDED"
+    assert instance.get_latest_materialization_event(an_asset.key) is not None
+
+
+def test_an_instance_that_hosts_share_keeps_one_path_of_tables(instance, tmp_path) -> None:
+    ours, theirs = (
+        Settings.from_environment({"ANEURYSM_DATA": str(tmp_path / name)}) for name in "ab"
+    )
+    claim(instance, ours)
+    claim(instance, ours)
+    # Neither exists on this host; the other may have it.
+    with pytest.raises(InputError, match="all hosts of an instance need the tables at the same"):
+        claim(instance, theirs)
+
+
+def test_a_run_outside_of_celery_says_on_which_host_it_lives(instance, tmp_path) -> None:
+    settings = Settings.from_environment({"ANEURYSM_DATA": str(tmp_path)})
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    assert not liveness.is_judged_here(instance, run)
+    liveness.hold_run(instance, settings, run)
+    liveness.release(settings, run.run_id)
+    tagged = instance.get_run_by_id(run.run_id)
+    assert tagged.tags == {liveness.HOST_TAG: liveness.host()}
+    assert liveness.is_judged_here(instance, tagged)
+
+
+def _report_many(root: str, overrides: dict[str, Any], number: int) -> None:
+    with instance_at(Path(root), overrides) as instance:
+        for batch in range(15):
+            start = number * 1_000 + batch * 20
+            report(instance, f"run{number}", [f"1.{start + i}" for i in range(20)])
+            instance.report_engine_event("between", run_id=f"run{number}", job_name="job")
+
+
+def _ids(instance: dg.DagsterInstance) -> set[int]:
+    with instance.event_log_storage.index_connection() as connection:
+        return set(connection.scalars(select(SqlEventLogStorageTable.c.id)))
+
+
+def test_several_writers_at_once_lose_nothing_and_no_event_appears_behind_one_that_was_seen(
+    database, instance, tmp_path
+) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    writers = [
+        spawn.Process(target=_report_many, args=(str(tmp_path / str(n)), storage(database), n))
+        for n in range(3)
+    ]
+    for writer in writers:
+        writer.start()
+    seen: set[int] = set()
+    while any(writer.is_alive() for writer in writers):
+        now = _ids(instance)
+        # Dagster asks for what is above the highest that it saw: what is below must be there.
+        assert not {new for new in now - seen if seen and new < max(seen)}
+        seen = now
+    assert [writer.exitcode for writer in writers] == [0, 0, 0]
+    assert recorded(instance) == {f"1.{n * 1_000 + i}": 1 for n in range(3) for i in range(300)}
