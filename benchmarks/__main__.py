@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.report import Results
+from deploy.servers.process import MissingProgram
 
 NAMES = (
     "header",
@@ -19,6 +20,7 @@ NAMES = (
     "peers",
     "cold",
     "dagster_events",
+    "cluster",
     "million",
     "former",
 )
@@ -41,7 +43,10 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="benchmark-", dir=options.below) as directory:
             module = importlib.import_module(f"benchmarks.{name}")
-            results.put(name, list(module.measure(Path(directory))))
+            try:
+                results.put(name, list(module.measure(Path(directory))))
+            except MissingProgram as error:
+                print(f"{name}: not measured: {error}", file=sys.stderr)
         # After each, for some take long and the next may fail.
         results.write(options.results)
     print(results.as_text())
