@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench docs pictures clean
+.PHONY: demo cluster-demo test check bench docs pictures clean
 
 demo: $(VENV)/.installed
 	@if [ -e data/raw ]; then echo "data/raw is there: it is used as it is"; \
@@ -16,6 +16,9 @@ demo: $(VENV)/.installed
 	print(read_table(t, find_table(Path('data/interim/dicom_metadata_with_csv'))).head())"
 	@echo "The table is in data/interim. For the Dagster UI at http://127.0.0.1:3000:"
 	@echo "    $(BIN)/dagster dev"
+
+cluster-demo: $(VENV)/.installed-cluster
+	@$(BIN)/python -m deploy.cluster_demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
@@ -47,8 +50,12 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@
 
+$(VENV)/.installed-cluster: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cluster-demo]'
+	@touch $@
+
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,cluster-demo]'
 	@touch $@
 
 clean:

@@ -1,0 +1,94 @@
+"""`make cluster-demo` as it is run: what it prints, and that nothing of it stays."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.servers.process import MissingProgram, find_program
+from tests.conftest import ROOT
+
+SAMPLE_SERIES = 12
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """Return a directory for the demonstration's, which other accounts may pass through."""
+    for name in ("initdb", "redis-server", "weed"):
+        try:
+            find_program(
+                name, "", [*Path("/usr/lib/postgresql").glob("*/bin"), Path(sys.executable).parent]
+            )
+        except MissingProgram:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"{name} is not installed")
+    made = Path(tempfile.mkdtemp(prefix="demo-"))
+    made.chmod(0o711)
+    yield made
+    shutil.rmtree(made)
+
+
+def demonstration(temporary: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "deploy.cluster_demo"],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def left_behind(temporary: Path) -> list[str]:
+    """Return the processes that have the directory in their command or environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended
+        if str(temporary).encode() in told:
+            found.append((process / "cmdline").read_text().replace("\0", " "))
+    return found
+
+
+def test_the_demonstration_takes_the_sample_by_two_workers_and_leaves_nothing(
+    temporary: Path,
+) -> None:
+    process = demonstration(temporary)
+    told, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, told
+    for table in ("dicom_tags", "labels", "localizers", "segmentation_meta"):
+        assert f"{table}: {SAMPLE_SERIES} series materialised, each once" in told
+    assert re.search(r"worker-1@here: \d+ runs", told)
+    assert re.search(r"worker-2@here: \d+ runs", told)
+    assert re.search(r"s3://demonstration/interim/dicom_metadata_with_csv.parquet: \d+ rows", told)
+    assert list(temporary.iterdir()) == []
+    assert left_behind(temporary) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle_the_demonstration_stops_all_that_it_started(
+    temporary: Path, number: signal.Signals
+) -> None:
+    process = demonstration(temporary)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "watch it at" in line:
+            break
+    assert left_behind(temporary)
+    process.send_signal(number)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert "everything that was started is stopped" in told
+    assert "Traceback" not in told
+    assert list(temporary.iterdir()) == []
+    assert left_behind(temporary) == []
