@@ -180,7 +180,7 @@ def _reading(measured: Mapping[str, float]) -> Iterator[Line]:
         "read from an S3 server on loopback by one process, wall",
         at_hand * FILES / 3600e3,
         "h",
-        note=f"{at_hand:.3g} ms a file, measured: no network, and the server on the same processors",
+        note=f"{at_hand:.3g} ms a file, measured, with the server on the same processors",
     )
     yield Line(
         "read from S3, least time by its rate for one prefix",
