@@ -22,6 +22,7 @@ from dagster._core.events import (
     generate_event_batch_id,
 )
 from pydantic import Field
+from sqlalchemy.exc import DBAPIError
 
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.extraction.fetching import THREADS
@@ -51,6 +52,9 @@ _BATCH = 100
 
 _BATCH_SECONDS = 0.5
 """A series waits no longer than about this for its record."""
+
+_DATABASE_PATIENCE_SECONDS = 600
+"""How long a run of a cluster waits for a database that does not answer."""
 
 _NAMED_IN_FULL = 1_000
 """Failed series that a failure's description names; its metadata name all."""
@@ -291,11 +295,11 @@ class _Recorder:
 
     def flush(self) -> None:
         """Record all that waits; a Ctrl-C meanwhile takes effect after."""
+        if self._pending:
+            _stop_if_ended(self._context)
         batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
         with held_back():
             pending, self._pending = self._pending, []
-            if pending:
-                _stop_if_ended(self._context)
             for index, (uid, written) in enumerate(pending):
                 DagsterEvent.asset_materialization(
                     self._context.get_step_execution_context(),
@@ -319,9 +323,28 @@ def _stop_if_ended(context: dg.AssetExecutionContext) -> None:
     """
     if CARRIER_TAG not in context.run.tags:
         return
-    run = context.instance.get_run_by_id(context.run.run_id)
+    run = _run_now(context)
     if run is None or run.is_finished:
         raise DagsterExecutionInterruptedError
+
+
+def _run_now(context: dg.AssetExecutionContext) -> dg.DagsterRun | None:
+    """Return what Dagster says of the run; a database that is away is waited for.
+
+    What it could not record would be lost, and its run fail for good: a step that fails is not
+    retried, as the same input would fail again.
+    """
+    until = time.monotonic() + _DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            run: dg.DagsterRun | None = context.instance.get_run_by_id(context.run.run_id)
+        except Exception as error:
+            # Storage wraps it in a class of a package that only a cluster has, after some seconds.
+            if not isinstance(error.__cause__ or error, DBAPIError) or time.monotonic() > until:
+                raise
+            _LOG.warning("the database does not answer: waiting for it")
+        else:
+            return run
 
 
 def _end_as_canceled(context: dg.AssetExecutionContext) -> None:

@@ -135,6 +135,12 @@ def has_failed(cluster: Cluster, run: dg.DagsterRun) -> bool:
         return instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
+def said(cluster: Cluster, text: str) -> int:
+    """Return how often processes of the cluster have said something, in their logs or a step's."""
+    logs = [path for path in cluster.home.rglob("*") if path.suffix in {".log", ".err"}]
+    return sum(path.read_text(errors="replace").count(text) for path in logs)
+
+
 def assert_all_is_done(cluster: Cluster) -> None:
     with cluster.instance() as instance:
         for table in SERIES_TABLES:
@@ -215,6 +221,23 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
     assert worker_of(retry_of(two, run)) == "two@here"
+
+
+def test_a_database_that_is_away_for_half_a_minute_is_waited_for(two) -> None:
+    before, series = counts(two), two.series[:IN_A_RUN]
+    two.workers["two"].kill()
+    backfill = two.launch_backfill(SERIES_TABLES, series)
+    run = in_the_middle(two, "one")
+    two.postgresql.stop()
+    # Each time it says so it has asked for some six seconds.
+    wait_until(lambda: said(two, "the database does not answer: waiting") >= 5, "the run waited")
+    two.postgresql.start()
+    wait_until(two.is_ready, "the webserver had let go of the connections that had ended")
+    two.start_worker("two")
+    assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
+    assert since(two, before) == each_table_once(series)
+    with two.instance() as instance:
+        assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(two) -> None:
