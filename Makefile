@@ -20,8 +20,9 @@ demo: $(VENV)/.installed
 cluster-demo: $(VENV)/.installed-cluster
 	@$(BIN)/python -m deploy.cluster_demo
 
+# Three processes, as many tests wait for servers; each file of tests stays in one of them.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

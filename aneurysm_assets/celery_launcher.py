@@ -5,6 +5,7 @@ extra `cluster`. Stock `CeleryRunLauncher` leaves the run of a dead worker START
 the worker itself is asked. What a retry then takes is decided in `retries`.
 """
 
+import time
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Self, cast
@@ -12,11 +13,13 @@ from typing import Any, Self, cast
 import dagster as dg
 from celery import Signature
 from celery.app.control import Inspect
-from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from kombu.exceptions import OperationalError
 
 from aneurysm_assets.liveness import CARRIER_TAG
 
@@ -32,6 +35,9 @@ _ANSWERS_WITHIN_SECONDS = 2.0
 _MISSES = 3
 """A worker that does not answer so often, one check after the other, is dead."""
 
+_BACK_WITHIN_SECONDS = 60.0
+"""Once the broker is back: workers look for it every 30 s at most, and miss nothing meanwhile."""
+
 _SETTINGS: Mapping[str, Any] = {
     # A run that waits in a busy worker could have begun in another; and after Redis's
     # visibility_timeout it would be handed out a second time.
@@ -45,6 +51,8 @@ _SETTINGS: Mapping[str, Any] = {
     # Dagster captures a run's output by file descriptors.
     "worker_redirect_stdouts": False,
     "broker_connection_retry_on_startup": True,
+    # A broker that is away for long ends no worker, and so no run.
+    "broker_connection_max_retries": None,
     "task_default_queue": _QUEUE,
 }
 
@@ -55,6 +63,8 @@ class CeleryLauncher(CeleryRunLauncher):
     A run is alive where the worker that began it says that it has it. One that waits in the queue
     is STARTING, and not asked about.
     """
+
+    _workers_are_back_at = 0.0
 
     @classmethod
     def from_config_value(
@@ -74,6 +84,22 @@ class CeleryLauncher(CeleryRunLauncher):
     def supports_resume_run(self) -> bool:
         """No: a batch is one step, and its rest is taken by a retry."""
         return False
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Hand a run to the broker.
+
+        Raises
+        ------
+        DagsterUserCodeUnreachableError
+            The broker does not answer. Dagster's queue takes this error as a reason to wait, and
+            by any other the run is FAILURE: all that is queued would be within minutes.
+        """
+        try:
+            super().launch_run(context)
+        except OperationalError as error:
+            raise DagsterUserCodeUnreachableError(
+                f"the broker does not answer, and the run waits in the queue: {error}"
+            ) from error
 
     def _launch_celery_task_run(
         self, run: dg.DagsterRun, task_signature: Signature, routing_key: str
@@ -99,7 +125,8 @@ class CeleryLauncher(CeleryRunLauncher):
         -------
         CheckRunHealthResult
             FAILED where the worker says that it does not have it, or did not answer several times
-            one after another. A broker that is away is an exception, and no miss.
+            one after another. A broker that is away is an exception, and no miss; nor is one that
+            just came back, which the worker may not know yet.
         """
         if run.tags.get(CARRIER_TAG) != CARRIER:
             # Of `aneurysm-assets run` or a `dagster` command: their own host tells (`liveness`).
@@ -122,10 +149,15 @@ class CeleryLauncher(CeleryRunLauncher):
                 f"worker {worker} does not have this run any more: the run's process was killed, "
                 "or the worker was started anew",
             )
-        missed = self._missed[run.run_id] = self._missed.get(run.run_id, 0) + 1
+        return self._judge_silence(worker, run.run_id)
+
+    def _judge_silence(self, worker: str, run_id: str) -> CheckRunHealthResult:
+        if time.monotonic() < self._workers_are_back_at:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        missed = self._missed[run_id] = self._missed.get(run_id, 0) + 1
         if missed < _MISSES:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        del self._missed[run.run_id]
+        del self._missed[run_id]
         return CheckRunHealthResult(
             WorkerStatus.FAILED, f"worker {worker} did not answer {missed} times one after another"
         )
@@ -161,7 +193,11 @@ class CeleryLauncher(CeleryRunLauncher):
         asked = Inspect(
             app=self.celery, destination=[worker], timeout=_ANSWERS_WITHIN_SECONDS, limit=1
         )
-        answers = cast("dict[str, dict[str, object]] | None", asked.query_task([task_id]))
+        try:
+            answers = cast("dict[str, dict[str, object]] | None", asked.query_task([task_id]))
+        except Exception:
+            self._workers_are_back_at = time.monotonic() + _BACK_WITHIN_SECONDS
+            raise
         if not answers or worker not in answers:
             return None
         return task_id in answers[worker]

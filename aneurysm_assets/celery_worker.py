@@ -8,24 +8,35 @@ import logging
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
+from typing import TypeVar
 
 import dagster as dg
 from celery import Celery, Task
 from celery.platforms import set_pdeathsig
+from celery.signals import celeryd_after_setup
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import unpack_value
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
+from dagster_postgres.utils import DagsterPostgresException
 from dagster_shared.serdes.serdes import JsonSerializableValue
+from sqlalchemy.exc import DBAPIError
 
 from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
 from aneurysm_assets.extraction.errors import InputError
 
+_Result = TypeVar("_Result")
+
 _LOG = logging.getLogger(__name__)
 
 _NOT_BEGUN = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
+
+_DATABASE_IS_BACK_WITHIN_SECONDS = 600.0
+
+_ASK_AGAIN_AFTER_SECONDS = 5.0
 
 
 def __getattr__(name: str) -> Celery:
@@ -55,6 +66,7 @@ def worker_app() -> Celery:
             )
         app = launcher.celery
     app.task(bind=True, name=TASK_EXECUTE_JOB_NAME)(_execute_run)
+    celeryd_after_setup.connect(_end_what_it_left, weak=False)
     return app
 
 
@@ -64,12 +76,8 @@ def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> 
     Not in Celery's: that may have no children, and a run's worker processes are such.
     """
     args = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
-    with dg.DagsterInstance.get() as instance:
-        run = instance.get_run_by_id(args.run_id)
-        if run is None or run.status not in _NOT_BEGUN:
-            _LOG.warning("run %s was handed out again: it has begun, or ended", args.run_id)
-            return
-        instance.add_run_tags(args.run_id, {WORKER_TAG: task.request.hostname})
+    if not _patiently(partial(_take, args.run_id, task.request.hostname)):
+        return
     process = subprocess.Popen(  # noqa: S603 - Dagster's own command
         args.get_command_args(),
         # A process of Celery's pool has one thread, so that this is safe after its fork.
@@ -77,6 +85,58 @@ def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> 
     )
     with _forwarded_to(process):
         process.wait()
+    _patiently(partial(_end_unless_begun, args.run_id, process.returncode))
+
+
+def _end_what_it_left(sender: str, **_: object) -> None:
+    """Fail the runs that a worker of this name, which is the sender, took and did not begin."""
+    _patiently(partial(_end_unbegun_of, sender))
+
+
+def _end_unbegun_of(worker: str, instance: dg.DagsterInstance) -> None:
+    left = dg.RunsFilter(statuses=list(_NOT_BEGUN), tags={WORKER_TAG: worker})
+    for run in instance.get_runs(filters=left):
+        instance.report_run_failed(
+            run, f"Worker {worker} ended before the run began, and was started anew."
+        )
+
+
+def _take(run_id: str, worker: str, instance: dg.DagsterInstance) -> bool:
+    """Say in the tags of a run which worker has it; tell whether it is to be executed."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.status not in _NOT_BEGUN:
+        _LOG.warning("run %s was handed out again: it has begun, or ended", run_id)
+        return False
+    instance.add_run_tags(run_id, {WORKER_TAG: worker})
+    return True
+
+
+def _end_unless_begun(run_id: str, exit_code: int, instance: dg.DagsterInstance) -> None:
+    """Fail a run whose process ended before it said anything: nobody else ever learns of it."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status in _NOT_BEGUN:
+        instance.report_run_failed(
+            run,
+            f"The run's process ended with exit code {exit_code} before the run began. What it "
+            "said is in the output of its Celery worker.",
+        )
+
+
+def _patiently(do: Callable[[dg.DagsterInstance], _Result]) -> _Result:
+    """Do something with the instance; while the database is away, wait for it.
+
+    A task that gives up is gone from the queue, and its run would wait for `start_timeout_seconds`.
+    """
+    until = time.monotonic() + _DATABASE_IS_BACK_WITHIN_SECONDS
+    while True:
+        try:
+            with dg.DagsterInstance.get() as instance:
+                return do(instance)
+        except (DBAPIError, DagsterPostgresException):
+            if time.monotonic() > until:
+                raise
+            _LOG.warning("the database does not answer: asked again", exc_info=True)
+        time.sleep(_ASK_AGAIN_AFTER_SECONDS)
 
 
 @contextmanager

@@ -7,17 +7,19 @@ hosts only: needs the extra `cluster`.
 """
 
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self
 
 from dagster import EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS
+from dagster._core.storage.event_log import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.auth import PgTokenProvider
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from aneurysm_assets.event_log import (
     BATCH_SIZE,
@@ -30,6 +32,10 @@ from aneurysm_assets.event_log import (
 _WRITERS = 7_021_462_094_371_985_401
 """Any number that nobody else locks in this database."""
 
+_IDLE_MILLISECONDS = 30_000
+"""After which PostgreSQL ends a writer that says nothing. One whose host lost its power would keep
+the lock from all others until the system gives up its connection, after two hours."""
+
 
 class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
     """`PostgresEventLogStorage` that writes events in transactions, one after another.
@@ -37,8 +43,8 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
     Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
     daemon and its cache of partition statuses ask for what came after the highest id that they saw:
     events of a lower id that are committed later they never see. So while a batch is written no
-    other event is. Where a batch fails nothing of it is stored, and Dagster writes it one by one;
-    only where the connection breaks while the commit is being confirmed that doubles it.
+    other event is. Where a batch fails Dagster writes it one by one, and what of it is stored
+    nevertheless, as the connection broke while the commit was being confirmed, is left out.
     """
 
     def __init__(
@@ -48,8 +54,11 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         inst_data: ConfigurableClassData | None = None,
         token_provider: PgTokenProvider | None = None,
     ) -> None:
+        # Before the rest, which connects.
+        self._writing = threading.local()
         super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
         self._known_tables: set[str] = set()
+        self._in_doubt: set[str] = set()
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
@@ -68,7 +77,7 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         """Store one event."""
         if event.is_dagster_event and event.dagster_event_type in ASSET_CHECK_EVENTS:
-            # Storage does more for them than insert a row, over connections of its own.
+            # Storage does more for them than insert a row.
             with self._as_writer(alone=False):
                 super().store_event(event)
             return
@@ -85,7 +94,8 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         Raises
         ------
         Exception
-            What PostgreSQL raises. Then nothing of the batch is stored.
+            What PostgreSQL raises. Then all or nothing of the batch is stored, and given once
+            more, together or singly, it is stored once.
         """
         if any(event.dagster_event_type in ASSET_CHECK_EVENTS for event in events):
             for event in events:
@@ -95,17 +105,32 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
 
     def _store(self, events: Sequence[EventLogEntry], *, alone: bool) -> None:
         rows = [self._event_to_row(event) for event in events]
-        with self._as_writer(alone=alone) as connection:
-            ids = list(connection.scalars(INSERT, rows))
-            of_assets = [
-                (event, event_id)
-                for event, event_id in zip(events, ids, strict=True)
-                if is_asset_event(event)
+        texts = {row["event"] for row in rows}
+        in_doubt = not self._in_doubt.isdisjoint(texts)
+        self._in_doubt.update(texts)
+        # Alone, the connection that broke has ended its transaction, one way or the other.
+        with self._as_writer(alone=alone or in_doubt) as connection:
+            stored = _stored(connection, rows) if in_doubt else set()
+            left = [
+                each for each in zip(events, rows, strict=True) if each[1]["event"] not in stored
             ]
-            if of_assets:
-                self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
-            for event, event_id in latest_of_assets(events, ids):
-                self._store_asset_event(connection, event, event_id)
+            if left:
+                self._insert(connection, *map(list, zip(*left, strict=True)))
+        self._in_doubt.difference_update(texts)
+
+    def _insert(
+        self, connection: Connection, events: list[EventLogEntry], rows: list[dict[str, Any]]
+    ) -> None:
+        ids = list(connection.scalars(INSERT, rows))
+        of_assets = [
+            (event, event_id)
+            for event, event_id in zip(events, ids, strict=True)
+            if is_asset_event(event)
+        ]
+        if of_assets:
+            self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+        for event, event_id in latest_of_assets(events, ids):
+            self._store_asset_event(connection, event, event_id)
 
     @contextmanager
     def _as_writer(self, *, alone: bool) -> Iterator[Connection]:
@@ -113,14 +138,42 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         kind = "" if alone else "_shared"
         with self.index_transaction() as connection:
             # Ends with the transaction, so that a pool of connections between may change them.
-            connection.execute(text(f"SELECT pg_advisory_xact_lock{kind}({_WRITERS})"))
-            yield connection
+            connection.execute(
+                text(
+                    "SELECT set_config('idle_in_transaction_session_timeout', "
+                    f"'{_IDLE_MILLISECONDS}', true), pg_advisory_xact_lock{kind}({_WRITERS})"
+                )
+            )
+            self._writing.connection = connection
+            try:
+                yield connection
+            finally:
+                self._writing.connection = None
+
+    def _connect(self) -> AbstractContextManager[Connection]:
+        """Give the connection of the transaction that this thread is in, or another.
+
+        Who waits for the lock has a connection of a pool between: were one more needed by who
+        holds it, and the pool used up, all would wait for each other.
+        """
+        connection = getattr(self._writing, "connection", None)
+        return super()._connect() if connection is None else nullcontext(connection)
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether there is a table; asked at each batch, and answered by a connection once."""
         if table_name not in self._known_tables and super().has_table(table_name):
             self._known_tables.add(table_name)
         return table_name in self._known_tables
+
+
+def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the texts of those events that are stored."""
+    table = SqlEventLogStorageTable
+    found = select(table.c.event).where(
+        table.c.run_id.in_({row["run_id"] for row in rows}),
+        table.c.event.in_([row["event"] for row in rows]),
+    )
+    return set(connection.scalars(found))
 
 
 class PostgresStorage(DagsterPostgresStorage):

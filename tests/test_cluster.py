@@ -7,6 +7,7 @@ the one of the Procfile, and what is killed is killed with SIGKILL.
 import os
 import shutil
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,15 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.code_pointer import ModuleCodePointer
 from dagster._core.execution.backfill import BulkActionsFilter
+from dagster._core.launcher import LaunchRunContext
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import pack_value
 from polars.testing import assert_frame_equal
 
-from aneurysm_assets.celery_launcher import CeleryLauncher
+from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
 from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.partitions import register
 from aneurysm_assets.sample import write_load_sample
@@ -239,3 +243,27 @@ def test_a_run_that_is_canceled_in_the_ui_ends_canceled_and_is_not_retried(two) 
     assert 0 < sum(map(Counter.total, taken.values())) < IN_A_RUN * len(SERIES_TABLES)
     # What it had not reached is still as it was before: done.
     assert_all_is_done(two)
+
+
+def unloadable() -> dg.DagsterRun:
+    """Return a run whose code is on no host."""
+    pointer = ModuleCodePointer("is_on_no_host", "defs")
+    origin = JobPythonOrigin("job", RepositoryPythonOrigin(sys.executable, pointer))
+    return dg.DagsterRun("job", job_code_origin=origin)
+
+
+def test_a_run_whose_process_ends_before_it_begins_fails_and_is_not_waited_for(two) -> None:
+    run = unloadable()
+    with two.instance() as instance:
+        instance.add_run(run)
+        instance.run_launcher.launch_run(LaunchRunContext(run, None))
+    wait_until(lambda: has_failed(two, run), "the run had failed")
+
+
+def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_back(two) -> None:
+    two.workers["one"].kill()
+    run = unloadable().with_tags({WORKER_TAG: "one@here"})
+    with two.instance() as instance:
+        instance.add_run(run)
+    two.start_worker("one")
+    wait_until(lambda: has_failed(two, run), "the run had failed")

@@ -8,9 +8,20 @@ import dagster as dg
 import pytest
 import yaml
 from celery.app.control import Inspect
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.events import DagsterEvent
 from dagster._core.instance import InstanceRef
 from dagster._core.launcher import WorkerStatus
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from dagster._core.run_coordinator import QueuedRunCoordinator
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
+    QueuedRunCoordinatorDaemon,
+)
 
 import deploy
 from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
@@ -19,6 +30,7 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.liveness import CARRIER_TAG
 from aneurysm_assets.postgresql import PostgresStorage
 from deploy.procfile import commands
+from deploy.servers.process import free_ports
 
 DEPLOY = Path(deploy.__file__).parent
 README = (DEPLOY / "README.md").read_text()
@@ -107,12 +119,43 @@ def test_a_worker_is_dead_once_it_did_not_answer_three_times_in_a_row(
 ) -> None:
     run = run_of("one@here")
     has_it = {"one@here": {run.run_id: ["active", {}]}}
-    answering(monkeypatch, None, None, has_it, None, ConnectionError("away"), None, None)
-    healths = [launcher.check_run_worker_health(run).status for _ in range(4)]
+    answering(monkeypatch, None, None, has_it, None, None, None)
+    healths = [launcher.check_run_worker_health(run).status for _ in range(6)]
+    assert healths == [WorkerStatus.RUNNING] * 5 + [WorkerStatus.FAILED]
+
+
+def test_a_worker_has_time_to_find_a_broker_that_was_away(launcher, monkeypatch) -> None:
+    run = run_of("one@here")
+    answering(monkeypatch, None, None, ConnectionError("away"), *[None] * 7)
+    healths = [launcher.check_run_worker_health(run).status for _ in range(2)]
     with pytest.raises(ConnectionError):
         launcher.check_run_worker_health(run)
-    healths += [launcher.check_run_worker_health(run).status for _ in range(2)]
-    assert healths == [WorkerStatus.RUNNING] * 5 + [WorkerStatus.FAILED]
+    healths += [launcher.check_run_worker_health(run).status for _ in range(6)]
+    assert healths == [WorkerStatus.RUNNING] * 8
+    launcher._workers_are_back_at = 0.0
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.FAILED
+
+
+def test_while_redis_is_away_a_run_stays_in_the_queue(monkeypatch) -> None:
+    (port,) = free_ports(1)
+    monkeypatch.setenv("ANEURYSM_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    monkeypatch.setenv("ANEURYSM_CELERY_WORKERS", "1")
+    parts = {name: yaml.safe_load(YAML)[name] for name in ("run_launcher", "run_coordinator")}
+    origin = JobPythonOrigin(
+        "job", RepositoryPythonOrigin("python", ModuleCodePointer("module", "defs"))
+    )
+    remote = RemoteJobOrigin(
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository"), "job"
+    )
+    run = dg.DagsterRun("job", job_code_origin=origin, remote_job_origin=remote)
+    with dg.instance_for_test(overrides=parts) as instance:
+        instance.add_run(run)
+        instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+        daemon = QueuedRunCoordinatorDaemon(interval_seconds=1)
+        for _ in range(2):
+            configuration = instance.get_concurrency_config()
+            assert not daemon._dequeue_run(instance, None, run, configuration, None)
+            assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.QUEUED
 
 
 def test_a_worker_that_says_it_does_not_have_the_run_is_believed_at_once(

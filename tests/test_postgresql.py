@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ from dagster._core.events import (
 )
 from dagster._core.storage.event_log import SqlEventLogStorageTable
 from dagster_postgres import PostgresEventLogStorage
-from sqlalchemy import event, select
+from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import OperationalError
 
-from aneurysm_assets import liveness
+from aneurysm_assets import celery_worker, liveness, postgresql
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim
 from aneurysm_assets.postgresql import BatchingPostgresEventLogStorage
 from aneurysm_assets.settings import Settings
+from deploy.procfile import make_home
 from deploy.servers.pgbouncer import Pgbouncer
 from deploy.servers.postgresql import PostgresqlServer
 from tests.servers import passable_directory, skipped_where_missing
@@ -166,6 +168,80 @@ def test_a_batch_that_fails_is_written_singly_and_each_event_once(
     assert recorded(instance) == dict.fromkeys(series, 1)
     assert in_run(instance, "run") == dict.fromkeys(series, 1)
     assert "the connection is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("series", [["1.1", "1.2", "1.3"], ["1.4"]])
+def test_a_batch_whose_commit_was_not_confirmed_is_stored_once(
+    instance, monkeypatch, capsys, series
+) -> None:
+    report(instance, "earlier", ["0.1"])
+    transaction = BatchingPostgresEventLogStorage.index_transaction
+    left = [1]
+
+    @contextmanager
+    def unconfirmed(self) -> Iterator[Connection]:
+        with transaction(self) as connection:
+            yield connection
+        if left[0]:
+            left[0] -= 1
+            raise OperationalError("COMMIT", {}, Exception("the connection is gone"))
+
+    monkeypatch.setattr(BatchingPostgresEventLogStorage, "index_transaction", unconfirmed)
+    if len(series) == 1:
+        with pytest.raises(OperationalError):
+            report(instance, "run", series)
+    else:
+        report(instance, "run", series)
+        assert "the connection is gone" in capsys.readouterr().err
+    report(instance, "run", ["2.1", "2.2"])
+    assert in_run(instance, "run") == dict.fromkeys([*series, "2.1", "2.2"], 1)
+    assert recorded(instance) == dict.fromkeys(["0.1", *series, "2.1", "2.2"], 1)
+
+
+def test_a_writer_that_falls_silent_does_not_hold_up_the_others_for_ever(
+    database, instance, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_IDLE_MILLISECONDS", 300)
+    with (
+        instance_at(tmp_path / "silent", storage(database)) as silent,
+        pytest.raises(OperationalError),
+        silent.event_log_storage._as_writer(alone=True),
+    ):
+        report(instance, "run", ["1.1", "1.2"])
+    assert recorded(instance) == {"1.1": 1, "1.2": 1}
+
+
+def test_a_batch_and_a_check_need_no_second_connection_while_others_wait_for_theirs(
+    database, instance
+) -> None:
+    engine = create_engine(
+        instance.event_log_storage.postgres_url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=1,
+        max_overflow=0,
+        pool_timeout=1,
+    )
+    instance.event_log_storage._engine = engine
+    report(instance, "run", ["1.1", "1.2"])
+    definitions = dg.Definitions(assets=[an_asset], asset_checks=[a_check])
+    job = definitions.resolve_implicit_global_asset_job_def()
+    assert job.execute_in_process(instance=instance).success
+    engine.dispose()
+
+
+def test_a_worker_waits_for_a_database_that_is_away(
+    database, server, directory, monkeypatch
+) -> None:
+    for name, value in database.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("ANEURYSM_REDIS_URL", "memory://")
+    monkeypatch.setenv("ANEURYSM_CELERY_WORKERS", "1")
+    monkeypatch.setenv("ANEURYSM_COMPUTE_LOGS", str(directory / "logs"))
+    monkeypatch.setenv("DAGSTER_HOME", str(make_home(directory / "home")))
+    monkeypatch.setattr(celery_worker, "_ASK_AGAIN_AFTER_SECONDS", 0.0)
+    server.stop()
+    monkeypatch.setattr(celery_worker._LOG, "warning", lambda *_, **__: server.start())
+    assert celery_worker._patiently(lambda instance: instance.get_runs_count()) == 0
 
 
 @dg.asset

@@ -113,7 +113,9 @@ def test_an_interrupt_is_no_fault(settings) -> None:
     assert "Traceback" not in log.path.read_text()
 
 
-def test_a_value_from_a_file_forges_no_line_and_no_control_character(settings) -> None:
+def test_a_value_from_a_file_forges_no_line_and_no_control_character(settings, monkeypatch) -> None:
+    # What cannot be encoded, pytest's own handler would keep, and could not hand on.
+    monkeypatch.setattr(logging.getLogger("aneurysm_assets"), "propagate", False)
     with RunLog(settings) as log:
         log.begin(LABELS, 1)
         log.failed(LABELS, "1.2", "a\n2026-01-01T00:00:00.000Z INFO ended\r\x1b[31m\udcff")
