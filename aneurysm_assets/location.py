@@ -9,10 +9,12 @@ import errno
 import io
 import os
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal, Self
@@ -22,9 +24,10 @@ import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from aneurysm_assets.patience import patience_with
+
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta  # types only, not there at run time
-    from obstore.store import RetryConfig
 
 SCHEMES = ("s3", "gs", "az")
 """Amazon's S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage."""
@@ -43,25 +46,36 @@ _STATUS = re.compile(r"status code: (\d{3})")
 NO_SUCH_BUCKET = errno.ENXIO
 """The `errno` of an error that says so."""
 
+METADATA_SERVICE = ("169.254.169.254", 80)
+"""Where a machine of Amazon's is told the credentials of its role."""
+
+_METADATA_SECONDS = 1.0  # it is on the machine's own link
+
+_METADATA_DISABLED = "AWS_EC2_METADATA_DISABLED"  # as Amazon's own tools call it
+
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_SKIP_SIGNATURE",
+)
+"""Any of them says by what requests are signed, or that they are not."""
+
+_NO_CREDENTIALS = (
+    "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles in ~/.aws "
+    "are not read), or AWS_SKIP_SIGNATURE=true for a bucket that is open to all"
+)
+
+_HALF_CREDENTIALS = re.compile("Missing (AccessKeyId|SecretAccessKey)")  # obstore's own words
+
 _NO_BUCKET = "NoSuchBucket"  # S3's own code in the answer's XML
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 # Of a URL: what stands before an `@` may be a password, what follows a `?` a signature.
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
-
-
-def _retry() -> "RetryConfig":
-    # A store that is down for a while is waited for: the work behind a read is worth more.
-    return {
-        "max_retries": 60,
-        "retry_timeout": timedelta(seconds=120),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=100),
-            "max_backoff": timedelta(seconds=5),
-            "base": 2,
-        },
-    }
 
 
 @dataclass(frozen=True)
@@ -210,8 +224,8 @@ class ObjectPath:
         """
         if self.pinned is not None:
             return self.pinned
-        with as_os_error(self):
-            return stat_of(obstore.head(store_of(self.bucket), self.key))
+        with asked(self) as store:
+            return stat_of(obstore.head(store, self.key))
 
     def is_file(self) -> bool:
         """Tell whether there is such an object.
@@ -270,14 +284,14 @@ class ObjectPath:
         return self._get({"range": (start, start + length)})
 
     def _get(self, options: "GetOptions") -> bytes:
-        with as_os_error(self):
-            return bytes(self._answer(options).bytes())
+        with asked(self) as store:
+            return bytes(self._answer(store, options).bytes())
 
-    def _answer(self, options: "GetOptions") -> "GetResult":
+    def _answer(self, store: "Store", options: "GetOptions") -> "GetResult":
         pinned = self.pinned
         if pinned is not None and pinned.e_tag is not None:
             options["if_match"] = pinned.e_tag
-        answer = obstore.get(store_of(self.bucket), self.key, options=options)
+        answer = obstore.get(store, self.key, options=options)
         # Not every store that speaks like S3 heeds If-Match, and some give no ETag.
         if pinned is not None and not pinned.is_same(stat_of(answer.meta)):
             raise OSError(errno.ESTALE, _CHANGED, str(self))
@@ -341,8 +355,8 @@ class ObjectPath:
         OSError
             There is no such object, it cannot be read or the file not written.
         """
-        with as_os_error(self):
-            for part in self._answer({}).stream():
+        with asked(self) as store:
+            for part in self._answer(store, {}).stream():
                 file.write(part)
 
     def put(self, content: bytes | IO[bytes]) -> None:
@@ -353,8 +367,8 @@ class ObjectPath:
         OSError
             It cannot be read or put there. What is there is untouched.
         """
-        with as_os_error(self):
-            obstore.put(store_of(self.bucket), self.key, content)
+        with asked(self) as store:
+            obstore.put(store, self.key, content)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove an object.
@@ -366,8 +380,8 @@ class ObjectPath:
         """
         if not missing_ok:
             self.stat()  # stores remove what is not there without a word
-        with as_os_error(self):
-            obstore.delete(store_of(self.bucket), self.key)
+        with asked(self) as store:
+            obstore.delete(store, self.key)
 
 
 Location = Path | ObjectPath
@@ -413,8 +427,8 @@ def list_directory(directory: ObjectPath) -> Listed:
     OSError
         The store does not tell.
     """
-    with as_os_error(directory):
-        found = obstore.list_with_delimiter(store_of(directory.bucket), directory.key or None)
+    with asked(directory) as store:
+        found = obstore.list_with_delimiter(store, directory.key or None)
     above = f"{directory.key}/" if directory.key else ""
     # An object with the directory's own name is how some tools mark that there is one.
     files = {
@@ -442,8 +456,8 @@ def list_below(directory: ObjectPath) -> dict[str, Stat]:
         The store does not tell.
     """
     above = f"{directory.key}/" if directory.key else ""
-    with as_os_error(directory):
-        found = obstore.list(store_of(directory.bucket), directory.key or None).collect()
+    with asked(directory) as store:
+        found = obstore.list(store, directory.key or None).collect()
     return {
         meta["path"].removeprefix(above): stat_of(meta)
         for meta in found
@@ -457,27 +471,80 @@ def stat_of(meta: "ObjectMeta") -> Stat:
     return Stat(meta["size"], modified, e_tag or modified.isoformat(), e_tag)
 
 
-def store_of(bucket: str) -> "S3Store | GCSStore | AzureStore":
-    """Return the store of a bucket, opened once.
+Store = S3Store | GCSStore | AzureStore
+
+
+def store_of(bucket: str) -> Store:
+    """Return the store of a bucket, opened once for each patience with it.
 
     Its credentials, its endpoint and all else come from the environment, by the names that each
     provider's own tools use (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …), which polars knows too.
     """
     given = sorted(item for item in os.environ.items() if item[0].startswith(_VARIABLES))
     # Connections do not survive a fork.
-    return _opened(bucket, tuple(given), os.getpid())
+    return _opened(bucket, tuple(given), os.getpid(), patience_with(bucket).is_lost)
 
 
 @lru_cache(maxsize=16)
 def _opened(
-    bucket: str, _environment: tuple[tuple[str, str], ...], _process: int
-) -> "S3Store | GCSStore | AzureStore":
+    bucket: str, environment: tuple[tuple[str, str], ...], _process: int, _impatient: bool
+) -> Store:
     scheme, _, name = bucket.partition("://")
+    retries = patience_with(bucket).retries()
     if scheme == "gs":
-        return GCSStore(name, retry_config=_retry())
+        return GCSStore(name, retry_config=retries)
     if scheme == "az":
-        return AzureStore(name, retry_config=_retry())
-    return S3Store(name, retry_config=_retry())
+        return AzureStore(name, retry_config=retries)
+    _require_credentials(bucket, dict(environment))
+    return S3Store(name, retry_config=retries)
+
+
+def _require_credentials(bucket: str, environment: Mapping[str, str]) -> None:
+    """Refuse to ask for credentials where nobody has any.
+
+    Without any in the environment, those of the machine are asked of the address by which Amazon
+    gives them; elsewhere nobody answers there, and that would be waited for as a store is.
+    """
+    if any(environment.get(name) for name in _CREDENTIALS):
+        return
+    if environment.get(_METADATA_DISABLED, "").lower() != "true":
+        try:
+            socket.create_connection(METADATA_SERVICE, _METADATA_SECONDS).close()
+        except OSError:
+            pass  # said below
+        else:
+            return
+    raise PermissionError(errno.EACCES, _NO_CREDENTIALS, bucket)
+
+
+@contextmanager
+def asked(path: ObjectPath) -> Iterator[Store]:
+    """Give the store to ask about a name, and raise what it answers as a file system would.
+
+    A store that was waited for in vain is not waited for again until it has answered.
+
+    Raises
+    ------
+    OSError
+        As the store answered; or it has not answered and it is too early to ask it again.
+    """
+    patience = patience_with(path.bucket)
+    refusal = patience.refusal()
+    if refusal is not None:
+        raise OSError(errno.EIO, refusal, str(path))
+    began = time.monotonic()
+    try:
+        with as_os_error(path):
+            yield store_of(path.bucket)
+    except OSError as error:
+        # Of a file of this machine that cannot be read or written, the store knows nothing.
+        if isinstance(error.__cause__, exceptions.BaseError | FileNotFoundError):
+            if error.errno == errno.EIO:
+                patience.failed(str(error.strerror), time.monotonic() - began)
+            else:
+                patience.answered()
+        raise
+    patience.answered()
 
 
 @contextmanager
@@ -500,6 +567,8 @@ def as_os_error(path: ObjectPath) -> Iterator[None]:
 
 def _refusal(path: ObjectPath, error: exceptions.BaseError) -> OSError:
     told = str(error).partition("\n")[0]
+    if METADATA_SERVICE[0] in told or _HALF_CREDENTIALS.search(told):
+        return PermissionError(errno.EACCES, _NO_CREDENTIALS, str(path))
     if _BAD_NAME in told:
         reason = f"a name in it cannot be asked for, rename it: {told[:300]!r}"
         return OSError(errno.EINVAL, reason, str(path))

@@ -37,6 +37,12 @@ Status = Literal["done", "failed", "under_way", "missing"]
 COMBINED_SERIES = "series_sha256"
 """In the unified table's metadata: the digest of the series that it was combined from."""
 
+COMBINED_UPSTREAM = "upstream_event"
+"""In the unified table's metadata: the latest event of the series' tables before these were read.
+
+What was recorded after it may have been read before it was replaced, whatever the table's own event
+is later than. A file is in its place before its event has a number, so nothing up to it was."""
+
 # Dagster gives a data version of its own, of another length, where it is given none.
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
@@ -246,21 +252,16 @@ def digest(series: Iterable[str]) -> str:
     return sha256("\n".join(sorted(series)).encode()).hexdigest()
 
 
-def combined_digest(instance: dg.DagsterInstance) -> str | None:
-    """Return the digest of the series in the unified table; None where none is recorded."""
-    recorded = latest_metadata(instance, UNIFIED_METADATA).get(COMBINED_SERIES)
-    return None if recorded is None else str(recorded)
-
-
 def is_combined(instance: dg.DagsterInstance, complete_now: Iterable[str]) -> bool:
-    """Tell whether the unified table is of the series complete now, and newer than their tables.
+    """Tell whether the unified table is of the series complete now, as their tables are.
 
     A series that failed since, or whose table is gone, makes nothing newer and is to leave it.
     """
-    if combined_digest(instance) != digest(complete_now):
+    metadata = latest_metadata(instance, UNIFIED_METADATA)
+    if metadata.get(COMBINED_SERIES) != digest(complete_now):
         return False
     upstream, unified, _ = latest_events(instance)
-    return unified > upstream
+    return upstream <= int(metadata.get(COMBINED_UPSTREAM, unified))
 
 
 def latest_events(instance: dg.DagsterInstance) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -21,10 +22,14 @@ from typing import IO, Any, Literal
 import polars as pl
 
 from aneurysm_assets.bucket_files import fetch_file, put_file, scan_objects
+from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.location import Location, ObjectPath, list_directory
 from aneurysm_assets.tables import Table
 
 Format = Literal["parquet", "csv"]
+
+Stamp = tuple[tuple[str | int, ...], ...]
+"""What is known of a table's file without opening it, and differs once it is replaced."""
 
 _PARTIAL = ".partial"
 
@@ -102,7 +107,13 @@ def write_bytes(path: Location, content: bytes) -> None:
     _write_beside(path, lambda beside: beside.write_bytes(content))
 
 
-def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Location) -> StoredTable:
+def write_table(
+    frame: pl.DataFrame | pl.LazyFrame,
+    table: Table,
+    stem: Location,
+    *,
+    check: Callable[[], None] | None = None,
+) -> StoredTable:
     """Write a table so that a reader sees the whole of the old one or the whole of the new one.
 
     Parameters
@@ -114,6 +125,9 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Location
         Its schema.
     stem : Location
         Where to, without suffix. Missing directories are made.
+    check : callable, optional
+        Called when all of the frame is written beside its place, or could not be: whether what it
+        was made of is still the same. What it raises keeps the table from its place.
 
     Returns
     -------
@@ -124,6 +138,8 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Location
     ------
     TypeError
         The frame's schema is not the table's.
+    InputError
+        From `check`. What stood there before is untouched.
     OSError, pl.exceptions.PolarsError
         Neither Parquet nor CSV can be written, or the bucket cannot be read or written. What stood
         there before is untouched.
@@ -134,19 +150,70 @@ def write_table(frame: pl.DataFrame | pl.LazyFrame, table: Table, stem: Location
     parquet, csv = _with_suffix(stem, "parquet"), _with_suffix(stem, "csv")
     if isinstance(stem, Path):
         stem.parent.mkdir(parents=True, exist_ok=True)
+    checked = check or (lambda: None)
     try:
-        rows = _write(parquet, partial(_write_parquet, frame))
+        rows = _write(parquet, _followed_by(checked, partial(_write_parquet, frame)))
+    except InputError:
+        raise
     except (Exception, pl.exceptions.PanicException) as error:
+        checked()  # a file that is replaced while it is read may look like a broken one
         if isinstance(stem, ObjectPath) and isinstance(error, OSError):
             raise  # the store, not the format: CSV would fare no better
         warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
     else:
         csv.unlink(missing_ok=True)
         return StoredTable(parquet, "parquet", rows)
-    rows = _write(csv, partial(_write_csv, frame))
+    rows = _write(csv, _followed_by(checked, partial(_write_csv, frame)))
     if parquet.is_file():
         parquet.unlink()
     return StoredTable(csv, "csv", rows, warning)
+
+
+def _followed_by(
+    check: Callable[[], None], write: Callable[[Path | IO[bytes]], int]
+) -> Callable[[Path | IO[bytes]], int]:
+    def write_and_check(to: Path | IO[bytes]) -> int:
+        rows = write(to)
+        check()
+        return rows
+
+    return write_and_check
+
+
+def stamps_of(directory: Location) -> Mapping[str, Stamp]:
+    """Return of each table of a directory, by the last part of its stem, what tells its version.
+
+    Returns
+    -------
+    mapping of str to Stamp
+        Names, sizes, times and inodes, or ETags; empty where the directory does not exist.
+
+    Raises
+    ------
+    OSError
+        The store does not tell, or the directory cannot be read.
+    """
+    stamps: dict[str, Stamp] = {}
+    try:
+        for name, stamp in sorted(_states(directory)):
+            if (stem := _stem(name)) is not None:
+                stamps[stem] = (*stamps.get(stem, ()), (name, *stamp))
+    except FileNotFoundError:
+        return {}
+    return stamps
+
+
+def _states(directory: Location) -> list[tuple[str, tuple[str | int, ...]]]:
+    if isinstance(directory, ObjectPath):
+        files = list_directory(directory).files
+        return [(name, (state.st_size, state.version)) for name, state in files.items()]
+    found: list[tuple[str, tuple[str | int, ...]]] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # removed since it was listed
+                state = entry.stat()
+                found.append((entry.name, (state.st_size, state.st_mtime_ns, state.st_ino)))
+    return found
 
 
 def find_table(stem: Location) -> Location | None:

@@ -343,8 +343,7 @@ def _to_combine(
     upstream, unified, quality = partitions.latest_events(instance)
     series = partitions.digest(complete)
     there = all(map(find_table, (settings.unified_table, settings.quality_table)))
-    is_of_these = partitions.combined_digest(instance) == series
-    if there and is_of_these and upstream < unified < quality:
+    if there and partitions.is_combined(instance, complete) and unified < quality:
         return "", ""
     request = _digest(upstream, series)
     ended = under_way.unsuccessful(instance, "combine")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm_assets import location
+from aneurysm_assets import location, patience
 from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
 
@@ -33,18 +33,16 @@ def settings_with(data: Path, raw: ObjectPath) -> Settings:
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Give up on a store that is down at once."""
-    retry = {
-        "max_retries": 0,
-        "retry_timeout": timedelta(0),
-        "backoff": {
-            "init_backoff": timedelta(milliseconds=1),
-            "max_backoff": timedelta(milliseconds=1),
-            "base": 2,
-        },
-    }
+    """Give up on a store that is down at once, and hold nothing against it after."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(location, "_retry", lambda: retry)
-        location._opened.cache_clear()
+        for name in ("PATIENT", "IMPATIENT"):
+            patch.setattr(patience, name, timedelta(0))
+        forget()
         yield
+    forget()
+
+
+def forget() -> None:
+    """Forget how patient anybody was, with which store."""
+    patience.patience_with.cache_clear()
     location._opened.cache_clear()

@@ -199,7 +199,8 @@ def test_a_run_killed_in_the_middle_goes_on_and_takes_each_series_once(
     assert done.returncode == 0, done.stderr
     series = Counter(dict.fromkeys(find_tables(tables), 1))
     assert len(series) == SERIES
-    assert {table.name: stage.events()[table.name] for table in SERIES_TABLES} == dict.fromkeys(
+    recorded = stage.events()
+    assert {table.name: recorded[table.name] for table in SERIES_TABLES} == dict.fromkeys(
         (table.name for table in SERIES_TABLES), series
     )
     assert_frame_equal(stage.unified(), load.unified())
@@ -226,9 +227,10 @@ def test_a_store_that_is_down_in_the_middle_of_a_run_costs_no_series(
     again = stage.run()
     assert again.returncode == 0, again.stderr
     assert log.read_text().count("Traceback") == 0
+    recorded, assets = stage.events(), stage.status()["assets"]
     for table in SERIES_TABLES:
-        assert set(stage.events()[table.name].values()) == {1}
-        assert stage.status()["assets"][table.name]["done"] == SERIES
+        assert set(recorded[table.name].values()) == {1}
+        assert assets[table.name]["done"] == SERIES
     assert_frame_equal(stage.unified(), load.unified())
 
 

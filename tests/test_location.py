@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from aneurysm_assets import location
 from aneurysm_assets.location import ObjectPath, list_directory
+from deploy.servers.process import free_ports
 from deploy.servers.s3 import S3Server
 
 
@@ -178,3 +180,37 @@ def test_an_object_stays_as_it_was_where_what_was_to_replace_it_cannot_be_read(
     with pytest.raises(OSError, match="missing"):
         (bucket / "file").upload(tmp_path / "missing")
     assert (bucket / "file").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("answers", ["disabled", "nobody"])
+def test_without_credentials_it_is_said_so_and_no_store_asked(
+    bucket: ObjectPath, monkeypatch, answers: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    if answers == "disabled":
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    else:
+        (port,) = free_ports(1)
+        monkeypatch.setattr(location, "METADATA_SERVICE", ("127.0.0.1", port))
+    for ask in (bucket.is_dir, (bucket / "x").read_bytes):
+        with pytest.raises(PermissionError, match=r"no credentials: set AWS_ACCESS_KEY_ID"):
+            ask()
+
+
+@pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_half_of_the_credentials_is_none(bucket: ObjectPath, monkeypatch, missing: str) -> None:
+    monkeypatch.delenv(missing)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(PermissionError, match="no credentials"):
+        (bucket / "x").read_bytes()
+
+
+def test_a_bucket_that_is_open_to_all_needs_no_credentials(bucket: ObjectPath, monkeypatch) -> None:
+    (bucket / "x").write_bytes(b"x")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    # This one is not open, and that is what it answers.
+    with pytest.raises(PermissionError, match="refuses access"):
+        (bucket / "x").read_bytes()

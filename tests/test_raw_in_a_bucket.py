@@ -521,7 +521,8 @@ def test_series_that_a_store_does_not_give_are_failed_with_a_reason_and_taken_ag
     assert not result.success
     failed = graph.with_status("dicom_tags", "FAILED")
     assert len(failed) >= len(graph.series) - 3
-    assert sum("does not answer" in reason for reason in reasons.reasons) == len(graph.series) - 3
+    # Those before, too, where they were not through yet.
+    assert sum("does not answer" in reason for reason in reasons.reasons) >= len(graph.series) - 3
     reasons.reasons.clear()
     graph.run("dicom_tags", series=failed)
     assert not [reason for reason in reasons.reasons if "store" in reason]

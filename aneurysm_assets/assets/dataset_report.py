@@ -17,6 +17,7 @@ from aneurysm_assets.report.page import Age, make_page
 from aneurysm_assets.report.plots import require_matplotlib
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.sources import Sources, made_of_one_state
 from aneurysm_assets.store import find_table, read_table, scan_tables, write_bytes
 from aneurysm_assets.tables import DATASET_REPORT, SERIES_QUALITY, UNIFIED_METADATA
 
@@ -38,7 +39,7 @@ def dataset_report(
     path = now.interim / f"{DATASET_REPORT.name}.html"
     with told_as_failure(DATASET_REPORT.name):
         require_matplotlib()
-        numbers = _numbers(context, now)
+        numbers = made_of_one_state(lambda: _numbers(context, now))
         age = _age(context, now)
         page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()
         write_bytes(path, page)
@@ -64,8 +65,10 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
     Raises
     ------
     InputError
-        One of the tables is not there.
+        One of the tables is not there, or was replaced while it was read.
     """
+    stems = settings.unified_table, settings.quality_table
+    sources = Sources.now({settings.interim: [stem.name for stem in stems]})
     unified, quality = find_table(settings.unified_table), find_table(settings.quality_table)
     if unified is None or quality is None:
         gone = UNIFIED_METADATA if unified is None else SERIES_QUALITY
@@ -75,9 +78,11 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
         census = take_census(settings)
     except InputError as error:
         context.log.warning(f"what is on disk is not in the report: {error}")
-    return take_numbers(
+    numbers = take_numbers(
         scan_tables(UNIFIED_METADATA, [unified]), read_table(SERIES_QUALITY, quality), census
     )
+    sources.require_same()
+    return numbers
 
 
 def _age(context: dg.AssetExecutionContext, settings: Settings) -> Age:

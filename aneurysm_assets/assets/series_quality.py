@@ -1,6 +1,7 @@
 """`series_quality`: which problems each series has, from the unified table."""
 
 import dagster as dg
+import polars as pl
 
 from aneurysm_assets.assessment import assess_series
 from aneurysm_assets.assets.common import table_asset
@@ -8,8 +9,10 @@ from aneurysm_assets.partitions import complete, recorded_files
 from aneurysm_assets.problems import PROBLEMS
 from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.resources import SettingsResource
-from aneurysm_assets.store import write_table
-from aneurysm_assets.tables import SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.sources import Sources, made_of_one_state
+from aneurysm_assets.store import StoredTable, write_table
+from aneurysm_assets.tables import LABELS, LOCALIZERS, SERIES_QUALITY, UNIFIED_METADATA
 
 
 @table_asset(SERIES_QUALITY, group="dataset", deps=[dg.AssetKey(UNIFIED_METADATA.name)])
@@ -19,9 +22,7 @@ def series_quality(
     """Look for every problem in every series of the unified table."""
     now = settings_of_run(context, settings)
     with told_as_failure("the quality of the series"):
-        done, left = complete(context.instance, now)
-        quality = assess_series(now, done, left, recorded_files(context.instance))
-        stored = write_table(quality, SERIES_QUALITY, now.quality_table)
+        quality, stored = made_of_one_state(lambda: _assessed(context, now))
     if stored.warning:
         context.log.warning(stored.warning)
     problems = {problem.name: int(quality[problem.name].sum()) for problem in PROBLEMS}
@@ -35,4 +36,19 @@ def series_quality(
             "format": stored.format,
             "path": dg.MetadataValue.path(str(stored.path)),
         }
+    )
+
+
+def _assessed(context: dg.AssetExecutionContext, now: Settings) -> tuple[pl.DataFrame, StoredTable]:
+    done, left = complete(context.instance, now)
+    sources = Sources.now(
+        {
+            now.unified_table.parent: [now.unified_table.name],
+            now.interim / LABELS.name: done,
+            now.interim / LOCALIZERS.name: done,
+        }
+    )
+    quality = assess_series(now, done, left, recorded_files(context.instance))
+    return quality, write_table(
+        quality, SERIES_QUALITY, now.quality_table, check=sources.require_same
     )

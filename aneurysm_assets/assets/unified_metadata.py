@@ -7,10 +7,17 @@ import dagster as dg
 from aneurysm_assets.assets.common import table_asset, unified_lineage
 from aneurysm_assets.combine import Combined, combine, describe
 from aneurysm_assets.fingerprints import csv_digests
-from aneurysm_assets.partitions import COMBINED_SERIES, complete, digest
+from aneurysm_assets.partitions import (
+    COMBINED_SERIES,
+    COMBINED_UPSTREAM,
+    complete,
+    digest,
+    latest_events,
+)
 from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.sources import Sources, made_of_one_state
 from aneurysm_assets.store import StoredTable, remove_partials, scan_tables, write_table
 from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
 
@@ -26,10 +33,11 @@ def unified_metadata(
     """Join the four tables of every series that is done in all four."""
     now = settings_of_run(context, settings)
     with told_as_failure("the unified table"):
-        return _combined(context, now)
+        return made_of_one_state(lambda: _combined(context, now))
 
 
 def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.MaterializeResult[None]:
+    upstream, *_ = latest_events(context.instance)  # before anything is read
     done, left = complete(context.instance, now)
     if not done:
         raise dg.Failure(
@@ -40,12 +48,16 @@ def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.Materializ
     if left:
         context.log.warning(f"{len(left)} series are not done in all four tables and left out")
     remove_partials(now.interim)
+    sources = Sources.now({now.interim / table.name: done for table in SERIES_TABLES})
     unified = combine(now, done)
-    stored = write_table(unified.frame, UNIFIED_METADATA, now.unified_table)
+    stored = write_table(
+        unified.frame, UNIFIED_METADATA, now.unified_table, check=sources.require_same
+    )
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
     combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
-    return dg.MaterializeResult(metadata=_metadata(stored, combined, done, left, csv_digests(now)))
+    metadata = _metadata(stored, combined, done, left, csv_digests(now))
+    return dg.MaterializeResult(metadata={**metadata, COMBINED_UPSTREAM: upstream})
 
 
 def _metadata(

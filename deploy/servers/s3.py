@@ -14,6 +14,8 @@ from deploy.servers.process import ServerProcess, find_program, free_ports
 ACCESS_KEY = "loopback"
 SECRET_KEY = "loopback-only"  # noqa: S105 - of a server that nobody else reaches, for its life
 
+_PROBE = "takes-objects"
+
 _PARTS = ("master", "volume", "filer", "s3")
 
 
@@ -42,6 +44,8 @@ class S3Server:
             [
                 *(weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                 *("-s3", "-s3.port.iceberg=0", "-s3.port.lance=0", *listen),
+                # Alone, it need not wait ten seconds after each start for others to be elected.
+                *("-master.electionTimeout=500ms", "-master.heartbeatInterval=100ms"),
                 *("-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volume.max=10000"),
             ],
             directory / "weed.log",
@@ -72,6 +76,7 @@ class S3Server:
     def start(self) -> None:
         """Start it, and wait until it takes objects."""
         self._process.start()
+        self.make_bucket(_PROBE)  # it says that it is healthy some seconds before it takes any
 
     def stop(self) -> None:
         """End it at once, as a power cut would; what was put is on disk.
