@@ -78,7 +78,11 @@ class Cluster:
         self.postgresql = PostgresqlServer(directory / "postgresql")
         self.redis = RedisServer(directory / "redis")
         (self.port,) = free_ports(1)
+        temporary = directory / "tmp"
+        temporary.mkdir()
         self.variables = {
+            # What processes that are ended at once leave there goes with the directory.
+            "TMPDIR": str(temporary),
             "ANEURYSM_CELERY_WORKERS": str(len(workers)),
             "ANEURYSM_COMPUTE_LOGS": str(self.home / "compute_logs"),
             "ANEURYSM_DATA": str(directory / "data"),

@@ -51,7 +51,9 @@ def dagster_dev(
     """
     (directory / "quick").mkdir()
     (directory / "quick" / "sitecustomize.py").write_text(quick)
-    clone = Path(shutil.copytree(project, directory / "project"))
+    # Without what a command of another test may have left there.
+    ignored = shutil.ignore_patterns("data")
+    clone = Path(shutil.copytree(project, directory / "project", ignore=ignored))
     shutil.copytree(sample_data, clone / "data")
     if prepare is not None:
         prepare(clone)
