@@ -19,7 +19,7 @@ from benchmarks.measure import Line, in_turn, wall_seconds
 from deploy.cluster import ENDED, Cluster, ClusterFailed
 
 SERIES, FILES, SERIES_PER_RUN = 480, 200, 60
-_ROUNDS = 2
+_ROUNDS = 1
 _TURNS = 40_000_000
 
 
