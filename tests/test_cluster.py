@@ -225,15 +225,13 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
 
 def test_a_database_that_is_away_for_half_a_minute_is_waited_for(two) -> None:
     before, series = counts(two), two.series[:IN_A_RUN]
-    two.workers["two"].kill()
     backfill = two.launch_backfill(SERIES_TABLES, series)
-    run = in_the_middle(two, "one")
+    run = in_the_middle(two, "two")
     two.postgresql.stop()
     # Each time it says so it has asked for some six seconds.
     wait_until(lambda: said(two, "the database does not answer: waiting") >= 5, "the run waited")
     two.postgresql.start()
     wait_until(two.is_ready, "the webserver had let go of the connections that had ended")
-    two.start_worker("two")
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
     with two.instance() as instance:

@@ -81,6 +81,11 @@ def status(root: Path, table: str = TAGS) -> dict[str, str]:
         return {key: found[key].value if found.get(key) else "MISSING" for key in keys}
 
 
+def environment(root: Path) -> dict[str, object]:
+    """Return what a process needs over a data root; the programs are not installed."""
+    return {"ANEURYSM_DATA": root, "PYTHONPATH": ROOT}
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +101,7 @@ def take_all(root: Path, images: int = IMAGES) -> dict[str, dict[str, int]]:
 def undisturbed(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed")
     archive_at(root, broken_every=SERIES + 1)
-    run = call("python", "-m", "benchmarks.shard_runs", BATCH, IMAGES, ANEURYSM_DATA=root)
+    run = call("python", "-m", "benchmarks.shard_runs", BATCH, IMAGES, **environment(root))
     assert run.returncode == 0, run.stderr
     return root
 
@@ -108,7 +113,7 @@ def test_killed_at_random_moments_each_resume_takes_exactly_the_rest(tmp_path, u
     command = ("python", "-m", "benchmarks.shard_runs", BATCH, IMAGES)
     for moment in sorted(chance.sample(range(1, SERIES), 3)):
         before = committed(root)
-        with started(*command, ANEURYSM_DATA=root) as process:
+        with started(*command, **environment(root)) as process:
             wait_until(lambda m=moment: len(committed(root)) >= m, f"{moment} of {seed}", process)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -118,7 +123,7 @@ def test_killed_at_random_moments_each_resume_takes_exactly_the_rest(tmp_path, u
         # What a kill costs is one batch, and no more.
         assert len(set(read) - committed(root)) <= BATCH
     before = committed(root)
-    last = call(*command, ANEURYSM_DATA=root)
+    last = call(*command, **environment(root))
     assert last.returncode == 0, last.stderr
     # Nothing is left where a late kill came after the last batch: the end is asserted below.
     assert reads(root) == dict.fromkeys(set(uids(archive)) - before, 1), f"seed {seed}"
@@ -232,7 +237,7 @@ def test_what_is_no_shard_becomes_no_path(tmp_path, key) -> None:
 
 def test_a_run_says_what_it_took(tmp_path) -> None:
     archive_at(tmp_path, series=100, size=50, broken_every=101)
-    run = call("python", "-m", "benchmarks.shard_runs", BATCH, IMAGES, ANEURYSM_DATA=tmp_path)
+    run = call("python", "-m", "benchmarks.shard_runs", BATCH, IMAGES, **environment(tmp_path))
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)[TAGS] == {"shards": 2, "series": 100}
 

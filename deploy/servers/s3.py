@@ -54,6 +54,7 @@ class S3Server:
                 **{name: value for name, value in os.environ.items() if name[:4] != "AWS_"},
                 "AWS_ACCESS_KEY_ID": ACCESS_KEY,
                 "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                "TMPDIR": str(directory),  # of more logs
             },
         )
 
