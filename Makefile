@@ -20,10 +20,10 @@ demo: $(VENV)/.installed
 cluster-demo: $(VENV)/.installed-cluster
 	@$(BIN)/python -m deploy.cluster_demo
 
-# Three processes, as many tests wait for servers; each file of tests stays in one of them.
+# Two processes, as many tests wait for servers; each file of tests stays in one of them.
 # In the order of their names: by number of tests, as is usual, the longest would begin last.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff check .

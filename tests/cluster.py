@@ -66,10 +66,10 @@ class Cluster:
         self.workers: dict[str, ServerProcess] = {}
 
     def _pace(self) -> None:
-        """Look for dead workers and waiting runs each second; nothing else is changed."""
+        """Look for dead workers and waiting runs every three seconds; nothing else is changed."""
         path = self.home / "dagster.yaml"
         configuration = yaml.safe_load(path.read_text())
-        configuration["run_monitoring"]["poll_interval_seconds"] = 1
+        configuration["run_monitoring"]["poll_interval_seconds"] = 3
         configuration["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
         path.write_text(yaml.safe_dump(configuration))
         (self.home / "quick").mkdir()

@@ -224,6 +224,7 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
 
 
 def test_a_database_that_is_away_for_half_a_minute_is_waited_for(two) -> None:
+    two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
     backfill = two.launch_backfill(SERIES_TABLES, series)
     run = in_the_middle(two, "two")
