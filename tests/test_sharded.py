@@ -291,7 +291,8 @@ def test_a_document_without_a_place_for_a_table_is_refused(tmp_path) -> None:
     assert document.read_text() == "nothing\n"
 
 
-def test_the_simulation_runs_to_its_end_in_small_and_checks_itself(tmp_path) -> None:
+def test_the_simulation_runs_to_its_end_in_small_and_checks_itself(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     lines = {line.what: line for line in measure(tmp_path, series=20_000, size=1_000)}
     assert lines["20,000 series, 1,000 a shard: resume decision, one table, CPU"].note.endswith(
         "series in 20 shards to take"
