@@ -27,7 +27,8 @@ from aneurysm_assets.resources import Reporter
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import find_table
 from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Product, Table
-from aneurysm_assets.workers import Written, workers_kept
+from aneurysm_assets.worker_pool import workers_kept
+from aneurysm_assets.workers import Written
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,31 +4,32 @@ What the work is belongs to `extraction`, where its result is recorded to `recor
 writes its own file and sends back counts: sending rows would cost more than reading them.
 """
 
-import multiprocessing
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import (
-    FIRST_COMPLETED,
-    Future,
-    ProcessPoolExecutor,
-    ThreadPoolExecutor,
-    wait,
-)
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import polars as pl
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.store import StoredPicture, StoredTable
-from aneurysm_assets.worker_process import start_worker
+from aneurysm_assets.worker_pool import keep_no_more, kept_workers, pool_alone, pool_at_hand
 
 _AHEAD = 4
-"""Series handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
+"""Tasks handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
+
+_TASK_SECONDS = 0.02
+"""Series that take less go to a worker several at a time: handing one over takes this process up to
+some milliseconds while it records others. A task ends after this time, whatever is left of it: what
+is done of it is recorded only then."""
+
+_MOST_IN_TASK = 32
 
 _TICK_SECONDS = 0.25
 
@@ -101,33 +102,7 @@ class Failed:
 Outcome = Written | Failed
 Work = Callable[[str], Written]
 
-
-@dataclass
-class _Kept:
-    """A pool that outlives the work for which it was begun, and how many work in it."""
-
-    pool: ProcessPoolExecutor | None = None
-    workers: int = 0
-
-
-_kept: list[_Kept] = []
-"""Of this process; empty where nobody keeps workers."""
-
-
-@contextmanager
-def workers_kept() -> Iterator[None]:
-    """Keep worker processes that work in the block begins for the work that follows in it.
-
-    They take about a second to start, more than the small tables of a run. They end with the
-    block, and before where work is left early or one of them dies.
-    """
-    kept = _Kept()
-    _kept.append(kept)
-    try:
-        yield
-    finally:
-        _keep_no_more()
-        _kept.remove(kept)
+_Task = Future[list[Outcome]]
 
 
 def map_series(
@@ -164,7 +139,7 @@ def map_series(
         second, while workers are busy: the caller may have something to do meanwhile.
     """
     if threads < 2:
-        workers = workers or sum(kept.workers for kept in _kept)
+        workers = workers or kept_workers()
     if workers == 0 or len(series) < _WORTH_A_POOL:
         yield from _map_here(work, series, threads)
         return
@@ -180,7 +155,7 @@ def map_series(
             else:
                 yield key, outcome
         if suspects:
-            _keep_no_more()
+            keep_no_more()
         if len(suspects) == len(left) and not _can_live():
             yield from ((uid, Failed(_NO_WORKER)) for uid in suspects)
             return
@@ -238,91 +213,73 @@ def _map_in_pool(
 ) -> Iterator[tuple[str | None, Outcome | None]]:
     """Yield outcomes, and (None, None) while there is none to yield.
 
-    Last come, without an outcome, the series that a broken pool did not get to finish.
+    Last come, without an outcome, the series that a broken pool did not get to finish, in the order
+    in which they were handed out.
     """
-    waiting = iter(series)
-    lost: list[str] = []
-    under_way: dict[Future[Outcome], str] = {}
-    with _pool_at_hand(workers, len(series)) as pool:
-
-        def submit(uid: str) -> None:
-            try:
-                under_way[pool.submit(attempt, work_for(uid), uid)] = uid
-            except BrokenProcessPool:
-                lost.append(uid)
-
-        for uid in islice(waiting, workers * _AHEAD):
-            submit(uid)
-        while under_way:
-            done, _ = wait(under_way, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
-            if not done:
-                yield None, None
-            for future in done:
-                uid = under_way.pop(future)
+    waiting = deque(series)
+    under_way: dict[_Task, list[str]] = {}
+    finished: SimpleQueue[_Task] = SimpleQueue()
+    lost: set[str] = set()
+    at_once = 1
+    with pool_at_hand(min(workers, len(series))) as pool:
+        while waiting or under_way:
+            while waiting and not lost and len(under_way) < workers * _AHEAD:
+                taken = [waiting.popleft() for _ in range(min(at_once, len(waiting)))]
                 try:
-                    yield uid, future.result()
+                    task = pool.submit(attempt_some, [(work_for(uid), uid) for uid in taken])
                 except BrokenProcessPool:
-                    lost.append(uid)
-                for following in () if lost else islice(waiting, 1):
-                    submit(following)
-    for uid in (*lost, *waiting):
-        yield uid, None
+                    lost.update(taken)
+                else:
+                    under_way[task] = taken
+                    task.add_done_callback(finished.put)
+            if not under_way:
+                break
+            task_done = _next(finished)
+            if task_done is None:
+                yield None, None
+                continue
+            taken = under_way.pop(task_done)
+            try:
+                outcomes = task_done.result()
+            except BrokenProcessPool:
+                lost.update(taken)
+                continue
+            waiting.extendleft(reversed(taken[len(outcomes) :]))
+            at_once = _worth_a_task(outcomes)
+            yield from zip(taken, outcomes, strict=False)
+    lost.update(waiting)
+    yield from ((uid, None) for uid in series if uid in lost)
 
 
-@contextmanager
-def _pool_at_hand(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
-    """Give the pool that is kept, or one for this work alone."""
-    if not _kept:
-        with _ended_with_us(_pool(min(workers, series))) as pool:
-            yield pool
-        return
-    kept = _kept[-1]
-    if kept.pool is None:
-        kept.pool, kept.workers = _pool(workers), workers
+def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
+    """Do the work for the first of some series: as many as a task has time for, at least one."""
+    until = time.monotonic() + _TASK_SECONDS
+    outcomes: list[Outcome] = []
+    for work, uid in pairs:
+        outcomes.append(attempt(work, uid))
+        if time.monotonic() > until:
+            break
+    return outcomes
+
+
+def _worth_a_task(outcomes: Sequence[Outcome]) -> int:
+    """Return how many series are to be one task, given how long some have taken."""
+    seconds = max(each.seconds if isinstance(each, Written) else _TASK_SECONDS for each in outcomes)
+    return max(1, min(_MOST_IN_TASK, int(_TASK_SECONDS / max(seconds, 1e-6))))
+
+
+def _next(finished: "SimpleQueue[_Task]") -> _Task | None:
+    """Return what is finished next, None if nothing is for a while."""
     try:
-        with _terminated_when_left(kept.pool):
-            yield kept.pool
-    except BaseException:
-        _keep_no_more()
-        raise
-
-
-def _keep_no_more() -> None:
-    """Let go of a pool that is broken or was ended; the next work begins another."""
-    for kept in _kept:
-        if kept.pool is not None:
-            kept.pool.shutdown(wait=False, cancel_futures=True)
-        kept.pool, kept.workers = None, 0
-
-
-@contextmanager
-def _ended_with_us(pool: ProcessPoolExecutor) -> Iterator[ProcessPoolExecutor]:
-    """End the workers when we are done; at once when we are left early."""
-    try:
-        with _terminated_when_left(pool):
-            yield pool
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _terminated_when_left(pool: ProcessPoolExecutor) -> Iterator[None]:
-    """End the workers at once when we are left early (Ctrl-C, an error).
-
-    A slow disk must not hold up the end. What the workers were writing is beside its place, and
-    the next run removes it.
-    """
-    try:
-        yield
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
+        # With a time limit: polars handles SIGINT such that a wait without one is deaf to it.
+        return finished.get(timeout=_TICK_SECONDS)
+    except Empty:
+        return None
 
 
 def _can_live() -> bool:
     """Tell whether a worker process starts at all, by one that has nothing to do."""
-    with _ended_with_us(_pool(1)) as pool:
+    with pool_alone(1) as pool:
         try:
             future = pool.submit(int)
             while not wait([future], timeout=_TICK_SECONDS).done:
@@ -335,10 +292,10 @@ def _can_live() -> bool:
 
 def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, Outcome] | None]:
     """Do the work in a process of its own; yield None while it lasts, and then the outcome."""
-    with _ended_with_us(_pool(1)) as pool:
+    with pool_alone(1) as pool:
         try:
             future = pool.submit(attempt, work, series_instance_uid)
-            # With a time limit: polars handles SIGINT such that a wait without one is deaf to it.
+            # With a time limit, as above.
             while not wait([future], timeout=_TICK_SECONDS).done:
                 yield None
             yield series_instance_uid, future.result()
@@ -350,10 +307,3 @@ def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, 
                     "that crashes a library)"
                 ),
             )
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    # Not fork: Dagster and polars run threads, and a forked child inherits their locks held.
-    return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
-    )

@@ -30,6 +30,7 @@ GROUND = (
     "sources",
     "settings",
     "workers",
+    "worker_pool",
     "worker_process",
     "writers",
     "fingerprints",

@@ -18,13 +18,14 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.store import StoredTable
+from aneurysm_assets.worker_pool import workers_kept
 from aneurysm_assets.workers import (
     Failed,
     Outcome,
     Written,
     attempt,
+    attempt_some,
     map_series,
-    workers_kept,
 )
 from tests import work
 from tests.work import DEADLINE
@@ -272,6 +273,30 @@ def test_kept_workers_do_the_work_that_follows_also_what_needs_none() -> None:
     assert processes(outcomes(work.written, series, 0)) == {str(os.getpid())}
 
 
+def test_workers_begun_before_there_is_work_have_imported_what_it_needs_and_do_it() -> None:
+    series = list("123456")
+    assert work.unlikely_module not in sys.modules
+    with workers_kept(2, work.unlikely_module):
+        done = outcomes(work.tell_imported, series, 0)
+        assert str(os.getpid()) not in processes(done)
+    assert {outcome.notes[0] for outcome in done.values() if isinstance(outcome, Written)} == {
+        "imported"
+    }
+
+
+def test_a_module_that_workers_cannot_import_ahead_stops_nobody() -> None:
+    with workers_kept(1, "there.is.no.such.module"):
+        assert all(is_written(*each) for each in outcomes(work.written, list("123456"), 0).items())
+
+
+def test_workers_that_are_kept_for_all_of_a_run_are_not_ended_by_a_part_of_it() -> None:
+    series = list("123456")
+    with workers_kept():
+        with workers_kept():
+            first = processes(outcomes(work.written, series, 1))
+        assert processes(outcomes(work.written, series, 0)) == first
+
+
 def test_kept_workers_are_replaced_where_one_of_them_died() -> None:
     with workers_kept():
         series = ["good 1", "dies", *(f"good {i}" for i in range(2, 20))]
@@ -292,6 +317,21 @@ def test_kept_workers_end_where_work_is_left_early_and_others_do_what_follows(
             blocked = announcements.processes(2)
         announcements.wait_until_all_ended()
         assert not processes(outcomes(work.written, series, 2)) & set(map(str, blocked))
+
+
+def test_a_task_ends_after_its_time_and_what_is_left_of_it_is_handed_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pairs = [(work.written, uid) for uid in "123"]
+    monkeypatch.setattr("aneurysm_assets.workers._TASK_SECONDS", DEADLINE)
+    assert [is_written(uid, each) for uid, each in zip("123", attempt_some(pairs), strict=True)]
+    monkeypatch.setattr("aneurysm_assets.workers._TASK_SECONDS", -1)
+    (outcome,) = attempt_some(pairs)
+    assert is_written("1", outcome)
+
+    # In workers the time is what it is: some of these take all of it, most next to nothing.
+    series = [f"good {i}" if i % 7 else f"long {i}" for i in range(300)]
+    assert all(is_written(*each) for each in outcomes(work.take_long, series, 2).items())
 
 
 def test_a_worker_is_sent_no_more_than_its_series_needs() -> None:
@@ -317,7 +357,7 @@ def test_where_no_worker_can_start_every_series_says_so_and_none_is_tried_alone(
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(size, context, initializer=work.die_at_the_start)
 
-    monkeypatch.setattr("aneurysm_assets.workers._pool", begin_pool)
+    monkeypatch.setattr("aneurysm_assets.worker_pool._pool", begin_pool)
     results = outcomes(work.written, [f"good {i}" for i in range(1_000)], 2)
     assert {outcome.reason[:31] for outcome in results.values() if isinstance(outcome, Failed)} == {
         "no worker process could start ("
