@@ -28,7 +28,7 @@ from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
-from tests.cluster import Cluster, cluster, worker_of
+from tests.cluster import Cluster, worker_of
 from tests.graph import Graph, each_once
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
@@ -69,7 +69,7 @@ def expected(data: Path, tmp_path_factory) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def two(directory: Path, data: Path, expected: pl.DataFrame) -> Iterator[Cluster]:
     """Return a cluster of the workers `one` and `two`, which has its series registered."""
-    with skipped_where_missing(), cluster(directory, data, ("one", "two")) as made:
+    with skipped_where_missing(), Cluster(directory, data, ("one", "two")) as made:
         with made.instance() as instance:
             register(instance, take_census(Settings.from_environment(made.variables)).series)
         wait_until(made.is_ready, "the webserver had loaded the project")
@@ -195,7 +195,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_is_done_twice(
     run = in_the_middle(two, "one")
     two.workers["one"].kill()
     wait_until(lambda: has_failed(two, run), "its run was taken for dead")
-    two.start_worker("one")
+    two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
 
     # Those done before the backfill were asked for again, and each was taken again once.
@@ -216,7 +216,7 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
     two.workers["two"].stop()
     backfill = two.launch_backfill(SERIES_TABLES, series)
     run = in_the_middle(two, "one")
-    two.start_worker("two")
+    two.workers["two"].start()
     two.workers["one"].stop(by=signal.SIGTERM)
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
@@ -247,7 +247,7 @@ def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(tw
     os.killpg(two.workers["two"].pid, signal.SIGSTOP)
     wait_until(lambda: has_failed(two, run), "its run was taken for dead")
     os.killpg(two.workers["two"].pid, signal.SIGCONT)
-    two.start_worker("one")
+    two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
 
@@ -287,5 +287,5 @@ def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_ba
     run = unloadable().with_tags({WORKER_TAG: "one@here"})
     with two.instance() as instance:
         instance.add_run(run)
-    two.start_worker("one")
+    two.workers["one"].start()
     wait_until(lambda: has_failed(two, run), "the run had failed")
