@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
 from dagster import EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS
@@ -37,6 +37,22 @@ _IDLE_MILLISECONDS = 30_000
 the lock from all others until the system gives up its connection, after two hours."""
 
 
+class _Database(TypedDict):
+    """Which database a storage is in, as stock storages are told."""
+
+    postgres_url: str
+    should_autocreate_tables: bool
+    token_provider: PgTokenProvider | None
+
+
+def _database(config_value: Mapping[str, Any]) -> _Database:
+    return {
+        "postgres_url": pg_url_from_config(config_value),
+        "should_autocreate_tables": config_value.get("should_autocreate_tables", True),
+        "token_provider": get_token_provider_from_config(config_value),
+    }
+
+
 class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
     """`PostgresEventLogStorage` that writes events in transactions, one after another.
 
@@ -49,14 +65,13 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
 
     def __init__(
         self,
-        postgres_url: str,
-        should_autocreate_tables: bool = True,
+        *,
         inst_data: ConfigurableClassData | None = None,
-        token_provider: PgTokenProvider | None = None,
+        **database: Unpack[_Database],
     ) -> None:
         # Before the rest, which connects.
         self._writing = threading.local()
-        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
+        super().__init__(inst_data=inst_data, **database)
         self._known_tables: set[str] = set()
         self._in_doubt: set[str] = set()
         # Dagster sends batches only where this is set, and asks for it at each event.
@@ -67,12 +82,7 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
         """Open or create the storage at the URL."""
-        return cls(
-            inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
-            token_provider=get_token_provider_from_config(config_value),
-        )
+        return cls(inst_data=inst_data, **_database(config_value))
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store one event."""
@@ -181,27 +191,19 @@ class PostgresStorage(DagsterPostgresStorage):
 
     def __init__(
         self,
-        postgres_url: str,
-        should_autocreate_tables: bool = True,
+        *,
         inst_data: ConfigurableClassData | None = None,
-        token_provider: PgTokenProvider | None = None,
+        **database: Unpack[_Database],
     ) -> None:
-        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
-        self._event_log_storage = BatchingPostgresEventLogStorage(
-            postgres_url, should_autocreate_tables, token_provider=token_provider
-        )
+        super().__init__(inst_data=inst_data, **database)
+        self._event_log_storage = BatchingPostgresEventLogStorage(**database)
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
         """Open or create the storage at the URL."""
-        return cls(
-            inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
-            token_provider=get_token_provider_from_config(config_value),
-        )
+        return cls(inst_data=inst_data, **_database(config_value))
 
     @property
     def event_storage_data(self) -> ConfigurableClassData | None:
