@@ -21,6 +21,7 @@ from dagster_postgres.auth import PgTokenProvider
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy import Connection, select, text
 
+from aneurysm_assets.backfills import BackfillRunStorage
 from aneurysm_assets.event_log import (
     BATCH_SIZE,
     BATCH_SIZE_VARIABLE,
@@ -187,7 +188,7 @@ def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
 
 
 class PostgresStorage(DagsterPostgresStorage):
-    """`DagsterPostgresStorage` with that event log, by the same configuration."""
+    """`DagsterPostgresStorage` with that event log and `backfills`, by the same configuration."""
 
     def __init__(
         self,
@@ -197,6 +198,7 @@ class PostgresStorage(DagsterPostgresStorage):
     ) -> None:
         super().__init__(inst_data=inst_data, **database)
         self._event_log_storage = BatchingPostgresEventLogStorage(**database)
+        self._run_storage = BackfillRunStorage(**database)
 
     @classmethod
     def from_config_value(
