@@ -21,6 +21,7 @@ from dagster._core.launcher import LaunchRunContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import pack_value
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
@@ -284,8 +285,13 @@ def test_a_run_whose_process_ends_before_it_begins_fails_and_is_not_waited_for(t
 
 def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_back(two) -> None:
     two.workers["one"].kill()
-    run = unloadable().with_tags({WORKER_TAG: "one@here"})
+    run, retry = unloadable(), unloadable()
+    taken = {WORKER_TAG: "one@here", DAGSTER_CELERY_TASK_ID_TAG: run.run_id}
     with two.instance() as instance:
-        instance.add_run(run)
+        # The retry of such a run has its tags, until it is handed out itself.
+        for each in (run, retry):
+            instance.add_run(each.with_tags(taken))
     two.workers["one"].start()
     wait_until(lambda: has_failed(two, run), "the run had failed")
+    # The later one is looked at first.
+    assert not has_failed(two, retry)
