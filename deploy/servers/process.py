@@ -194,8 +194,11 @@ class Server:
         self._process = process
 
     def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
+        """Start it; where that fails, or is interrupted, end what is there of it."""
+        with ExitStack() as stack:
+            stack.callback(self.kill)
+            self.start()
+            stack.pop_all()
         return self
 
     def __exit__(
