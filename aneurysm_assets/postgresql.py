@@ -2,19 +2,24 @@
 
 Stock storage opens two connections for each event, also for those that Dagster hands it as a batch
 but for materialisations, and where a batch of these fails halfway Dagster's second try doubles
-them. What the events say is not touched here, nor how they are read. For an instance of several
-hosts only: needs the extra `cluster`.
+them. What the events say is not touched here, nor how they are read, but for the end of a run. For
+an instance of several hosts only: needs the extra `cluster`.
 """
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import takewhile
 from typing import Any, Self, TypedDict, Unpack
 
+import dagster as dg
 from dagster import EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorageTable
+from dagster._core.storage.runs.schema import RunsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.auth import PgTokenProvider
@@ -36,6 +41,12 @@ _WRITERS = 7_021_462_094_371_985_401
 _IDLE_MILLISECONDS = 30_000
 """After which PostgreSQL ends a writer that says nothing. One whose host lost its power would keep
 the lock from all others until the system gives up its connection, after two hours."""
+
+
+_ENDS = {dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS}
+
+_STATE_FOLLOWS_WITHIN_SECONDS = 60
+"""After which nobody waits for it: who stored the event was killed before the state."""
 
 
 class _Database(TypedDict):
@@ -113,6 +124,35 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
                 self.store_event(event)
             return
         self._store(events, alone=True)
+
+    def get_logs_for_all_runs_by_log_id(
+        self,
+        after_cursor: int = -1,
+        dagster_event_type: dg.DagsterEventType | set[dg.DagsterEventType] | None = None,
+        limit: int | None = None,
+    ) -> Mapping[int, EventLogEntry]:
+        """Return the events of all runs after an id, up to the first whose run is yet to end by it.
+
+        Dagster stores that a run failed and then, some connections later, the run's new state. Its
+        daemon asks here which runs failed, and asks once: one that it finds still STARTED it would
+        never retry, and the run's backfill would never end.
+        """
+        found = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
+        latest = time.time() - _STATE_FOLLOWS_WITHIN_SECONDS
+        fresh = {
+            event.run_id
+            for event in found.values()
+            if event.dagster_event_type in _ENDS and event.timestamp > latest
+        }
+        if not fresh:
+            return found
+        unfinished = select(RunsTable.c.run_id).where(
+            RunsTable.c.run_id.in_(fresh),
+            RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
+        )
+        with self.index_connection() as connection:
+            to_end = set(connection.scalars(unfinished))
+        return dict(takewhile(lambda each: each[1].run_id not in to_end, found.items()))
 
     def _store(self, events: Sequence[EventLogEntry], *, alone: bool) -> None:
         rows = [self._event_to_row(event) for event in events]

@@ -291,6 +291,34 @@ def test_a_run_outside_of_celery_says_on_which_host_it_lives(instance, tmp_path)
     assert liveness.is_judged_here(instance, tagged)
 
 
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_that_a_run_failed_is_told_once_the_run_is_a_failed_one_or_was_to_be_long_ago(
+    instance, monkeypatch, waited_for: bool
+) -> None:
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    told: list[list[str]] = []
+
+    def tell() -> None:
+        found = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+            dagster_event_type={dg.DagsterEventType.RUN_FAILURE}
+        )
+        told.append([each.run_id for each in found.values()])
+
+    if not waited_for:
+        monkeypatch.setattr(postgresql, "_STATE_FOLLOWS_WITHIN_SECONDS", -1)
+    state = type(instance.run_storage).handle_run_event
+
+    def in_between(*arguments: object) -> None:
+        tell()
+        state(*arguments)
+
+    monkeypatch.setattr(type(instance.run_storage), "handle_run_event", in_between)
+    instance.report_run_failed(run)
+    tell()
+    assert told == [[] if waited_for else [run.run_id], [run.run_id]]
+
+
 def found_failed(instance: dg.DagsterInstance, backfill: str) -> BulkActionStatus:
     """Do what Dagster's daemon does where it finds that a backfill has failed; return what is."""
     failed = instance.get_backfill(backfill).with_status(BulkActionStatus.COMPLETED_FAILED)
