@@ -254,6 +254,7 @@ def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(tw
 
 
 def test_a_run_that_is_canceled_in_the_ui_ends_canceled_and_is_not_retried(two) -> None:
+    two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
     backfill = two.launch_backfill(SERIES_TABLES, series)
     run = in_the_middle(two, "two")
