@@ -21,6 +21,7 @@ from celery.signals import celeryd_after_setup
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import unpack_value
 from dagster_celery.config import TASK_EXECUTE_JOB_NAME
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from dagster_postgres.utils import DagsterPostgresException
 from dagster_shared.serdes.serdes import JsonSerializableValue
 from sqlalchemy.exc import DBAPIError
@@ -96,9 +97,11 @@ def _end_what_it_left(sender: str, **_: object) -> None:
 def _end_unbegun_of(worker: str, instance: dg.DagsterInstance) -> None:
     left = dg.RunsFilter(statuses=list(_NOT_BEGUN), tags={WORKER_TAG: worker})
     for run in instance.get_runs(filters=left):
-        instance.report_run_failed(
-            run, f"Worker {worker} ended before the run began, and was started anew."
-        )
+        # A retry has its parent's tags, both, until it is handed out itself.
+        if run.tags.get(DAGSTER_CELERY_TASK_ID_TAG) == run.run_id:
+            instance.report_run_failed(
+                run, f"Worker {worker} ended before the run began, and was started anew."
+            )
 
 
 def _take(run_id: str, worker: str, instance: dg.DagsterInstance) -> bool:

@@ -40,22 +40,20 @@ _FEW = 20  # series that are read before workers have started
 _FREQUENT = 3
 
 
-class _Place(click.Path):
-    """A directory, or the URL of a bucket, which as a path would lose a slash."""
-
-    def convert(
-        self,
-        value: str | os.PathLike[str],
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> str | bytes | os.PathLike[str]:
-        if "://" in str(value):
-            return str(value)
-        return super().convert(value, param, ctx)
-
-
 class _Directory(click.Path):
-    """A directory of this machine."""
+    """A directory of this machine.
+
+    Parameters
+    ----------
+    or_bucket : bool
+        Or the URL of a bucket, which as a path would lose a slash.
+    file_okay : bool
+        As of `click.Path`.
+    """
+
+    def __init__(self, *, or_bucket: bool = False, file_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay)
+        self._or_bucket = or_bucket
 
     def convert(
         self,
@@ -63,9 +61,11 @@ class _Directory(click.Path):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> str | bytes | os.PathLike[str]:
-        if "://" in str(value):
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        if not self._or_bucket:
             self.fail("this is to be a directory of this machine, not a URL", param, ctx)
-        return super().convert(value, param, ctx)
+        return str(value)
 
 
 def _paths(command: Callable[P, None]) -> Callable[..., None]:
@@ -73,17 +73,17 @@ def _paths(command: Callable[P, None]) -> Callable[..., None]:
 
     @click.option(
         "--data",
-        type=_Directory(path_type=Path),
+        type=_Directory(),
         help=f"Root of raw/, interim/ and dagster/.  [default: {variables.DATA}, or data]",
     )
     @click.option(
         "--raw",
-        type=_Place(path_type=Path),
+        type=_Directory(or_bucket=True),
         help="Input, if it is not DATA/raw; also s3://BUCKET/….",
     )
     @click.option(
         "--interim",
-        type=_Place(path_type=Path),
+        type=_Directory(or_bucket=True),
         help="Output, if it is not DATA/interim; also s3://BUCKET/….",
     )
     @wraps(command)
@@ -275,7 +275,7 @@ def status(as_json: bool, unlabelled: bool) -> None:
 @click.option(
     "--to",
     required=True,
-    type=_Directory(path_type=Path),
+    type=_Directory(),
     metavar="DIR",
     help="Directory to make; there all at once, or not at all.",
 )
@@ -308,7 +308,7 @@ def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
 
 
 @cli.command(short_help="Write a small data set to try it on.")
-@click.argument("directory", type=_Directory(path_type=Path, file_okay=False))
+@click.argument("directory", type=_Directory(file_okay=False))
 @click.option("--series", type=click.IntRange(min=1), help="Series of a larger one, for load.")
 @click.option("--files", type=click.IntRange(min=1), help="Files a series of a larger one.")
 def sample(directory: Path, series: int | None, files: int | None) -> None:

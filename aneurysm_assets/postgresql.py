@@ -2,25 +2,31 @@
 
 Stock storage opens two connections for each event, also for those that Dagster hands it as a batch
 but for materialisations, and where a batch of these fails halfway Dagster's second try doubles
-them. What the events say is not touched here, nor how they are read. For an instance of several
-hosts only: needs the extra `cluster`.
+them. What the events say is not touched here, nor how they are read, but for the end of a run. For
+an instance of several hosts only: needs the extra `cluster`.
 """
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Self
+from itertools import takewhile
+from typing import Any, Self, TypedDict, Unpack
 
+import dagster as dg
 from dagster import EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorageTable
+from dagster._core.storage.runs.schema import RunsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.auth import PgTokenProvider
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy import Connection, select, text
 
+from aneurysm_assets.backfills import BackfillRunStorage
 from aneurysm_assets.event_log import (
     BATCH_SIZE,
     BATCH_SIZE_VARIABLE,
@@ -37,6 +43,28 @@ _IDLE_MILLISECONDS = 30_000
 the lock from all others until the system gives up its connection, after two hours."""
 
 
+_ENDS = {dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS}
+
+_STATE_FOLLOWS_WITHIN_SECONDS = 60
+"""After which nobody waits for it: who stored the event was killed before the state."""
+
+
+class _Database(TypedDict):
+    """Which database a storage is in, as stock storages are told."""
+
+    postgres_url: str
+    should_autocreate_tables: bool
+    token_provider: PgTokenProvider | None
+
+
+def _database(config_value: Mapping[str, Any]) -> _Database:
+    return {
+        "postgres_url": pg_url_from_config(config_value),
+        "should_autocreate_tables": config_value.get("should_autocreate_tables", True),
+        "token_provider": get_token_provider_from_config(config_value),
+    }
+
+
 class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
     """`PostgresEventLogStorage` that writes events in transactions, one after another.
 
@@ -49,14 +77,13 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
 
     def __init__(
         self,
-        postgres_url: str,
-        should_autocreate_tables: bool = True,
+        *,
         inst_data: ConfigurableClassData | None = None,
-        token_provider: PgTokenProvider | None = None,
+        **database: Unpack[_Database],
     ) -> None:
         # Before the rest, which connects.
         self._writing = threading.local()
-        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
+        super().__init__(inst_data=inst_data, **database)
         self._known_tables: set[str] = set()
         self._in_doubt: set[str] = set()
         # Dagster sends batches only where this is set, and asks for it at each event.
@@ -67,12 +94,7 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
         """Open or create the storage at the URL."""
-        return cls(
-            inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
-            token_provider=get_token_provider_from_config(config_value),
-        )
+        return cls(inst_data=inst_data, **_database(config_value))
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store one event."""
@@ -102,6 +124,35 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
                 self.store_event(event)
             return
         self._store(events, alone=True)
+
+    def get_logs_for_all_runs_by_log_id(
+        self,
+        after_cursor: int = -1,
+        dagster_event_type: dg.DagsterEventType | set[dg.DagsterEventType] | None = None,
+        limit: int | None = None,
+    ) -> Mapping[int, EventLogEntry]:
+        """Return the events of all runs after an id, up to the first whose run is yet to end by it.
+
+        Dagster stores that a run failed and then, some connections later, the run's new state. Its
+        daemon asks here which runs failed, and asks once: one that it finds still STARTED it would
+        never retry, and the run's backfill would never end.
+        """
+        found = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
+        latest = time.time() - _STATE_FOLLOWS_WITHIN_SECONDS
+        fresh = {
+            event.run_id
+            for event in found.values()
+            if event.dagster_event_type in _ENDS and event.timestamp > latest
+        }
+        if not fresh:
+            return found
+        unfinished = select(RunsTable.c.run_id).where(
+            RunsTable.c.run_id.in_(fresh),
+            RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
+        )
+        with self.index_connection() as connection:
+            to_end = set(connection.scalars(unfinished))
+        return dict(takewhile(lambda each: each[1].run_id not in to_end, found.items()))
 
     def _store(self, events: Sequence[EventLogEntry], *, alone: bool) -> None:
         rows = [self._event_to_row(event) for event in events]
@@ -177,31 +228,24 @@ def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
 
 
 class PostgresStorage(DagsterPostgresStorage):
-    """`DagsterPostgresStorage` with that event log, by the same configuration."""
+    """`DagsterPostgresStorage` with that event log and `backfills`, by the same configuration."""
 
     def __init__(
         self,
-        postgres_url: str,
-        should_autocreate_tables: bool = True,
+        *,
         inst_data: ConfigurableClassData | None = None,
-        token_provider: PgTokenProvider | None = None,
+        **database: Unpack[_Database],
     ) -> None:
-        super().__init__(postgres_url, should_autocreate_tables, inst_data, token_provider)
-        self._event_log_storage = BatchingPostgresEventLogStorage(
-            postgres_url, should_autocreate_tables, token_provider=token_provider
-        )
+        super().__init__(inst_data=inst_data, **database)
+        self._event_log_storage = BatchingPostgresEventLogStorage(**database)
+        self._run_storage = BackfillRunStorage(**database)
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> Self:
         """Open or create the storage at the URL."""
-        return cls(
-            inst_data=inst_data,
-            postgres_url=pg_url_from_config(config_value),
-            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
-            token_provider=get_token_provider_from_config(config_value),
-        )
+        return cls(inst_data=inst_data, **_database(config_value))
 
     @property
     def event_storage_data(self) -> ConfigurableClassData | None:

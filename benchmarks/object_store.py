@@ -33,15 +33,13 @@ FROM_THE_STORE = f"a series of {FILES} files from an S3 server on loopback, one 
 def measure(root: Path) -> Iterator[Line]:
     """Read the same series in turn from below a root and from a bucket; tables go to the disk."""
     raw = write_load_sample(root / "load", SERIES, FILES)
-    server = S3Server(root / "store")
-    server.start()
-    try:
-        with mock.patch.dict(os.environ, server.variables):
-            bucket = ObjectPath.parse(server.make_bucket("benchmark"))
-            _upload(raw, bucket)
-            yield from _compare(_settings(root, raw), _settings(root, bucket))
-    finally:
-        server.stop()
+    with (
+        S3Server(root / "store") as server,
+        mock.patch.dict(os.environ, server.variables),
+    ):
+        bucket = ObjectPath.parse(server.make_bucket("benchmark"))
+        _upload(raw, bucket)
+        yield from _compare(_settings(root, raw), _settings(root, bucket))
 
 
 def _settings(root: Path, raw: location.Location) -> Settings:

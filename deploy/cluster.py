@@ -5,7 +5,6 @@ server is in `servers`; what is done with the cluster belongs to whoever starts 
 """
 
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +20,7 @@ from deploy.servers.redis import RedisServer
 ENDED = frozenset({"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "CANCELED", "FAILED"})
 """The states of a backfill after which nothing comes."""
 
-_LAUNCH = """
+LAUNCH = """
 mutation ($given: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $given) {
     __typename
@@ -31,8 +30,9 @@ mutation ($given: LaunchBackfillParams!) {
   }
 }
 """
+"""What the UI sends to launch a backfill."""
 
-_STATE = """
+STATE = """
 query ($id: String!) {
   partitionBackfillOrError(backfillId: $id) {
     __typename
@@ -45,6 +45,7 @@ query ($id: String!) {
   }
 }
 """
+"""What the UI asks of a backfill."""
 
 
 class ClusterFailed(Exception):  # noqa: N818 - a state of the machine, not a fault
@@ -142,7 +143,7 @@ class Cluster:
         try:
             with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
                 answer: dict[str, Any] = json.load(response)
-        except urllib.error.URLError as error:
+        except OSError as error:
             raise ClusterFailed(f"the webserver does not answer: {error}") from error
         if "errors" in answer:
             raise ClusterFailed(f"the webserver answers: {answer['errors']}")
@@ -161,14 +162,14 @@ class Cluster:
             "assetSelection": [{"path": [name]} for name in assets],
             "partitionNames": list(partitions),
         }
-        launched = self.ask(_LAUNCH, given=given)["launchPartitionBackfill"]
+        launched = self.ask(LAUNCH, given=given)["launchPartitionBackfill"]
         if launched["__typename"] != "LaunchBackfillSuccess":
             raise ClusterFailed(f"the backfill was refused: {launched}")
         return str(launched["backfillId"])
 
     def backfill(self, backfill_id: str) -> dict[str, Any]:
         """Return the status of a backfill and its runs."""
-        found = self.ask(_STATE, id=backfill_id)["partitionBackfillOrError"]
+        found = self.ask(STATE, id=backfill_id)["partitionBackfillOrError"]
         if found["__typename"] != "PartitionBackfill":
             raise ClusterFailed(f"backfill {backfill_id}: {found}")
         state: dict[str, Any] = found

@@ -68,9 +68,7 @@ def _directory() -> Iterator[Path]:
 
 def _demonstrate(directory: Path) -> int:
     _say("starting the object store")
-    store = S3Server(directory / "s3")
-    store.start()
-    try:
+    with S3Server(directory / "s3") as store:
         os.environ.update(store.variables)
         bucket = ObjectPath.parse(store.make_bucket("demonstration"))
         _put_sample(directory / "sample", bucket / "raw")
@@ -84,8 +82,6 @@ def _demonstrate(directory: Path) -> int:
         with Cluster(directory, _WORKERS, variables) as cluster:
             os.environ.update(cluster.variables)
             return _backfill(cluster, Settings.from_environment())
-    finally:
-        store.stop()
 
 
 def _put_sample(sample: Path, raw: ObjectPath) -> None:

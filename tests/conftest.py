@@ -10,8 +10,8 @@ import pytest
 
 from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.sample import write_sample
-from deploy.servers.process import MissingProgram
 from deploy.servers.s3 import S3Server
+from tests.servers import skipped_where_missing
 
 ROOT = Path(__file__).parent.parent
 
@@ -59,15 +59,8 @@ _buckets = count()
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory) -> Iterator[S3Server]:
     """Return a running object store that the environment leads to only in tests with a `bucket`."""
-    try:
-        server = S3Server(tmp_path_factory.mktemp("s3"))
-    except MissingProgram as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    server.start()
-    yield server
-    server.stop()
+    with skipped_where_missing(), S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
 
 
 @pytest.fixture

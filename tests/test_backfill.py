@@ -16,40 +16,20 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.sample.dicom import uid
+from deploy.cluster import ENDED, LAUNCH, STATE
 from tests.dagster_dev import dagster_dev
 from tests.graph import Graph
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, metadata_of, statuses
 
-ENDED = {"COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "CANCELED", "FAILED"}
-
 # Far apart in the order of registration: a backfill of the two is two runs.
 ONE, OTHER = uid("sample", "CTA"), uid("sample", "damaged")
-
-LAUNCH = """
-mutation ($given: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $given) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
 
 AGAIN = """
 mutation ($given: ReexecutionParams!) {
   reexecutePartitionBackfill(reexecutionParams: $given) {
     __typename
     ... on LaunchBackfillSuccess { backfillId }
-    ... on PythonError { message }
-  }
-}
-"""
-
-STATE = """
-query ($id: String!) {
-  partitionBackfillOrError(backfillId: $id) {
-    ... on PartitionBackfill { status runs(limit: 100) { status assetSelection { path } } }
     ... on PythonError { message }
   }
 }

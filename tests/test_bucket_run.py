@@ -6,6 +6,8 @@ import signal
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -175,18 +177,26 @@ def test_one_root_may_be_in_a_bucket_and_the_other_on_a_disk(
     assert mixed.events() == on_disk.events()
 
 
+def log_of(stage: Stage) -> Path:
+    return stage.data.parent / "log"
+
+
+@contextmanager
+def begun(stage: Stage) -> Iterator[subprocess.Popen]:
+    """Start a run that says what it has to say in its log, for something to happen to it."""
+    with (
+        log_of(stage).open("w") as output,
+        started("aneurysm-assets", "run", *stage.roots, "--workers", 2, output=output) as process,
+    ):
+        yield process
+
+
 def test_a_run_killed_in_the_middle_goes_on_and_takes_each_series_once(
     load_in_bucket: Stage, load: Stage
 ) -> None:
     stage = load_in_bucket
-    log = stage.data.parent / "log"
-    with (
-        log.open("w") as output,
-        started(
-            *("aneurysm-assets", "run", *stage.roots, "--workers", 2), output=output
-        ) as process,
-    ):
-        tables = stage.settings.interim / "dicom_tags"
+    tables = stage.settings.interim / "dicom_tags"
+    with begun(stage) as process:
         wait_until(lambda: len(find_tables(tables)) >= SERIES // 3, "a third was there", process)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -210,14 +220,8 @@ def test_a_store_that_is_down_in_the_middle_of_a_run_costs_no_series(
     load_in_bucket: Stage, load: Stage, s3_server: S3Server
 ) -> None:
     stage = load_in_bucket
-    log = stage.data.parent / "log"
-    with (
-        log.open("w") as output,
-        started(
-            *("aneurysm-assets", "run", *stage.roots, "--workers", 2), output=output
-        ) as process,
-    ):
-        tables = stage.settings.interim / "dicom_tags"
+    tables = stage.settings.interim / "dicom_tags"
+    with begun(stage) as process:
         wait_until(lambda: find_tables(tables), "a table was there", process)
         s3_server.stop()
         back = threading.Timer(10, s3_server.start)
@@ -226,7 +230,7 @@ def test_a_store_that_is_down_in_the_middle_of_a_run_costs_no_series(
         process.wait(300)
     again = stage.run()
     assert again.returncode == 0, again.stderr
-    assert log.read_text().count("Traceback") == 0
+    assert log_of(stage).read_text().count("Traceback") == 0
     recorded, assets = stage.events(), stage.status()["assets"]
     for table in SERIES_TABLES:
         assert set(recorded[table.name].values()) == {1}

@@ -21,6 +21,7 @@ from dagster._core.launcher import LaunchRunContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import pack_value
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
@@ -28,7 +29,7 @@ from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
-from tests.cluster import Cluster, cluster, worker_of
+from tests.cluster import Cluster, worker_of
 from tests.graph import Graph, each_once
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
@@ -69,7 +70,7 @@ def expected(data: Path, tmp_path_factory) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def two(directory: Path, data: Path, expected: pl.DataFrame) -> Iterator[Cluster]:
     """Return a cluster of the workers `one` and `two`, which has its series registered."""
-    with skipped_where_missing(), cluster(directory, data, ("one", "two")) as made:
+    with skipped_where_missing(), Cluster(directory, data, ("one", "two")) as made:
         with made.instance() as instance:
             register(instance, take_census(Settings.from_environment(made.variables)).series)
         wait_until(made.is_ready, "the webserver had loaded the project")
@@ -195,7 +196,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_is_done_twice(
     run = in_the_middle(two, "one")
     two.workers["one"].kill()
     wait_until(lambda: has_failed(two, run), "its run was taken for dead")
-    two.start_worker("one")
+    two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
 
     # Those done before the backfill were asked for again, and each was taken again once.
@@ -216,7 +217,7 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
     two.workers["two"].stop()
     backfill = two.launch_backfill(SERIES_TABLES, series)
     run = in_the_middle(two, "one")
-    two.start_worker("two")
+    two.workers["two"].start()
     two.workers["one"].stop(by=signal.SIGTERM)
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
@@ -247,12 +248,13 @@ def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(tw
     os.killpg(two.workers["two"].pid, signal.SIGSTOP)
     wait_until(lambda: has_failed(two, run), "its run was taken for dead")
     os.killpg(two.workers["two"].pid, signal.SIGCONT)
-    two.start_worker("one")
+    two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
 
 
 def test_a_run_that_is_canceled_in_the_ui_ends_canceled_and_is_not_retried(two) -> None:
+    two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
     backfill = two.launch_backfill(SERIES_TABLES, series)
     run = in_the_middle(two, "two")
@@ -284,8 +286,13 @@ def test_a_run_whose_process_ends_before_it_begins_fails_and_is_not_waited_for(t
 
 def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_back(two) -> None:
     two.workers["one"].kill()
-    run = unloadable().with_tags({WORKER_TAG: "one@here"})
+    run, retry = unloadable(), unloadable()
+    taken = {WORKER_TAG: "one@here", DAGSTER_CELERY_TASK_ID_TAG: run.run_id}
     with two.instance() as instance:
-        instance.add_run(run)
-    two.start_worker("one")
+        # The retry of such a run has its tags, until it is handed out itself.
+        for each in (run, retry):
+            instance.add_run(each.with_tags(taken))
+    two.workers["one"].start()
     wait_until(lambda: has_failed(two, run), "the run had failed")
+    # The later one is looked at first.
+    assert not has_failed(two, retry)

@@ -1,5 +1,6 @@
 """What is in `deploy/` is what works: the files are parsed, and an instance is made of them."""
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -30,7 +31,7 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.liveness import CARRIER_TAG
 from aneurysm_assets.postgresql import PostgresStorage
 from deploy.procfile import commands
-from deploy.servers.process import free_ports
+from deploy.servers.process import Server, ServerProcess, free_ports
 
 DEPLOY = Path(deploy.__file__).parent
 README = (DEPLOY / "README.md").read_text()
@@ -199,3 +200,17 @@ def test_nothing_waits_in_a_worker_nor_is_handed_out_again_while_it_runs(launche
     assert not settings.task_acks_late
     assert settings.worker_concurrency == 1
     assert not launcher.supports_resume_run
+
+
+def test_a_server_that_is_interrupted_while_it_starts_is_ended(tmp_path) -> None:
+    begun: list[int] = []
+
+    def interrupted() -> bool:
+        begun.append(process.pid)
+        raise KeyboardInterrupt
+
+    process = ServerProcess("server", ["sleep", "600"], tmp_path / "log", interrupted)
+    with pytest.raises(KeyboardInterrupt), Server(process):
+        pass
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0], 0)

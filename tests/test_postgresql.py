@@ -1,4 +1,4 @@
-"""The event log in PostgreSQL, held against Dagster's own; directly, and through PgBouncer."""
+"""Storage in PostgreSQL, held against Dagster's own; directly, and through PgBouncer."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -15,7 +15,9 @@ from dagster._core.events import (
     DagsterEvent,
     DagsterEventBatchMetadata,
 )
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.event_log import SqlEventLogStorageTable
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import OperationalError
@@ -287,6 +289,66 @@ def test_a_run_outside_of_celery_says_on_which_host_it_lives(instance, tmp_path)
     tagged = instance.get_run_by_id(run.run_id)
     assert tagged.tags == {liveness.HOST_TAG: liveness.host()}
     assert liveness.is_judged_here(instance, tagged)
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+def test_that_a_run_failed_is_told_once_the_run_is_a_failed_one_or_was_to_be_long_ago(
+    instance, monkeypatch, waited_for: bool
+) -> None:
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    told: list[list[str]] = []
+
+    def tell() -> None:
+        found = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+            dagster_event_type={dg.DagsterEventType.RUN_FAILURE}
+        )
+        told.append([each.run_id for each in found.values()])
+
+    if not waited_for:
+        monkeypatch.setattr(postgresql, "_STATE_FOLLOWS_WITHIN_SECONDS", -1)
+    state = type(instance.run_storage).handle_run_event
+
+    def in_between(*arguments: object) -> None:
+        tell()
+        state(*arguments)
+
+    monkeypatch.setattr(type(instance.run_storage), "handle_run_event", in_between)
+    instance.report_run_failed(run)
+    tell()
+    assert told == [[] if waited_for else [run.run_id], [run.run_id]]
+
+
+def found_failed(instance: dg.DagsterInstance, backfill: str) -> BulkActionStatus:
+    """Do what Dagster's daemon does where it finds that a backfill has failed; return what is."""
+    failed = instance.get_backfill(backfill).with_status(BulkActionStatus.COMPLETED_FAILED)
+    instance.update_backfill(failed)
+    return instance.get_backfill(backfill).status
+
+
+def add_backfill(instance: dg.DagsterInstance, backfill: str, **kind: object) -> None:
+    instance.add_backfill(
+        PartitionBackfill(backfill, BulkActionStatus.REQUESTED, False, {}, 0.0, **kind)
+    )
+
+
+def test_a_backfill_has_failed_once_it_is_found_so_twice_with_no_run_in_between(instance) -> None:
+    requested, failed = BulkActionStatus.REQUESTED, BulkActionStatus.COMPLETED_FAILED
+    for backfill in ("one", "other"):
+        add_backfill(instance, backfill, serialized_asset_backfill_data="{}")
+    for _ in range(2):
+        instance.add_run(dg.DagsterRun("job", tags={BACKFILL_ID_TAG: "one"}))
+        assert found_failed(instance, "one") == requested
+    assert found_failed(instance, "other") == requested
+    assert found_failed(instance, "one") == failed
+    assert found_failed(instance, "other") == failed
+
+
+def test_a_backfill_of_a_job_which_waits_for_no_retry_has_failed_when_it_is_found_so(
+    instance,
+) -> None:
+    add_backfill(instance, "one", partition_names=[])
+    assert found_failed(instance, "one") == BulkActionStatus.COMPLETED_FAILED
 
 
 def _report_many(root: str, overrides: dict[str, Any], number: int) -> None:

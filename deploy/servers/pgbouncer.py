@@ -1,12 +1,11 @@
 """PgBouncer in front of a PostgreSQL server, from the Debian package `pgbouncer`."""
 
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from deploy.servers.accounts import private_directory, private_file, unprivileged
 from deploy.servers.postgresql import USER, PostgresqlServer
-from deploy.servers.process import ServerProcess, answers, find_program, free_ports
+from deploy.servers.process import Server, ServerProcess, answers, find_program, free_ports
 
 _CONFIGURATION = """\
 [databases]
@@ -23,7 +22,7 @@ default_pool_size = 10
 """
 
 
-class Pgbouncer:
+class Pgbouncer(Server):
     """A pool of connections on loopback.
 
     Parameters
@@ -59,7 +58,7 @@ class Pgbouncer:
                 mode=mode,
             ),
         )
-        self._process = ServerProcess(
+        process = ServerProcess(
             "PgBouncer",
             [program, str(configuration)],
             directory / "pgbouncer.log",
@@ -67,30 +66,9 @@ class Pgbouncer:
             user=unprivileged(),
             cwd=directory,
         )
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop it."""
-        self.stop()
+        super().__init__(process)
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment by which `deploy/dagster.yaml` finds it, in place of the server's."""
         return self._server.variables | {"ANEURYSM_POSTGRES_PORT": str(self.port)}
-
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        self._process.start()
-
-    def stop(self) -> None:
-        """End it."""
-        self._process.stop()

@@ -4,11 +4,9 @@ import secrets
 import signal
 import subprocess
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from deploy.servers.accounts import private_directory, private_file, unprivileged
-from deploy.servers.process import ServerFailed, ServerProcess, find_program, free_ports
+from deploy.servers.process import Server, ServerFailed, ServerProcess, find_program, free_ports
 
 USER = "dagster"
 DATABASE = "postgres"
@@ -19,7 +17,7 @@ _FAST_SHUTDOWN = signal.SIGINT
 """By SIGTERM it would wait for its clients to leave."""
 
 
-class PostgresqlServer:
+class PostgresqlServer(Server):
     """A server on loopback; stopped and started again it has the same port and data.
 
     Parameters
@@ -48,7 +46,7 @@ class PostgresqlServer:
         data = directory / "data"
         _make_data(initdb, data, private_file(directory / "password", self.password))
         self._ask = [is_ready, "--quiet", "--host=127.0.0.1", f"--port={self.port}"]
-        self._process = ServerProcess(
+        process = ServerProcess(
             "PostgreSQL",
             [
                 *(postgres, "-D", str(data), "-p", str(self.port)),
@@ -59,20 +57,7 @@ class PostgresqlServer:
             user=unprivileged(),
             cwd=directory,
         )
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop it."""
-        self.stop()
+        super().__init__(process)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -85,17 +70,9 @@ class PostgresqlServer:
             "ANEURYSM_POSTGRES_PASSWORD": self.password,
         }
 
-    def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        self._process.start()
-
     def stop(self) -> None:
         """End it without waiting for its clients; what was committed is on disk."""
         self._process.stop(by=_FAST_SHUTDOWN)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        self._process.kill()
 
     def _answers(self) -> bool:
         return subprocess.run(self._ask, check=False).returncode == 0  # noqa: S603 - a program of PostgreSQL

@@ -1,4 +1,4 @@
-"""One process of a server: started until it answers, and ended whatever happens to us.
+"""A server and its process: started until it answers, and ended whatever happens to us.
 
 What a server is started with stands in the module of that server.
 """
@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 _LOOK_EVERY_SECONDS = 0.05
 
@@ -177,6 +179,54 @@ class ServerProcess:
 
     def _end_of_log(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+
+
+class Server:
+    """A server as a context manager, which starts and stops it.
+
+    Parameters
+    ----------
+    process : ServerProcess
+        What it runs as; stopped, it can be started again.
+    """
+
+    def __init__(self, process: ServerProcess) -> None:
+        self._process = process
+
+    def __enter__(self) -> Self:
+        """Start it; where that fails, or is interrupted, end what is there of it."""
+        with ExitStack() as stack:
+            stack.callback(self.kill)
+            self.start()
+            stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it."""
+        self.stop()
+
+    def start(self) -> None:
+        """Start it, and wait until it does what it is for.
+
+        Raises
+        ------
+        ServerFailed
+            It ended, or did not answer in time.
+        """
+        self._process.start()
+
+    def stop(self) -> None:
+        """End it as it wants to be ended."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._process.kill()
 
 
 def _ended_with_us() -> list[str]:

@@ -2,17 +2,15 @@
 
 import secrets
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from deploy.servers.process import ServerProcess, find_program, free_ports
+from deploy.servers.process import Server, ServerProcess, find_program, free_ports
 
 
-class RedisServer:
-    """A server on loopback; stopped and started again it has the same port and data.
+class RedisServer(Server):
+    """A server on loopback; stopped and started again it has the same port, data and queue.
 
     Parameters
     ----------
@@ -37,23 +35,10 @@ class RedisServer:
             f'bind 127.0.0.1\nport {self.port}\nrequirepass {self._password}\ndir "{directory}"\n'
             'appendonly yes\nappendfsync everysec\nsave ""\n'
         )
-        self._process = ServerProcess(
+        process = ServerProcess(
             "Redis", [program, str(configuration)], directory / "redis.log", self._answers
         )
-
-    def __enter__(self) -> Self:
-        """Start it."""
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Stop it."""
-        self.stop()
+        super().__init__(process)
 
     @property
     def url(self) -> str:
@@ -64,18 +49,6 @@ class RedisServer:
     def variables(self) -> dict[str, str]:
         """The environment by which `deploy/dagster.yaml` finds it."""
         return {"ANEURYSM_REDIS_URL": self.url}
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        self._process.start()
-
-    def stop(self) -> None:
-        """End it; what was queued is on disk."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        self._process.kill()
 
     def _answers(self) -> bool:
         try:

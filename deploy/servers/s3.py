@@ -9,7 +9,7 @@ from pathlib import Path
 from obstore import put
 from obstore.store import S3Store
 
-from deploy.servers.process import ServerProcess, find_program, free_ports
+from deploy.servers.process import Server, ServerProcess, find_program, free_ports
 
 ACCESS_KEY = "loopback"
 SECRET_KEY = "loopback-only"  # noqa: S105 - of a server that nobody else reaches, for its life
@@ -19,7 +19,7 @@ _PROBE = "takes-objects"
 _PARTS = ("master", "volume", "filer", "s3")
 
 
-class S3Server:
+class S3Server(Server):
     """A store on loopback; stopped and started again it has the same port and objects.
 
     Parameters
@@ -39,7 +39,7 @@ class S3Server:
             for place, part in enumerate(_PARTS)
             for grpc, kind in enumerate(("", ".grpc"))
         ]
-        self._process = ServerProcess(
+        process = ServerProcess(
             "SeaweedFS",
             [
                 *(weed, "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
@@ -57,6 +57,7 @@ class S3Server:
                 "TMPDIR": str(directory),  # of more logs
             },
         )
+        super().__init__(process)
 
     @property
     def endpoint(self) -> str:
@@ -76,7 +77,7 @@ class S3Server:
 
     def start(self) -> None:
         """Start it, and wait until it takes objects."""
-        self._process.start()
+        super().start()
         self.make_bucket(_PROBE)  # it says that it is healthy some seconds before it takes any
 
     def stop(self) -> None:
@@ -84,7 +85,7 @@ class S3Server:
 
         Asked to end, it waits half a minute for connections that clients keep.
         """
-        self._process.kill()
+        self.kill()
 
     def make_bucket(self, name: str) -> str:
         """Make a bucket and return its URL."""
