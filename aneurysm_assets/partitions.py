@@ -20,7 +20,7 @@ from dagster._core.storage.tags import (
 from aneurysm_assets.extraction.census import Census
 from aneurysm_assets.fingerprints import Fingerprints
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_tables
+from aneurysm_assets.store import names_of_tables
 from aneurysm_assets.tables import (
     DICOM_TAGS,
     SERIES_QUALITY,
@@ -104,7 +104,7 @@ def statuses(
     recorded = instance.get_status_by_partition(
         dg.AssetKey(table.name), list(series), series_partitions
     )
-    files = find_tables(settings.interim / table.name)
+    files = names_of_tables(settings.interim / table.name)
     found: dict[str, Status] = {}
     for uid in series:
         status = _STATUS[(recorded or {}).get(uid)]

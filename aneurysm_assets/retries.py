@@ -14,7 +14,7 @@ from dagster._core.storage.tags import RESUME_RETRY_TAG, RETRY_NUMBER_TAG
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_tables
+from aneurysm_assets.store import names_of_tables
 from aneurysm_assets.tables import SERIES_PREVIEW, Product, Table
 
 _AT_ONCE = 500
@@ -102,7 +102,7 @@ def _recorded_by(
 def _with_file(settings: Settings, product: Product, recorded: dict[str, str]) -> list[str]:
     directory = settings.interim / product.name
     if isinstance(product, Table):
-        return sorted(recorded.keys() & find_tables(directory).keys())
+        return sorted(recorded.keys() & names_of_tables(directory))
     return [uid for uid in recorded if (directory / f"{uid}.png").is_file()]
 
 

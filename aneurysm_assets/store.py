@@ -11,7 +11,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -266,6 +266,23 @@ def find_tables(directory: Location) -> Mapping[str, Location]:
             if twice:
                 tables[stem] = _find_file(directory / stem) or tables[stem]
     return tables
+
+
+def names_of_tables(directory: Location) -> Set[str]:
+    """Return the last part of the stem of each table of a directory, from one listing.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
+    """
+    if isinstance(directory, ObjectPath):
+        return _find_objects(directory).keys()
+    if not directory.is_dir():
+        return set()
+    with os.scandir(directory) as entries:
+        stems = {_stem(entry.name) for entry in entries if entry.is_file()}
+    return {stem for stem in stems if stem is not None}
 
 
 def _find_objects(directory: ObjectPath) -> dict[str, ObjectPath]:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,29 @@ if any("dagster-daemon" in argument for argument in sys.orig_argv):
     asset_backfill.backfill_runs_are_complete = are_complete_once_retried
 """
 
+# A process that is about to put the `dicom_tags` of a series in their place waits as long as a file
+# names the series: its run is in the middle for as long as a test wants it there.
+HELD = """
+import os, sys, time
+
+named = os.environ.get("HELD_SERIES", "")
+
+def is_held(path):
+    directory, _, name = os.fsdecode(path).rpartition("/")
+    try:
+        with open(named) as series:
+            return directory.endswith("/dicom_tags") and name[:-8] in series.read().split()
+    except OSError:
+        return False
+
+def hold(event, arguments):
+    while event == "os.rename" and is_held(arguments[1]):
+        time.sleep(0.05)
+
+if named:
+    sys.addaudithook(hold)
+"""
+
 # Asks each of Dagster's storages.
 READY = """
 {
@@ -56,10 +79,12 @@ class Cluster(deploy.cluster.Cluster):
 
     def __init__(self, directory: Path, data: Path, workers: tuple[str, ...]) -> None:
         quick = directory / "quick"
+        self._held = directory / "held"
         variables = {
             "ANEURYSM_DATA": str(data),
             "ANEURYSM_SERIES_PER_RUN": "50",
             "ANEURYSM_WORKERS": "1",
+            "HELD_SERIES": str(self._held),
             "PYTHONPATH": os.pathsep.join([str(quick), *_python_path()]),
         }
         super().__init__(directory, workers, variables)
@@ -74,7 +99,16 @@ class Cluster(deploy.cluster.Cluster):
         configuration["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
         path.write_text(yaml.safe_dump(configuration))
         quick.mkdir()
-        (quick / "sitecustomize.py").write_text(QUICK)
+        (quick / "sitecustomize.py").write_text(QUICK + HELD)
+
+    @contextmanager
+    def held_at(self, series: Sequence[str]) -> Iterator[None]:
+        """Let each run wait, while the block lasts, before it is done with one of these series."""
+        self._held.write_text("\n".join(series))
+        try:
+            yield
+        finally:
+            self._held.unlink()
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:

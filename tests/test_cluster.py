@@ -10,6 +10,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import dagster as dg
@@ -124,6 +125,14 @@ def in_the_middle(cluster: Cluster, worker: str) -> dg.DagsterRun:
     return found[0]
 
 
+def held_in_the_middle(cluster: Cluster) -> AbstractContextManager[None]:
+    """Let each run of a backfill wait, while the block lasts, when it has done half of its series.
+
+    The pool of a run takes some series ahead: fewer than half.
+    """
+    return cluster.held_at(cluster.series[IN_A_RUN // 2 :: IN_A_RUN])
+
+
 def retry_of(cluster: Cluster, run: dg.DagsterRun) -> dg.DagsterRun:
     """Return the run by which Dagster retried another, ended."""
     with cluster.instance() as instance:
@@ -192,9 +201,10 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_is_done_twice(
     wait_until(two.is_ready, "the webserver had let go of the connections that had ended")
     before = counts(two)
     assert before == each_table_once(two.series)
-    backfill = two.launch_backfill(ALL_TABLES, two.series)
-    run = in_the_middle(two, "one")
-    two.workers["one"].kill()
+    with held_in_the_middle(two):
+        backfill = two.launch_backfill(ALL_TABLES, two.series)
+        run = in_the_middle(two, "one")
+        two.workers["one"].kill()
     wait_until(lambda: has_failed(two, run), "its run was taken for dead")
     two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
@@ -215,10 +225,11 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_is_done_twice(
 def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
     before, series = counts(two), two.series[:IN_A_RUN]
     two.workers["two"].stop()
-    backfill = two.launch_backfill(SERIES_TABLES, series)
-    run = in_the_middle(two, "one")
-    two.workers["two"].start()
-    two.workers["one"].stop(by=signal.SIGTERM)
+    with held_in_the_middle(two):
+        backfill = two.launch_backfill(SERIES_TABLES, series)
+        run = in_the_middle(two, "one")
+        two.workers["two"].start()
+        two.workers["one"].stop(by=signal.SIGTERM)
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
     assert worker_of(retry_of(two, run)) == "two@here"
@@ -227,9 +238,10 @@ def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
 def test_a_database_that_is_away_for_half_a_minute_is_waited_for(two) -> None:
     two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
-    backfill = two.launch_backfill(SERIES_TABLES, series)
-    run = in_the_middle(two, "two")
-    two.postgresql.stop()
+    with held_in_the_middle(two):
+        backfill = two.launch_backfill(SERIES_TABLES, series)
+        run = in_the_middle(two, "two")
+        two.postgresql.stop()
     # Each time it says so it has asked for some six seconds.
     wait_until(lambda: said(two, "the database does not answer: waiting") >= 5, "the run waited")
     two.postgresql.start()
@@ -243,10 +255,11 @@ def test_a_database_that_is_away_for_half_a_minute_is_waited_for(two) -> None:
 def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(two) -> None:
     two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
-    backfill = two.launch_backfill(SERIES_TABLES, series)
-    run = in_the_middle(two, "two")
-    os.killpg(two.workers["two"].pid, signal.SIGSTOP)
-    wait_until(lambda: has_failed(two, run), "its run was taken for dead")
+    with held_in_the_middle(two):
+        backfill = two.launch_backfill(SERIES_TABLES, series)
+        run = in_the_middle(two, "two")
+        os.killpg(two.workers["two"].pid, signal.SIGSTOP)
+        wait_until(lambda: has_failed(two, run), "its run was taken for dead")
     os.killpg(two.workers["two"].pid, signal.SIGCONT)
     two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
@@ -256,9 +269,10 @@ def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(tw
 def test_a_run_that_is_canceled_in_the_ui_ends_canceled_and_is_not_retried(two) -> None:
     two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
-    backfill = two.launch_backfill(SERIES_TABLES, series)
-    run = in_the_middle(two, "two")
-    assert two.ask(CANCEL, id=run.run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
+    with held_in_the_middle(two):
+        backfill = two.launch_backfill(SERIES_TABLES, series)
+        run = in_the_middle(two, "two")
+        assert two.ask(CANCEL, id=run.run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
     two.until_ended(backfill)
     with two.instance() as instance:
         assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.CANCELED
