@@ -24,6 +24,7 @@ from dagster_celery.config import TASK_EXECUTE_JOB_NAME
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from dagster_postgres.utils import DagsterPostgresException
 from dagster_shared.serdes.serdes import JsonSerializableValue
+from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 
 from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
@@ -38,6 +39,8 @@ _NOT_BEGUN = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
 _DATABASE_IS_BACK_WITHIN_SECONDS = 600.0
 
 _ASK_AGAIN_AFTER_SECONDS = 5.0
+
+_ANSWERS_WITHIN_SECONDS = 2.0
 
 
 def __getattr__(name: str) -> Celery:
@@ -67,6 +70,7 @@ def worker_app() -> Celery:
             )
         app = launcher.celery
     app.task(bind=True, name=TASK_EXECUTE_JOB_NAME)(_execute_run)
+    celeryd_after_setup.connect(_refuse_a_name_that_is_taken, weak=False)
     celeryd_after_setup.connect(_end_what_it_left, weak=False)
     return app
 
@@ -87,6 +91,27 @@ def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> 
     with _forwarded_to(process):
         process.wait()
     _patiently(partial(_end_unless_begun, args.run_id, process.returncode))
+
+
+def _refuse_a_name_that_is_taken(sender: str, **_: object) -> None:
+    """End before anything is done where another worker has this name, which is the sender.
+
+    The two would take each other's runs for their own, and fail them.
+
+    Raises
+    ------
+    SystemExit
+        Another worker answers to the name.
+    """
+    try:
+        others = worker_app().control.ping(destination=[sender], timeout=_ANSWERS_WITHIN_SECONDS)
+    except OperationalError as error:
+        _LOG.warning("the broker does not answer: another %s would not be seen: %s", sender, error)
+        return
+    if others:
+        raise SystemExit(
+            f"a worker {sender} is there already: give each its own name, by `-n NAME@%h`"
+        )
 
 
 def _end_what_it_left(sender: str, **_: object) -> None:

@@ -30,6 +30,7 @@ from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
+from deploy.procfile import process_of
 from tests.cluster import Cluster, worker_of
 from tests.graph import Graph, each_once
 from tests.processes import wait_until
@@ -310,3 +311,15 @@ def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_ba
     wait_until(lambda: has_failed(two, run), "the run had failed")
     # The later one is looked at first.
     assert not has_failed(two, retry)
+
+
+def test_a_second_worker_of_one_name_ends_with_a_sentence_and_touches_nothing(two) -> None:
+    run = unloadable().with_tags({WORKER_TAG: "two@here"})
+    with two.instance() as instance:
+        instance.add_run(run.with_tags({DAGSTER_CELERY_TASK_ID_TAG: run.run_id}))
+    second = process_of("worker", two.home, two.variables, "-n", "two@here", name="second")
+    second.start()
+    sentence = "a worker two@here is there already"
+    wait_until(lambda: sentence in second.log.read_text(), "it had ended")
+    second.stop()
+    assert not has_failed(two, run)
