@@ -127,6 +127,8 @@ class Cluster(deploy.cluster.Cluster):
             return state["status"] in ENDED
 
         wait_until(ended, f"backfill {backfill} had ended", seconds=4 * DEADLINE)
+        if state["error"]:
+            print(state["error"]["message"])
         return state["status"]
 
     def is_ready(self) -> bool:
