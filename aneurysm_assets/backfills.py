@@ -7,12 +7,15 @@ failed with every series done, and what was to come after them does not. The mor
 longer is the time between. What a run records is not touched here.
 """
 
+import logging
 from functools import cached_property
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_postgres import PostgresRunStorage
+
+_LOG = logging.getLogger(__name__)
 
 
 class BackfillRunStorage(PostgresRunStorage):
@@ -29,12 +32,21 @@ class BackfillRunStorage(PostgresRunStorage):
 
     def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
         """Store the state of a backfill; leave it as it is where it is found failed only once."""
-        ends_failed = partition_backfill.status == BulkActionStatus.COMPLETED_FAILED
-        if ends_failed and partition_backfill.is_asset_backfill:
-            backfill = partition_backfill.backfill_id
+        backfill = partition_backfill.backfill_id
+        if not self._is_found_failed(partition_backfill):
+            self._runs_when_failed.pop(backfill, None)
+        else:
             runs = set(self.get_run_ids(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill})))
             if self._runs_when_failed.get(backfill) != runs:
                 self._runs_when_failed[backfill] = runs
+                _LOG.info("backfill %s seems to have failed: it is looked at again", backfill)
                 return
             del self._runs_when_failed[backfill]
         super().update_backfill(partition_backfill)
+
+    def _is_found_failed(self, backfill: PartitionBackfill) -> bool:
+        """Tell whether this is a verdict, and not what has been stored before."""
+        if backfill.status != BulkActionStatus.COMPLETED_FAILED or not backfill.is_asset_backfill:
+            return False
+        stored = self.get_backfill(backfill.backfill_id)
+        return stored is not None and stored.status != BulkActionStatus.COMPLETED_FAILED

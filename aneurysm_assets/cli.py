@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -23,7 +23,6 @@ from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.extraction.uid import is_uid
 from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.worker_pool import workers_kept
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +35,6 @@ P = ParamSpec("P")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _LISTED = 10
-_FEW = 20  # series that are read before workers have started
 _FREQUENT = 3
 
 
@@ -194,13 +192,9 @@ def run(
         }
     )
     settings = Settings.from_environment()
-    with_tables = [] if force else _with_tables(settings)
-    is_much = not series and _is_much_to_read(settings, with_tables)
-    begin = settings.workers if is_much else 0
     # Begun before the imports, which take about as long.
     with (
-        workers_kept(begin, "aneurysm_assets.writers"),
-        Inquiry(settings, with_tables, settings.workers) as inquiry,
+        Inquiry(settings, [] if force else _with_tables(settings), settings.workers) as inquiry,
         _trouble_told("what is done is done: run it again"),
     ):
         with _no_collection():
@@ -227,21 +221,6 @@ def _with_tables(settings: Settings) -> list[str]:
         return []
     series = (name.rpartition(".")[0] for name in names)
     return sorted({uid for uid in series if is_uid(uid)})
-
-
-def _is_much_to_read(settings: Settings, with_tables: Sequence[str]) -> bool:
-    """Guess whether workers will be wanted, from names alone; wrong, it costs their start."""
-    root, train_csv = settings.series_root, settings.train_csv
-    if not (isinstance(root, Path) and isinstance(train_csv, Path)):
-        return False  # a store is read by threads
-    try:
-        without = {path.name for path in root.iterdir()}.difference(with_tables)
-        if settings.unlabelled:
-            return len(without) > _FEW
-        with train_csv.open() as rows:
-            return sum(row.partition(",")[0] in without for row in rows) > _FEW
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 @cli.command(short_help="Show what is done, failed, missing and not on disk.")

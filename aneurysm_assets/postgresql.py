@@ -9,7 +9,7 @@ an instance of several hosts only: needs the extra `cluster`.
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import takewhile
 from typing import Any, Self, TypedDict, Unpack
@@ -43,10 +43,8 @@ _IDLE_MILLISECONDS = 30_000
 the lock from all others until the system gives up its connection, after two hours."""
 
 
-_ENDS = {dg.DagsterEventType.RUN_FAILURE, dg.DagsterEventType.RUN_SUCCESS}
-
 _STATE_FOLLOWS_WITHIN_SECONDS = 60
-"""After which nobody waits for it: who stored the event was killed before the state."""
+"""After which nobody waits for it: who stored that the run failed was killed before its state."""
 
 
 class _Database(TypedDict):
@@ -70,8 +68,8 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
 
     Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
     daemon and its cache of partition statuses ask for what came after the highest id that they saw:
-    events of a lower id that are committed later they never see. So while a batch is written no
-    other event is. Where a batch fails Dagster writes it one by one, and what of it is stored
+    events of a lower id that are committed later they never see. So while one event or a batch is
+    written no other is. Where a batch fails Dagster writes it one by one, and what of it is stored
     nevertheless, as the connection broke while the commit was being confirmed, is left out.
     """
 
@@ -86,6 +84,7 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         super().__init__(inst_data=inst_data, **database)
         self._known_tables: set[str] = set()
         self._in_doubt: set[str] = set()
+        self._to_end_since: dict[str, float] = {}
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
@@ -100,10 +99,10 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         """Store one event."""
         if event.is_dagster_event and event.dagster_event_type in ASSET_CHECK_EVENTS:
             # Storage does more for them than insert a row.
-            with self._as_writer(alone=False):
+            with self._as_writer():
                 super().store_event(event)
             return
-        self._store([event], alone=is_asset_event(event))
+        self._store([event])
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events in one transaction.
@@ -123,7 +122,7 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
             for event in events:
                 self.store_event(event)
             return
-        self._store(events, alone=True)
+        self._store(events)
 
     def get_logs_for_all_runs_by_log_id(
         self,
@@ -138,29 +137,40 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         never retry, and the run's backfill would never end.
         """
         found = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
-        latest = time.time() - _STATE_FOLLOWS_WITHIN_SECONDS
-        fresh = {
+        failed = {
             event.run_id
             for event in found.values()
-            if event.dagster_event_type in _ENDS and event.timestamp > latest
+            if event.dagster_event_type == dg.DagsterEventType.RUN_FAILURE
         }
-        if not fresh:
-            return found
-        unfinished = select(RunsTable.c.run_id).where(
-            RunsTable.c.run_id.in_(fresh),
-            RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
-        )
-        with self.index_connection() as connection:
-            to_end = set(connection.scalars(unfinished))
+        to_end = self._yet_to_end(failed)
         return dict(takewhile(lambda each: each[1].run_id not in to_end, found.items()))
 
-    def _store(self, events: Sequence[EventLogEntry], *, alone: bool) -> None:
+    def _yet_to_end(self, failed: Set[str]) -> Set[str]:
+        """Return those of some runs whose state is still to follow, of which that can be hoped."""
+        unfinished = select(RunsTable.c.run_id).where(
+            RunsTable.c.run_id.in_(failed),
+            RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
+        )
+        to_end: Set[str] = set()
+        if failed:
+            with self.index_connection() as connection:
+                to_end = set(connection.scalars(unfinished))
+        # By our clock, not the one of the host that stored the event.
+        now = time.monotonic()
+        self._to_end_since = {run: self._to_end_since.get(run, now) for run in to_end}
+        return {
+            run
+            for run, since in self._to_end_since.items()
+            if now - since < _STATE_FOLLOWS_WITHIN_SECONDS
+        }
+
+    def _store(self, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
         texts = {row["event"] for row in rows}
         in_doubt = not self._in_doubt.isdisjoint(texts)
         self._in_doubt.update(texts)
-        # Alone, the connection that broke has ended its transaction, one way or the other.
-        with self._as_writer(alone=alone or in_doubt) as connection:
+        # Now the connection that broke has ended its transaction, one way or the other.
+        with self._as_writer() as connection:
             stored = _stored(connection, rows) if in_doubt else set()
             left = [
                 each for each in zip(events, rows, strict=True) if each[1]["event"] not in stored
@@ -184,15 +194,14 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
             self._store_asset_event(connection, event, event_id)
 
     @contextmanager
-    def _as_writer(self, *, alone: bool) -> Iterator[Connection]:
-        """Yield a transaction, while which nobody writes a batch; where alone, nobody anything."""
-        kind = "" if alone else "_shared"
+    def _as_writer(self) -> Iterator[Connection]:
+        """Yield a transaction, while which nobody else writes an event."""
         with self.index_transaction() as connection:
             # Ends with the transaction, so that a pool of connections between may change them.
             connection.execute(
                 text(
                     "SELECT set_config('idle_in_transaction_session_timeout', "
-                    f"'{_IDLE_MILLISECONDS}', true), pg_advisory_xact_lock{kind}({_WRITERS})"
+                    f"'{_IDLE_MILLISECONDS}', true), pg_advisory_xact_lock({_WRITERS})"
                 )
             )
             self._writing.connection = connection

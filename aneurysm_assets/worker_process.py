@@ -5,27 +5,19 @@ their number of threads when they are.
 """
 
 import gc
-import importlib
 import logging
 import multiprocessing
 import os
 import signal
 import threading
-from contextlib import suppress
 from multiprocessing.connection import wait as wait_for_any
 
 _ALLOCATIONS = 50_000
 """Of objects that may hold others, until garbage is looked for: about those of ten series."""
 
 
-def start_worker(module: str = "") -> None:
-    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it.
-
-    Parameters
-    ----------
-    module : str
-        What is imported before there is work; nothing where it is empty.
-    """
+def start_worker() -> None:
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Workers are as many as processors: what each hands to threads costs more than it gains.
     for library in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -36,9 +28,6 @@ def start_worker(module: str = "") -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
-    if module:
-        with suppress(ImportError):  # the work that needs it will meet the same, and say it
-            importlib.import_module(module)
 
 
 def _exit_with(sentinel: int) -> None:

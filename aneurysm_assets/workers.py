@@ -145,9 +145,10 @@ def map_series(
         return
     left = list(series)
     work_for = alone or (lambda _: work)
+    most_in_task = _MOST_IN_TASK
     while left:
         suspects: list[str] = []
-        for key, outcome in _map_in_pool(work_for, left, workers):
+        for key, outcome in _map_in_pool(work_for, left, workers, most_in_task):
             if key is None:
                 yield None
             elif outcome is None:
@@ -159,8 +160,9 @@ def map_series(
         if len(suspects) == len(left) and not _can_live():
             yield from ((uid, Failed(_NO_WORKER)) for uid in suspects)
             return
-        # A dead worker takes the pool with it and does not say over which series it died: each
-        # that was under way is tried alone. The rest goes on in a new pool.
+        # A dead worker takes the pool with it and does not say over which series it died. Handed
+        # out singly it is among the first that were under way, of which each is tried alone.
+        most_in_task = 1
         for uid in suspects[: workers * _AHEAD]:
             yield from _attempt_alone(work_for(uid), uid)
         left = suspects[workers * _AHEAD :]
@@ -209,7 +211,7 @@ def _map_here(
 
 
 def _map_in_pool(
-    work_for: Callable[[str], Work], series: Sequence[str], workers: int
+    work_for: Callable[[str], Work], series: Sequence[str], workers: int, most_in_task: int
 ) -> Iterator[tuple[str | None, Outcome | None]]:
     """Yield outcomes, and (None, None) while there is none to yield.
 
@@ -221,7 +223,7 @@ def _map_in_pool(
     finished: SimpleQueue[_Task] = SimpleQueue()
     lost: set[str] = set()
     at_once = 1
-    with pool_at_hand(min(workers, len(series))) as pool:
+    with pool_at_hand(workers, len(series)) as pool:
         while waiting or under_way:
             while waiting and not lost and len(under_way) < workers * _AHEAD:
                 taken = [waiting.popleft() for _ in range(min(at_once, len(waiting)))]
@@ -245,7 +247,7 @@ def _map_in_pool(
                 lost.update(taken)
                 continue
             waiting.extendleft(reversed(taken[len(outcomes) :]))
-            at_once = _worth_a_task(outcomes)
+            at_once = min(most_in_task, _worth_a_task(outcomes))
             yield from zip(taken, outcomes, strict=False)
     lost.update(waiting)
     yield from ((uid, None) for uid in series if uid in lost)

@@ -129,7 +129,7 @@ def in_the_middle(cluster: Cluster, worker: str) -> dg.DagsterRun:
 def held_in_the_middle(cluster: Cluster) -> AbstractContextManager[None]:
     """Let each run of a backfill wait, while the block lasts, when it has done half of its series.
 
-    The pool of a run takes some series ahead: fewer than half.
+    It has one process, which takes them in their order.
     """
     return cluster.held_at(cluster.series[IN_A_RUN // 2 :: IN_A_RUN])
 
@@ -319,7 +319,10 @@ def test_a_second_worker_of_one_name_ends_with_a_sentence_and_touches_nothing(tw
         instance.add_run(run.with_tags({DAGSTER_CELERY_TASK_ID_TAG: run.run_id}))
     second = process_of("worker", two.home, two.variables, "-n", "two@here", name="second")
     second.start()
-    sentence = "a worker two@here is there already"
-    wait_until(lambda: sentence in second.log.read_text(), "it had ended")
-    second.stop()
+    try:
+        unreaped = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        wait_until(lambda: os.waitid(os.P_PID, second.pid, unreaped), "it had ended")
+        assert "a worker two@here is there already" in second.log.read_text()
+    finally:
+        second.kill()
     assert not has_failed(two, run)

@@ -207,7 +207,7 @@ def test_a_writer_that_falls_silent_does_not_hold_up_the_others_for_ever(
     with (
         instance_at(tmp_path / "silent", storage(database)) as silent,
         pytest.raises(OperationalError),
-        silent.event_log_storage._as_writer(alone=True),
+        silent.event_log_storage._as_writer(),
     ):
         report(instance, "run", ["1.1", "1.2"])
     assert recorded(instance) == {"1.1": 1, "1.2": 1}

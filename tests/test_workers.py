@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from aneurysm_assets import worker_pool
 from aneurysm_assets.store import StoredTable
-from aneurysm_assets.worker_pool import workers_kept
+from aneurysm_assets.worker_pool import kept_workers, workers_kept
 from aneurysm_assets.workers import (
     Failed,
     Outcome,
@@ -273,28 +274,10 @@ def test_kept_workers_do_the_work_that_follows_also_what_needs_none() -> None:
     assert processes(outcomes(work.written, series, 0)) == {str(os.getpid())}
 
 
-def test_workers_begun_before_there_is_work_have_imported_what_it_needs_and_do_it() -> None:
-    series = list("123456")
-    assert work.unlikely_module not in sys.modules
-    with workers_kept(2, work.unlikely_module):
-        done = outcomes(work.tell_imported, series, 0)
-        assert str(os.getpid()) not in processes(done)
-    assert {outcome.notes[0] for outcome in done.values() if isinstance(outcome, Written)} == {
-        "imported"
-    }
-
-
-def test_a_module_that_workers_cannot_import_ahead_stops_nobody() -> None:
-    with workers_kept(1, "there.is.no.such.module"):
-        assert all(is_written(*each) for each in outcomes(work.written, list("123456"), 0).items())
-
-
-def test_workers_that_are_kept_for_all_of_a_run_are_not_ended_by_a_part_of_it() -> None:
-    series = list("123456")
+def test_kept_workers_are_as_many_as_the_run_has_however_few_series_are_first() -> None:
     with workers_kept():
-        with workers_kept():
-            first = processes(outcomes(work.written, series, 1))
-        assert processes(outcomes(work.written, series, 0)) == first
+        outcomes(work.written, list("12345"), 7)
+        assert kept_workers() == 7
 
 
 def test_kept_workers_are_replaced_where_one_of_them_died() -> None:
@@ -324,7 +307,7 @@ def test_a_task_ends_after_its_time_and_what_is_left_of_it_is_handed_out_again(
 ) -> None:
     pairs = [(work.written, uid) for uid in "123"]
     monkeypatch.setattr("aneurysm_assets.workers._TASK_SECONDS", DEADLINE)
-    assert [is_written(uid, each) for uid, each in zip("123", attempt_some(pairs), strict=True)]
+    assert all(is_written(*each) for each in zip("123", attempt_some(pairs), strict=True))
     monkeypatch.setattr("aneurysm_assets.workers._TASK_SECONDS", -1)
     (outcome,) = attempt_some(pairs)
     assert is_written("1", outcome)
@@ -374,6 +357,27 @@ def test_a_series_that_kills_its_worker_fails_and_every_other_is_done(
     results = outcomes(work.fail, series, 2)
     assert results.pop(killer) == Failed(DIED)
     assert all(is_written(uid, outcome) for uid, outcome in results.items())
+
+
+def test_among_many_small_series_one_that_kills_its_worker_takes_few_others_to_be_tried_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[int] = []
+    begin = worker_pool._pool
+
+    def begin_pool(size: int) -> ProcessPoolExecutor:
+        begun.append(size)
+        return begin(size)
+
+    monkeypatch.setattr(worker_pool, "_pool", begin_pool)
+    series = [f"good {i}" for i in range(400)]
+    series[300] = "dies"
+    results = outcomes(work.fail, series, 2)
+    assert results.pop("dies") == Failed(DIED)
+    assert all(is_written(uid, outcome) for uid, outcome in results.items())
+    # Two that died, at most one in which it was handed out again, and each tried alone.
+    assert begun.count(1) <= 16
+    assert begun.count(2) <= 4
 
 
 def test_of_several_series_that_kill_their_worker_each_fails_and_every_other_is_done() -> None:

@@ -6,7 +6,6 @@ import select
 import signal
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -26,14 +25,6 @@ _kept_open: list[IO[str]] = []
 def written(series: str) -> Written:
     table = StoredTable(Path(f"/interim/{series}.parquet"), "parquet", rows=len(series))
     return Written(table, files=1, unreadable_files=0, bytes=10, notes=(series, str(os.getpid())))
-
-
-unlikely_module = "wave"
-
-
-def tell_imported(series: str) -> Written:
-    state = "imported" if unlikely_module in sys.modules else "not imported"
-    return replace(written(series), notes=(state, str(os.getpid())))
 
 
 def take_long(series: str) -> Written:

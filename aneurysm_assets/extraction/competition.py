@@ -16,7 +16,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import compress
 from typing import Self
 
@@ -279,14 +278,6 @@ def _read(
         raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return _parsed(path, data, tuple(columns))
-
-
-# One command asks several times; the same bytes say the same.
-@lru_cache(maxsize=2)
-def _parsed(
-    path: Location, data: bytes, columns: tuple[str, ...]
-) -> tuple[tuple[RefusedRow, ...], str, dict[str, list[_Row]]]:
     records = _records(path, _text(path, data))
     _, header = next(records, (0, []))
     places = _places(path, header, (SERIES_KEY, *columns))
