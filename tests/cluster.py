@@ -16,9 +16,9 @@ from aneurysm_assets.celery_worker import WORKER_TAG
 from deploy.cluster import ENDED, ClusterFailed
 from tests.processes import DEADLINE, wait_until
 
-# The daemon looks for backfills every 30 seconds. It reads what is recorded, and then asks whether
-# runs are left: a last retry may end in between, and here it does. Nothing but the pace is
-# changed by this.
+# The daemon looks for backfills every 30 seconds, and loads the project anew every 60: here while a
+# database is away, too. It reads what is recorded, and then asks whether runs are left: a last
+# retry may end in between, and here it does. Nothing but the pace is changed by this.
 QUICK = """
 import sys
 if any("dagster-daemon" in argument for argument in sys.orig_argv):
@@ -29,6 +29,7 @@ if any("dagster-daemon" in argument for argument in sys.orig_argv):
     from dagster._core.storage.tags import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 
     dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
+    dagster._daemon.controller.RELOAD_WORKSPACE_INTERVAL = 25
     are_complete = asset_backfill.backfill_runs_are_complete
 
     def are_complete_once_retried(backfill_id, instance, logger):
