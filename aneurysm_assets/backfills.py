@@ -11,7 +11,11 @@ import logging
 from functools import cached_property
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.execution.backfill import (
+    BULK_ACTION_TERMINAL_STATUSES,
+    BulkActionStatus,
+    PartitionBackfill,
+)
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_postgres import PostgresRunStorage
 
@@ -33,15 +37,14 @@ class BackfillRunStorage(PostgresRunStorage):
     def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
         """Store the state of a backfill; leave it as it is where it is found failed only once."""
         backfill = partition_backfill.backfill_id
-        if not self._is_found_failed(partition_backfill):
-            self._runs_when_failed.pop(backfill, None)
-        else:
+        if self._is_found_failed(partition_backfill):
             runs = set(self.get_run_ids(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill})))
             if self._runs_when_failed.get(backfill) != runs:
                 self._runs_when_failed[backfill] = runs
                 _LOG.info("backfill %s seems to have failed: it is looked at again", backfill)
                 return
-            del self._runs_when_failed[backfill]
+        if partition_backfill.status in BULK_ACTION_TERMINAL_STATUSES:
+            self._runs_when_failed.pop(backfill, None)
         super().update_backfill(partition_backfill)
 
     def _is_found_failed(self, backfill: PartitionBackfill) -> bool:

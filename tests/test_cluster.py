@@ -326,3 +326,13 @@ def test_a_second_worker_of_one_name_ends_with_a_sentence_and_touches_nothing(tw
     finally:
         second.kill()
     assert not has_failed(two, run)
+
+
+def test_a_backfill_in_which_a_series_fails_ends_failed_and_the_others_of_it_are_done(two) -> None:
+    broken, *others = series = two.series[:5]
+    for path in (two.data / "raw" / "series" / broken).iterdir():
+        path.write_bytes(b"no DICOM")
+    before = counts(two)
+    backfill = two.launch_backfill(("dicom_tags",), series)
+    assert two.until_ended(backfill) == "COMPLETED_FAILED"
+    assert since(two, before)["dicom_tags"] == each_once(others)
