@@ -32,6 +32,8 @@ from aneurysm_assets.liveness import CARRIER_TAG
 from aneurysm_assets.postgresql import PostgresStorage
 from deploy.procfile import commands
 from deploy.servers.process import Server, ServerProcess, free_ports
+from deploy.servers.s3 import S3Server
+from tests.servers import skipped_where_missing
 
 DEPLOY = Path(deploy.__file__).parent
 README = (DEPLOY / "README.md").read_text()
@@ -214,3 +216,12 @@ def test_a_server_that_is_interrupted_while_it_starts_is_ended(tmp_path) -> None
         pass
     with pytest.raises(ProcessLookupError):
         os.kill(begun[0], 0)
+
+
+def test_an_object_store_leaves_none_of_its_sockets_where_everybody_has_theirs(tmp_path) -> None:
+    with skipped_where_missing():
+        server = S3Server(tmp_path / "s3")
+    with server:
+        pattern = f"seaweedfs-*-{server.port}.sock"
+        assert list(Path("/tmp").glob(pattern))
+    assert not list(Path("/tmp").glob(pattern))

