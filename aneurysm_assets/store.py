@@ -430,7 +430,21 @@ def is_alive(process: int) -> bool:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    return not _is_dead_or_thread(process)
+
+
+def _is_dead_or_thread(process: int) -> bool:
+    """Tell whether a number stands for no process that works, where the system shows its processes.
+
+    A killed process answers signals until its parent has asked how it ended, and a thread by its
+    own number.
+    """
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return Path("/proc/self/status").exists()  # it has ended meanwhile
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return fields["State"].split()[0] in {"Z", "X"} or int(fields["Tgid"]) != process
 
 
 def _with_suffix(stem: Location, suffix: Format) -> Location:

@@ -793,3 +793,26 @@ def test_a_process_lives_until_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(os, "kill", not_ours)
     assert store.is_alive(process.pid)
+
+
+def test_a_process_that_was_killed_is_not_alive_though_nobody_has_asked_how_it_ended() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    assert store.is_alive(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not store.is_alive(process.pid)
+    process.wait()
+
+
+def test_the_number_of_a_thread_is_no_process() -> None:
+    numbers: list[int] = []
+    thread = threading.Thread(target=lambda: (numbers.append(threading.get_native_id()), go.wait()))
+    go = threading.Event()
+    thread.start()
+    try:
+        while not numbers:
+            thread.join(0.01)
+        assert not store.is_alive(numbers[0])
+    finally:
+        go.set()
+        thread.join()

@@ -47,7 +47,9 @@ def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.Materializ
         )
     if left:
         context.log.warning(f"{len(left)} series are not done in all four tables and left out")
-    remove_partials(now.interim)
+    # Also where nothing is to be done any more: a killed process leaves what it was writing.
+    for directory in (now.interim, *(now.interim / table.name for table in SERIES_TABLES)):
+        remove_partials(directory)
     sources = Sources.now({now.interim / table.name: done for table in SERIES_TABLES})
     unified = combine(now, done)
     stored = write_table(
