@@ -30,7 +30,7 @@ CARRIER = "celery"
 
 _QUEUE = "dagster"
 
-_ANSWERS_WITHIN_SECONDS = 2.0
+ANSWERS_WITHIN_SECONDS = 2.0
 
 _MISSES = 3
 """A worker that does not answer so often, one check after the other, is dead."""
@@ -191,7 +191,7 @@ class CeleryLauncher(CeleryRunLauncher):
     def _has(self, worker: str, task_id: str) -> bool | None:
         """Ask a worker whether a task is its own; None where it does not answer in time."""
         asked = Inspect(
-            app=self.celery, destination=[worker], timeout=_ANSWERS_WITHIN_SECONDS, limit=1
+            app=self.celery, destination=[worker], timeout=ANSWERS_WITHIN_SECONDS, limit=1
         )
         try:
             answers = cast("dict[str, dict[str, object]] | None", asked.query_task([task_id]))

@@ -27,7 +27,11 @@ from dagster_shared.serdes.serdes import JsonSerializableValue
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 
-from aneurysm_assets.celery_launcher import WORKER_TAG, CeleryLauncher
+from aneurysm_assets.celery_launcher import (
+    ANSWERS_WITHIN_SECONDS,
+    WORKER_TAG,
+    CeleryLauncher,
+)
 from aneurysm_assets.extraction.errors import InputError
 
 _Result = TypeVar("_Result")
@@ -39,8 +43,6 @@ _NOT_BEGUN = {dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING}
 _DATABASE_IS_BACK_WITHIN_SECONDS = 600.0
 
 _ASK_AGAIN_AFTER_SECONDS = 5.0
-
-_ANSWERS_WITHIN_SECONDS = 2.0
 
 
 def __getattr__(name: str) -> Celery:
@@ -104,7 +106,7 @@ def _refuse_a_name_that_is_taken(sender: str, **_: object) -> None:
         Another worker answers to the name.
     """
     try:
-        others = worker_app().control.ping(destination=[sender], timeout=_ANSWERS_WITHIN_SECONDS)
+        others = worker_app().control.ping(destination=[sender], timeout=ANSWERS_WITHIN_SECONDS)
     except OperationalError as error:
         _LOG.warning("the broker does not answer: another %s would not be seen: %s", sender, error)
         return

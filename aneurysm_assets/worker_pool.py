@@ -60,10 +60,9 @@ def pool_at_hand(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
     if kept.pool is None:
         kept.pool, kept.workers = _pool(workers), workers
     try:
-        yield kept.pool
+        with _terminated_when_left(kept.pool):
+            yield kept.pool
     except BaseException:
-        if kept.pool is not None:
-            _terminate(kept.pool)
         keep_no_more()
         raise
 
@@ -73,10 +72,8 @@ def pool_alone(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Give a pool that ends with the block, as that of `pool_at_hand` where it is left early."""
     pool = _pool(workers)
     try:
-        yield pool
-    except BaseException:
-        _terminate(pool)
-        raise
+        with _terminated_when_left(pool):
+            yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -89,9 +86,14 @@ def keep_no_more() -> None:
         kept.pool, kept.workers = None, 0
 
 
-def _terminate(pool: ProcessPoolExecutor) -> None:
-    for process in list((pool._processes or {}).values()):
-        process.terminate()
+@contextmanager
+def _terminated_when_left(pool: ProcessPoolExecutor) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

@@ -247,7 +247,7 @@ def _map_in_pool(
                 lost.update(taken)
                 continue
             waiting.extendleft(reversed(taken[len(outcomes) :]))
-            at_once = min(most_in_task, _worth_a_task(outcomes))
+            at_once = _worth_a_task(outcomes, most_in_task)
             yield from zip(taken, outcomes, strict=False)
     lost.update(waiting)
     yield from ((uid, None) for uid in series if uid in lost)
@@ -264,10 +264,10 @@ def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
     return outcomes
 
 
-def _worth_a_task(outcomes: Sequence[Outcome]) -> int:
+def _worth_a_task(outcomes: Sequence[Outcome], most: int) -> int:
     """Return how many series are to be one task, given how long some have taken."""
     seconds = max(each.seconds if isinstance(each, Written) else _TASK_SECONDS for each in outcomes)
-    return max(1, min(_MOST_IN_TASK, int(_TASK_SECONDS / max(seconds, 1e-6))))
+    return max(1, min(most, int(_TASK_SECONDS / max(seconds, 1e-6))))
 
 
 def _next(finished: "SimpleQueue[_Task]") -> _Task | None:
