@@ -12,7 +12,6 @@ import polars as pl
 
 from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.extraction.grid import Grid, grids_match, series_grid
-from aneurysm_assets.extraction.vessels import vessels_at
 from aneurysm_assets.problems import COSINES
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.tables import SERIES_KEY
@@ -123,6 +122,9 @@ def _by_series(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
 
 
 def _vessels(settings: Settings, path: str, points: pl.DataFrame) -> pl.DataFrame:
+    # With nibabel, which every start of the definitions would wait for.
+    from aneurysm_assets.extraction.vessels import vessels_at  # noqa: PLC0415
+
     coordinates = points.select(f"localizer_{axis}_mm" for axis in "xyz").to_numpy()
     at = vessels_at(settings.raw / path, coordinates)
     return points.select(POINT_KEY).with_columns(

@@ -2,14 +2,17 @@
 
 The work that `workers` does for a series, in a worker process or in this one. How bytes become a
 table belongs to `extraction`.
+
+What reads DICOM and NIfTI is imported where it is used: the process that hands out the work would
+wait for pydicom and nibabel as long as for Dagster, and a worker for one of them in vain.
 """
 
 from collections.abc import Container
 
+import polars as pl
+
 from aneurysm_assets.extraction.competition import LocalizersCsv, TrainCsv
-from aneurysm_assets.extraction.nifti import segmentation_meta
 from aneurysm_assets.extraction.pairs import Pair, find_pair
-from aneurysm_assets.extraction.series import read_series
 from aneurysm_assets.fingerprints import fingerprint_of_pair, fingerprint_of_series
 from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
@@ -30,6 +33,8 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> Written:
     OSError
         The table cannot be written.
     """
+    from aneurysm_assets.extraction.series import read_series  # noqa: PLC0415 - as said above
+
     stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
     directory = settings.directory_of_series(series_instance_uid)
     # Before reading: a file that changes meanwhile makes the series stale. In a bucket it fails it.
@@ -105,13 +110,11 @@ def write_segmentation_meta(
         The table cannot be written.
     """
     stem = settings.table_of_series(SEGMENTATION_META.name, series_instance_uid)
-    root = settings.segmentations_root
     pair: Pair = {}
     if segmented is None or series_instance_uid in segmented:
-        pair = find_pair(root, series_instance_uid)
+        pair = find_pair(settings.segmentations_root, series_instance_uid)
     fingerprint = fingerprint_of_pair(pair)
-    frame = segmentation_meta(root, settings.raw, series_instance_uid, pair)
-    table = write_table(frame, SEGMENTATION_META, stem)
+    table = write_table(_of_pair(settings, series_instance_uid, pair), SEGMENTATION_META, stem)
     return Written(
         table=table,
         files=len(pair),
@@ -120,6 +123,14 @@ def write_segmentation_meta(
         notes=_warning(table),
         fingerprint=fingerprint,
     )
+
+
+def _of_pair(settings: Settings, series_instance_uid: str, pair: Pair) -> pl.DataFrame:
+    if not pair:
+        return SEGMENTATION_META.schema.to_frame()
+    from aneurysm_assets.extraction.nifti import segmentation_meta  # noqa: PLC0415 - as said above
+
+    return segmentation_meta(settings.segmentations_root, settings.raw, series_instance_uid, pair)
 
 
 def _from_csv(

@@ -39,6 +39,7 @@ GROUND = (
     "combine",
     "assessment",
     "completion",
+    "extras",
     "export",
     "run_log",
     "preview",
@@ -131,8 +132,7 @@ def test_without_the_extras_the_definitions_load_and_what_needs_them_says_so() -
         "    sys.modules[name] = None\n"
         "from aneurysm_assets.definitions import defs\n"
         "assert len(list(defs.resolve_all_asset_specs())) > 6\n"
-        "from aneurysm_assets.preview.picture import require_pillow\n"
-        "from aneurysm_assets.report.plots import require_matplotlib\n"
+        "from aneurysm_assets.extras import require_matplotlib, require_pillow\n"
         "for require in (require_pillow, require_matplotlib):\n"
         "    try:\n"
         "        require()\n"
@@ -146,7 +146,7 @@ def test_without_the_extras_the_definitions_load_and_what_needs_them_says_so() -
     assert "pip install -e '.[report]'" in result.stdout
 
 
-def test_matplotlib_is_not_loaded_at_start_up() -> None:
-    assert (
-        "matplotlib" not in loaded_by("aneurysm_assets.definitions")["aneurysm_assets.definitions"]
-    )
+def test_whoever_hands_out_the_work_waits_for_no_reader_of_dicom_or_nifti() -> None:
+    packages = loaded_by("aneurysm_assets.definitions")["aneurysm_assets.definitions"]
+    assert "dagster" in packages
+    assert {"pydicom", "nibabel", "pandas", "matplotlib", "PIL"}.isdisjoint(packages)

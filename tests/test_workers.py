@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -238,6 +239,16 @@ def test_an_outcome_is_there_as_soon_as_its_series_is_done(tmp_path: Path) -> No
     with opened(gate):
         ((uid, outcome),) = results
     assert is_written(uid, outcome)
+
+
+def test_a_worker_does_not_load_pandas_though_pyarrow_would() -> None:
+    assert find_spec("pandas") is not None
+    done = outcomes(work.make_an_arrow_array, list("1234"), 1)
+    assert {outcome.notes for outcome in done.values() if isinstance(outcome, Written)} == {
+        ("pandas loaded: False",)
+    }
+    here = work.make_an_arrow_array("here")
+    assert here.notes == ("pandas loaded: True",)
 
 
 def test_ctrl_c_is_not_for_the_workers_to_heed(

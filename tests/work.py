@@ -6,11 +6,13 @@ import select
 import signal
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO
 
 import polars as pl
+import pyarrow as pa
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.store import StoredTable
@@ -25,6 +27,12 @@ _kept_open: list[IO[str]] = []
 def written(series: str) -> Written:
     table = StoredTable(Path(f"/interim/{series}.parquet"), "parquet", rows=len(series))
     return Written(table, files=1, unreadable_files=0, bytes=10, notes=(series, str(os.getpid())))
+
+
+def make_an_arrow_array(series: str) -> Written:
+    """Note whether pandas is loaded once pyarrow has made an array of Python's values."""
+    pa.array([series])
+    return replace(written(series), notes=(f"pandas loaded: {'pandas' in sys.modules}",))
 
 
 def take_long(series: str) -> Written:

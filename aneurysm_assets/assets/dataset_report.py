@@ -10,11 +10,11 @@ from aneurysm_assets import partitions
 from aneurysm_assets.assets.common import file_asset
 from aneurysm_assets.extraction.census import Census, take_census
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.extras import require_matplotlib
 from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.report.grids import grids
 from aneurysm_assets.report.numbers import Numbers, take_numbers
 from aneurysm_assets.report.page import Age, make_page
-from aneurysm_assets.report.plots import require_matplotlib
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.sources import Sources, made_of_one_state

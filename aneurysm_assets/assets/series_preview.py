@@ -9,8 +9,8 @@ from aneurysm_assets.assets.common import file_asset, read_csv_once
 from aneurysm_assets.assets.raw import RAW_SEGMENTATIONS, RAW_SERIES, TRAIN_LOCALIZERS_CSV
 from aneurysm_assets.extraction.competition import LocalizersCsv, read_localizers_csv
 from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.extras import require_pillow
 from aneurysm_assets.partitions import series_partitions
-from aneurysm_assets.preview.picture import require_pillow, write_preview
 from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.tables import SERIES_PREVIEW
@@ -35,6 +35,9 @@ def series_preview(
         require_pillow()
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
+    # With pydicom's decoders, which every start of the definitions would wait for.
+    from aneurysm_assets.preview.picture import write_preview  # noqa: PLC0415
+
     now = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(now.localizers_csv)
     csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)

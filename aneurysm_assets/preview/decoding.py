@@ -16,11 +16,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.extraction.fetching import ObjectFile, in_order, open_object
+from aneurysm_assets.extras import how_to_install
 from aneurysm_assets.location import Location, ObjectPath
 from aneurysm_assets.preview.plane import Pixels
-
-EXTRA = "pip install -e '.[preview]'"
-"""What installs the decoders and Pillow, in a clone of the project."""
 
 _AHEAD = 8
 """Files of a bucket that are fetched at the same time."""
@@ -112,7 +110,7 @@ def _stored_values(file: Path | ObjectFile, frames: list[tuple[int, Row]]) -> It
     if syntax and syntax.is_encapsulated and not get_decoder(syntax).is_available:
         raise NoDecoder(
             f"{file}: encoded as {_syntax_name(syntax)}, which needs a decoder that is not "
-            f"installed: {EXTRA}"
+            f"installed: {how_to_install('preview')}"
         )
     indices = [row["frame_index"] or 0 for _, row in frames]
     # pydicom seeks in the file for pixels, which a deflated one does not allow.

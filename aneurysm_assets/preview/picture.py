@@ -1,16 +1,13 @@
 """One series to one picture on disk."""
 
-from importlib.util import find_spec
-
 import polars as pl
 
 from aneurysm_assets.extraction.competition import LocalizersCsv
-from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.extraction.errors import SeriesError, StoreError
 from aneurysm_assets.extraction.pairs import segmentation_files
 from aneurysm_assets.extraction.series import SeriesTable, read_series
 from aneurysm_assets.fingerprints import fingerprint_of_preview
 from aneurysm_assets.location import Location
-from aneurysm_assets.preview.decoding import EXTRA
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
 from aneurysm_assets.preview.panels import Composition, Panel, compose
@@ -18,20 +15,6 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.store import StoredPicture, write_bytes
 from aneurysm_assets.tables import LOCALIZERS, SERIES_PREVIEW
 from aneurysm_assets.workers import Written
-
-
-def require_pillow() -> None:
-    """Make sure that pictures can be drawn.
-
-    Raises
-    ------
-    InputError
-        Pillow is not installed; the text says how to.
-    """
-    if find_spec("PIL") is None:
-        raise InputError(
-            f"{SERIES_PREVIEW.name} draws with Pillow, which is not installed: {EXTRA}"
-        )
 
 
 def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str) -> Written:

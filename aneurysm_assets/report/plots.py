@@ -8,13 +8,10 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from functools import wraps
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import polars as pl
-
-from aneurysm_assets.extraction.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,21 +43,6 @@ _VARIABLES = {
     _FAINT: "var(--rule)",
     **{colour: f"var(--c{number})" for number, colour in enumerate(_SERIES, start=1)},
 }
-
-
-def require_matplotlib() -> None:
-    """Make sure that figures can be drawn.
-
-    Raises
-    ------
-    InputError
-        matplotlib is not installed; the text says how to.
-    """
-    if find_spec("matplotlib") is None:
-        raise InputError(
-            "the report is drawn with matplotlib, which is not installed: "
-            "pip install -e '.[report]'"
-        )
 
 
 def _styled(draw: Callable[P, str]) -> Callable[P, str]:

@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from aneurysm_assets.extraction.competition import read_localizers_csv
-from aneurysm_assets.extraction.errors import InputError, SeriesError
-from aneurysm_assets.preview import picture
+from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.preview.overlay import labels_at
-from aneurysm_assets.preview.picture import require_pillow, write_preview
+from aneurysm_assets.preview.picture import write_preview
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.sample.phantom import VESSEL
 from aneurysm_assets.settings import Settings
@@ -135,9 +134,3 @@ def test_a_key_that_is_no_uid_never_becomes_a_path(settings) -> None:
 def test_the_work_can_be_handed_to_a_worker_process(settings) -> None:
     work = partial(write_preview, settings, read_localizers_csv(settings.localizers_csv))
     assert pickle.loads(pickle.dumps(work))(CTA).picture.points == 4
-
-
-def test_without_pillow_it_is_said_what_to_install(monkeypatch) -> None:
-    monkeypatch.setattr(picture, "find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"Pillow.*pip install -e '.\[preview\]'"):
-        require_pillow()
