@@ -18,10 +18,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from aneurysm_assets.atomic_files import flush, is_alive, this_host
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.location import Location
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_table, flush, is_alive, open_table, read_table, this_host
+from aneurysm_assets.store import find_table, open_table, read_table
 from aneurysm_assets.tables import UNIFIED_METADATA
 
 MARKER = "_aneurysm_assets"

@@ -24,6 +24,7 @@ from dagster._core.events import (
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError
 
+from aneurysm_assets.atomic_files import remove_partials
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.extraction.fetching import THREADS
 from aneurysm_assets.instance import claim
@@ -39,7 +40,7 @@ from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.resources import Reporter, SettingsResource
 from aneurysm_assets.retries import left_by_predecessors
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import StoredPicture, remove_partials
+from aneurysm_assets.store import StoredPicture
 from aneurysm_assets.tables import Product
 from aneurysm_assets.workers import Failed, Work, Written, map_series
 

@@ -1,6 +1,6 @@
 """Files of ours, each there whole or not at all; tables as Parquet, or CSV where that cannot be.
 
-On a disk a file is written beside its place, flushed and renamed; in a bucket it is put at once.
+How that is done on a disk belongs to `atomic_files`; in a bucket a file is put at once.
 
 What a table's columns are stands in `tables`; which tables exist and when they count as done is
 Dagster's to know. A table's path is given without suffix (its stem): after a write exactly one of
@@ -10,7 +10,6 @@ Dagster's to know. A table's path is given without suffix (its stem): after a wr
 import io
 import json
 import os
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import IO, Any, Literal
 
 import polars as pl
 
+from aneurysm_assets.atomic_files import write_beside
 from aneurysm_assets.bucket_files import fetch_file, put_file, scan_objects
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.location import Location, ObjectPath, list_directory
@@ -28,10 +28,10 @@ from aneurysm_assets.tables import Table
 
 Format = Literal["parquet", "csv"]
 
+_OTHER: Mapping[Format, Format] = {"parquet": "csv", "csv": "parquet"}
+
 Stamp = tuple[tuple[str | int, ...], ...]
 """What is known of a table's file without opening it, and differs once it is replaced."""
-
-_PARTIAL = ".partial"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def write_bytes(path: Location, content: bytes) -> None:
         path.write_bytes(content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_beside(path, lambda beside: beside.write_bytes(content))
+    write_beside(path, lambda beside: beside.write_bytes(content))
 
 
 def write_table(
@@ -147,12 +147,11 @@ def write_table(
     schema = frame.collect_schema()
     if schema != table.schema:
         raise TypeError(f"not the schema of {table.name}: {schema}")
-    parquet, csv = _with_suffix(stem, "parquet"), _with_suffix(stem, "csv")
     if isinstance(stem, Path):
         stem.parent.mkdir(parents=True, exist_ok=True)
     checked = check or (lambda: None)
     try:
-        rows = _write(parquet, _followed_by(checked, partial(_write_parquet, frame)))
+        rows = _write(stem, "parquet", _followed_by(checked, partial(_write_parquet, frame)))
     except InputError:
         raise
     except (Exception, pl.exceptions.PanicException) as error:
@@ -161,12 +160,9 @@ def write_table(
             raise  # the store, not the format: CSV would fare no better
         warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
     else:
-        csv.unlink(missing_ok=True)
-        return StoredTable(parquet, "parquet", rows)
-    rows = _write(csv, _followed_by(checked, partial(_write_csv, frame)))
-    if parquet.is_file():
-        parquet.unlink()
-    return StoredTable(csv, "csv", rows, warning)
+        return StoredTable(_with_suffix(stem, "parquet"), "parquet", rows)
+    rows = _write(stem, "csv", _followed_by(checked, partial(_write_csv, frame)))
+    return StoredTable(_with_suffix(stem, "csv"), "csv", rows, warning)
 
 
 def _followed_by(
@@ -400,87 +396,19 @@ def _parse(table: Table, paths: Sequence[ObjectPath], contents: Sequence[bytes])
     return scans[0] if len(scans) == 1 else pl.concat(scans)
 
 
-def remove_partials(directory: Location) -> int:
-    """Remove what killed processes of this machine left half-written.
-
-    Returns
-    -------
-    int
-        How many files were removed. Those of processes that live are left alone. In a bucket
-        there are none: what is not put whole is not there.
-    """
-    if isinstance(directory, ObjectPath):
-        return 0
-    removed = 0
-    for path in directory.glob(f".*{_PARTIAL}") if directory.is_dir() else ():
-        host, _, process = path.name.removesuffix(_PARTIAL).rpartition("@")[2].rpartition(":")
-        if host == this_host() and process.isdecimal() and not is_alive(int(process)):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
-
-
-def is_alive(process: int) -> bool:
-    """Tell whether a process of this machine exists; where that cannot be told, say it does."""
-    if os.name == "nt":  # there, signal 0 is not a question but an interrupt
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return not _is_dead_or_thread(process)
-
-
-def _is_dead_or_thread(process: int) -> bool:
-    """Tell whether a number stands for no process that works, where the system shows its processes.
-
-    A killed process answers signals until its parent has asked how it ended, and a thread by its
-    own number.
-    """
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return Path("/proc/self/status").exists()  # it has ended meanwhile
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    return fields["State"].split()[0] in {"Z", "X"} or int(fields["Tgid"]) != process
-
-
 def _with_suffix(stem: Location, suffix: Format) -> Location:
     # Not Path.with_suffix: a UID's last component would be taken for a suffix.
     return stem.parent / f"{stem.name}.{suffix}"
 
 
-def _write(path: Location, write: Callable[[Path | IO[bytes]], int]) -> int:
-    return put_file(path, write) if isinstance(path, ObjectPath) else _write_beside(path, write)
-
-
-def _write_beside(path: Path, write: Callable[[Path], int]) -> int:
-    beside = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
-    try:
-        written = write(beside)
-        flush(beside)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    flush(path.parent)
-    return written
-
-
-def flush(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are safe on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def this_host() -> str:
-    """Return the name of this machine, as part of a file name."""
-    return socket.gethostname().replace("/", "_")
+def _write(stem: Location, suffix: Format, write: Callable[[Path | IO[bytes]], int]) -> int:
+    """Write a table in one format, and remove it in the other."""
+    name, other = f"{stem.name}.{suffix}", f"{stem.name}.{_OTHER[suffix]}"
+    if isinstance(stem, Path):
+        return write_beside(stem.parent / name, write, instead_of=stem.parent / other)
+    rows = put_file(stem.parent / name, write)
+    (stem.parent / other).unlink(missing_ok=True)
+    return rows
 
 
 def _one_line(error: BaseException) -> str:

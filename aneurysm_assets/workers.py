@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 
 import polars as pl
 
+from aneurysm_assets.atomic_files import placed_together
 from aneurysm_assets.extraction.errors import SeriesError
 from aneurysm_assets.store import StoredPicture, StoredTable
 from aneurysm_assets.worker_pool import keep_no_more, kept_workers, pool_alone, pool_at_hand
@@ -24,10 +25,10 @@ from aneurysm_assets.worker_pool import keep_no_more, kept_workers, pool_alone, 
 _AHEAD = 4
 """Tasks handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
 
-_TASK_SECONDS = 0.02
+_TASK_SECONDS = 0.1
 """Series that take less go to a worker several at a time: handing one over takes this process up to
-some milliseconds while it records others. A task ends after this time, whatever is left of it: what
-is done of it is recorded only then."""
+some milliseconds while it records others, and their files are made safe together. A task ends after
+this time, whatever is left of it: what is done of it is recorded only then."""
 
 _MOST_IN_TASK = 32
 
@@ -176,8 +177,7 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
     except SeriesError as error:
         return Failed(str(error))
     except OSError as error:
-        reason = error.strerror or str(error) or type(error).__name__
-        return Failed(f"{reason}: {error.filename}" if error.filename else reason)
+        return Failed(_reason(error))
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Failed(
@@ -185,6 +185,11 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
             "".join(traceback.format_exception(error)),
         )
     return replace(written, seconds=time.perf_counter() - start)
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}: {error.filename}" if error.filename else reason
 
 
 def _map_here(
@@ -226,7 +231,9 @@ def _map_in_pool(
     with pool_at_hand(workers, len(series)) as pool:
         while waiting or under_way:
             while waiting and not lost and len(under_way) < workers * _AHEAD:
-                taken = [waiting.popleft() for _ in range(min(at_once, len(waiting)))]
+                # No worker is to have the last series while others have nothing to do.
+                share = -(-len(waiting) // workers)
+                taken = [waiting.popleft() for _ in range(min(at_once, share))]
                 try:
                     task = pool.submit(attempt_some, [(work_for(uid), uid) for uid in taken])
                 except BrokenProcessPool:
@@ -257,11 +264,23 @@ def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
     """Do the work for the first of some series: as many as a task has time for, at least one."""
     until = time.monotonic() + _TASK_SECONDS
     outcomes: list[Outcome] = []
-    for work, uid in pairs:
-        outcomes.append(attempt(work, uid))
-        if time.monotonic() > until:
-            break
-    return outcomes
+    files: list[slice] = []
+    with placed_together() as unplaced:
+        for work, uid in pairs:
+            before = len(unplaced)
+            outcomes.append(attempt(work, uid))
+            if isinstance(outcomes[-1], Failed):
+                unplaced.drop(before)
+            files.append(slice(before, len(unplaced)))
+            if time.monotonic() > until:
+                break
+        errors = unplaced.place()
+    return [_if_placed(outcome, errors[of]) for outcome, of in zip(outcomes, files, strict=True)]
+
+
+def _if_placed(outcome: Outcome, errors: Sequence[OSError | None]) -> Outcome:
+    reasons = [_reason(error) for error in errors if error is not None]
+    return Failed(reasons[0]) if reasons else outcome
 
 
 def _worth_a_task(outcomes: Sequence[Outcome], most: int) -> int:

@@ -24,6 +24,7 @@ GROUND = (
     "problems",
     "tables",
     "location",
+    "atomic_files",
     "bucket_files",
     "patience",
     "store",

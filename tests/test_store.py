@@ -5,7 +5,6 @@ import io
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aneurysm_assets import store
+from aneurysm_assets.atomic_files import remove_partials
 from aneurysm_assets.location import Location, ObjectPath, list_directory
 from aneurysm_assets.store import (
     file_names,
@@ -28,7 +27,6 @@ from aneurysm_assets.store import (
     find_tables,
     open_table,
     read_table,
-    remove_partials,
     scan_tables,
     write_bytes,
     write_table,
@@ -471,29 +469,6 @@ def test_what_a_killed_process_left_is_removed_once_it_is_dead_and_not_before(
     assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
 
 
-def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_path: Path) -> None:
-    host = socket.gethostname()
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        pass
-    dead = process.pid
-    kept = {
-        f".t.parquet@{host}:{os.getpid()}.partial",
-        f".t.parquet@other-{host}:{dead}.partial",
-        f".t.parquet@{host}:none.partial",
-        f".t.parquet@{host}:{10**30}.partial",
-        ".t.partial",
-        f"t.parquet@{host}:{dead}.partial",
-        f".t.parquet@{host}:{dead}",
-        "t.parquet",
-    }
-    removed = {f".t.{suffix}@{host}:{dead}.partial" for suffix in ("parquet", "csv")}
-    for name in kept | removed:
-        (tmp_path / name).touch()
-    assert remove_partials(tmp_path) == 2
-    assert names_in(tmp_path) == kept
-    assert remove_partials(tmp_path / "missing") == 0
-
-
 # -- in a bucket ---------------------------------------------------------------------------------
 
 KILLED_WHILE_PUTTING = """
@@ -780,39 +755,3 @@ def test_a_file_with_another_schema_is_an_error_and_not_another_table(
 @EACH_TABLE
 def test_a_scan_of_no_files_has_the_schema_and_no_rows(table: Table) -> None:
     assert scan_tables(table, []).collect().equals(table.schema.to_frame())
-
-
-def test_a_process_lives_until_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert store.is_alive(os.getpid())
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        assert store.is_alive(process.pid)
-    assert not store.is_alive(process.pid)
-
-    def not_ours(*_: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", not_ours)
-    assert store.is_alive(process.pid)
-
-
-def test_a_process_that_was_killed_is_not_alive_though_nobody_has_asked_how_it_ended() -> None:
-    process = subprocess.Popen(["sleep", "60"])
-    assert store.is_alive(process.pid)
-    process.kill()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert not store.is_alive(process.pid)
-    process.wait()
-
-
-def test_the_number_of_a_thread_is_no_process() -> None:
-    numbers: list[int] = []
-    thread = threading.Thread(target=lambda: (numbers.append(threading.get_native_id()), go.wait()))
-    go = threading.Event()
-    thread.start()
-    try:
-        while not numbers:
-            thread.join(0.01)
-        assert not store.is_alive(numbers[0])
-    finally:
-        go.set()
-        thread.join()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from aneurysm_assets.assets.common import table_asset, unified_lineage
+from aneurysm_assets.atomic_files import remove_partials
 from aneurysm_assets.combine import Combined, combine, describe
 from aneurysm_assets.fingerprints import csv_digests
 from aneurysm_assets.partitions import (
@@ -18,7 +19,7 @@ from aneurysm_assets.recording import settings_of_run, told_as_failure
 from aneurysm_assets.resources import SettingsResource
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.sources import Sources, made_of_one_state
-from aneurysm_assets.store import StoredTable, remove_partials, scan_tables, write_table
+from aneurysm_assets.store import StoredTable, scan_tables, write_table
 from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
 
 _NAMED = 100

@@ -1,0 +1,191 @@
+"""Files that are there whole or not at all, one by one and many together."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from aneurysm_assets.atomic_files import is_alive, placed_together, remove_partials, write_beside
+
+
+def contents(directory: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in directory.iterdir()}
+
+
+def write(path: Path, text: str, instead_of: Path | None = None) -> int:
+    return write_beside(path, lambda beside: beside.write_text(text), instead_of=instead_of)
+
+
+def test_what_is_written_together_is_nowhere_until_all_is_placed(tmp_path: Path) -> None:
+    write(tmp_path / "a", "old")
+    with placed_together() as unplaced:
+        for name in "abc":
+            assert write(tmp_path / name, f"new {name}") == 5
+        assert (tmp_path / "a").read_text() == "old"
+        assert not (tmp_path / "b").exists()
+        assert len(unplaced) == 3
+        assert unplaced.place() == [None, None, None]
+        assert contents(tmp_path) == {name: f"new {name}" for name in "abc"}
+    assert contents(tmp_path) == {name: f"new {name}" for name in "abc"}
+    write(tmp_path / "a", "at once")
+    assert (tmp_path / "a").read_text() == "at once"
+
+
+@pytest.mark.parametrize("names", ["a", "abc"])
+def test_each_file_is_flushed_before_it_takes_its_place_and_the_directory_once_after_all(
+    names: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    flush, replace = os.fsync, Path.replace
+
+    def recording_flush(descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        flush(descriptor)
+        steps.append("directory" if inode == tmp_path.stat().st_ino else f"flush {inode}")
+
+    def recording_replace(path: Path, target: Path) -> Path:
+        steps.append(f"rename {path.stat().st_ino}")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", recording_flush)
+    monkeypatch.setattr(Path, "replace", recording_replace)
+    with placed_together() as unplaced:
+        for name in names:
+            write(tmp_path / name, name)
+        assert steps == []
+        unplaced.place()
+    assert steps.pop() == "directory"
+    for name in names:
+        inode = (tmp_path / name).stat().st_ino
+        assert steps.index(f"flush {inode}") < steps.index(f"rename {inode}")
+    assert len(steps) == 2 * len(names)
+
+
+def test_a_file_that_does_not_get_its_place_says_why_and_the_others_get_theirs(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "b").mkdir()
+    with placed_together() as unplaced:
+        for name in "abc":
+            write(tmp_path / name, name)
+        a, b, c = unplaced.place()
+    assert (a, c) == (None, None)
+    assert b is not None
+    assert b.errno == errno.EISDIR
+    (tmp_path / "b").rmdir()
+    assert contents(tmp_path) == {"a": "a", "c": "c"}
+
+
+def test_where_names_cannot_be_made_safe_no_file_of_the_directory_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = os.fsync
+
+    def failing_flush(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == (tmp_path / "bad").stat().st_ino:
+            raise OSError(errno.EIO, "Input/output error")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing_flush)
+    with placed_together() as unplaced:
+        for name in ("good", "bad"):
+            (tmp_path / name).mkdir()
+            write(tmp_path / name / "file", name)
+        good, bad = unplaced.place()
+    assert good is None
+    assert bad is not None
+    assert bad.errno == errno.EIO
+
+
+def test_what_a_file_stands_instead_of_goes_once_it_is_placed_and_not_before(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.csv").write_text("old")
+    with placed_together() as unplaced:
+        write(tmp_path / "t.parquet", "new", instead_of=tmp_path / "t.csv")
+        assert (tmp_path / "t.csv").read_text() == "old"
+        unplaced.place()
+    assert contents(tmp_path) == {"t.parquet": "new"}
+
+
+def test_what_is_dropped_or_left_unplaced_leaves_nothing_and_the_old_one_stays(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "a", "old")
+
+    with suppress(KeyboardInterrupt), placed_together() as unplaced:
+        write(tmp_path / "a", "new")
+        write(tmp_path / "b", "new")
+        unplaced.drop(first=1)
+        assert len(unplaced) == 1
+        raise KeyboardInterrupt
+    assert contents(tmp_path) == {"a": "old"}
+
+
+def names_in(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    dead = process.pid
+    kept = {
+        f".t.parquet@{host}:{os.getpid()}.partial",
+        f".t.parquet@other-{host}:{dead}.partial",
+        f".t.parquet@{host}:none.partial",
+        f".t.parquet@{host}:{10**30}.partial",
+        ".t.partial",
+        f"t.parquet@{host}:{dead}.partial",
+        f".t.parquet@{host}:{dead}",
+        "t.parquet",
+    }
+    removed = {f".t.{suffix}@{host}:{dead}.partial" for suffix in ("parquet", "csv")}
+    for name in kept | removed:
+        (tmp_path / name).touch()
+    assert remove_partials(tmp_path) == 2
+    assert names_in(tmp_path) == kept
+    assert remove_partials(tmp_path / "missing") == 0
+
+
+def test_a_process_lives_until_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_alive(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert is_alive(process.pid)
+    assert not is_alive(process.pid)
+
+    def not_ours(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", not_ours)
+    assert is_alive(process.pid)
+
+
+def test_a_process_that_was_killed_is_not_alive_though_nobody_has_asked_how_it_ended() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    assert is_alive(process.pid)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not is_alive(process.pid)
+    process.wait()
+
+
+def test_the_number_of_a_thread_is_no_process() -> None:
+    numbers: list[int] = []
+    thread = threading.Thread(target=lambda: (numbers.append(threading.get_native_id()), go.wait()))
+    go = threading.Event()
+    thread.start()
+    try:
+        while not numbers:
+            thread.join(0.01)
+        assert not is_alive(numbers[0])
+    finally:
+        go.set()
+        thread.join()
