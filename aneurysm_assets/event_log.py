@@ -1,16 +1,17 @@
 """Dagster's SQLite event log, writing a batch of events in one transaction a database.
 
 Stock storage opens, writes and commits two databases for each event, which is most of what a
-partition costs, and for each statement makes an SQLAlchemy engine, which compiles it anew. What the
-events say is not touched here, nor how they are read. That of PostgreSQL is in `postgresql`, and
-shares what is public here.
+partition costs; it opens the index for each question, of which a run has hundreds, and SQLite moves
+its log into it each time that the last connection closes; and for each statement it makes an
+SQLAlchemy engine, which compiles it anew. What the events say is not touched here, nor how they are
+read. That of PostgreSQL is in `postgresql`, and shares what is public here.
 """
 
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 from dagster import EventLogEntry
@@ -25,7 +26,7 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 BATCH_SIZE = 200
 """Events that Dagster collects before it hands them on, where nobody says otherwise."""
@@ -61,14 +62,14 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         # Before the rest, which connects.
-        self._engine = lru_cache(_ENGINES)(self._make_engine)
+        self._engine_of_run = lru_cache(_ENGINES)(self._make_engine)
         super().__init__(base_dir, inst_data)
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether the index has a table; Dagster asks before most of what it reads."""
-        engine = self._engine(INDEX_SHARD_NAME)
+        engine = self._engine_of_index
         with engine.connect() as connection:
             return bool(engine.dialect.has_table(connection, table_name))
 
@@ -76,7 +77,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     def _connect(self, shard: str) -> Iterator[Connection]:
         """Open a database for one transaction, as stock storage does, with an engine that is kept.
 
-        The engine keeps no connection, only what it has compiled.
+        The index stays open. A run's database is closed each time: only then is its file changed,
+        which is what the UI watches to show the run's log as it grows.
         """
         with self._db_lock:
             engine = self._engine(shard)
@@ -86,10 +88,22 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             with engine.connect() as connection, connection.begin():
                 yield connection
 
-    def _make_engine(self, shard: str) -> Engine:
+    def dispose(self) -> None:
+        """Close the index."""
+        super().dispose()
+        self._engine_of_index.dispose()
+
+    @cached_property
+    def _engine_of_index(self) -> Engine:
+        return self._make_engine(INDEX_SHARD_NAME, poolclass=QueuePool)
+
+    def _engine(self, shard: str) -> Engine:
+        return self._engine_of_index if shard == INDEX_SHARD_NAME else self._engine_of_run(shard)
+
+    def _make_engine(self, shard: str, poolclass: type[Pool] = NullPool) -> Engine:
         return create_engine(
             self.conn_string_for_shard(shard),
-            poolclass=NullPool,
+            poolclass=poolclass,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
         )
 

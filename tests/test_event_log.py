@@ -1,6 +1,7 @@
 """The event log that writes in batches, held against Dagster's own on the same events."""
 
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -270,3 +271,42 @@ def test_a_database_that_is_opened_many_times_is_prepared_once(root, monkeypatch
         report(instance, "run", ["1.3"])
         assert instance.get_materialized_partitions(KEY) == {"1.3"}
     assert len(made) == len(set(made)) == 2
+
+
+def opened_now(root: Path) -> set[str]:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    paths = {Path(os.readlink(link)) for link in links if link.exists()}
+    return {path.name for path in paths if path.suffix == ".db" and root in path.parents}
+
+
+def test_the_index_stays_open_until_the_storage_is_disposed_of(root) -> None:
+    with instance_at(root) as instance:
+        report(instance, "run", ["1.2"])
+        for _ in range(3):
+            assert recorded(instance) == {"1.2": 1}
+            assert opened_now(root) == {"index.db"}
+    assert opened_now(root) == set()
+    assert not list(root.rglob("index.db-wal"))
+
+
+def test_a_runs_own_file_changes_with_each_event_as_the_ui_watches_it(root) -> None:
+    with instance_at(root) as instance:
+        seen = []
+        for number in range(3):
+            report(instance, "run", [f"1.{number}"])
+            (path,) = root.rglob("run.db")
+            seen.append(path.read_bytes())
+        assert len(set(seen)) == 3
+
+
+def test_what_another_process_records_is_seen_by_one_that_has_the_index_open(root) -> None:
+    with instance_at(root) as instance:
+        report(instance, "run", ["0.1"])
+        assert len(recorded(instance)) == 1
+        other = multiprocessing.get_context("spawn").Process(
+            target=_report_many, args=(str(root), 1)
+        )
+        other.start()
+        other.join()
+        assert other.exitcode == 0
+        assert len(recorded(instance)) == 201
