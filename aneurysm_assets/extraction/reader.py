@@ -4,7 +4,7 @@ import os
 from functools import partial
 from pathlib import Path
 
-from aneurysm_assets.extraction.ahead import open_head
+from aneurysm_assets.extraction.ahead import OpenFile, open_head
 from aneurysm_assets.extraction.fetching import ObjectFile
 from aneurysm_assets.extraction.layout import Layout, learn
 from aneurysm_assets.extraction.source import FIRST_READ, UNDEFINED_LENGTH, ReadAt, Source, Span
@@ -40,13 +40,13 @@ class SeriesReader:
         self._lessons = 0
         self._matched = 0
 
-    def read(self, path: Path | str) -> Walked | None:
+    def read(self, file: Path | str | OpenFile) -> Walked | None:
         """Read the header of one file.
 
         Parameters
         ----------
-        path : Path or str
-            A regular file.
+        file : Path, str or OpenFile
+            A regular file; one that is open is closed.
 
         Returns
         -------
@@ -54,7 +54,7 @@ class SeriesReader:
             None where pydicom is to be asked.
         """
         try:
-            descriptor, size = open_head(path)
+            _, descriptor, size = file if isinstance(file, OpenFile) else open_head(file)
         except OSError:
             return None
         try:

@@ -3,13 +3,14 @@
 import errno
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.extraction.ahead import ReadAhead
+from aneurysm_assets.extraction.ahead import OpenFile, ReadAhead, open_ahead
 from aneurysm_assets.extraction.columns import SeriesColumns
 from aneurysm_assets.extraction.errors import SeriesError, UnreadableFile
 from aneurysm_assets.extraction.fetching import ObjectFile, list_files, open_all
@@ -25,8 +26,8 @@ from aneurysm_assets.tables import SERIES_KEY
 
 _ROWS = SLOTS["Rows"]
 
-_File = str | ObjectFile
-"""A file's path, or an opened object."""
+_File = str | OpenFile | ObjectFile
+"""An open file or object, or the path of a file that cannot be opened or is not to be."""
 
 
 @dataclass(frozen=True)
@@ -137,16 +138,18 @@ def _files(directory: Path) -> list[tuple[str, bool]]:
 
 def _read_ahead(
     directory: Path, files: list[tuple[str, bool]], threads: int | None
-) -> Iterator[tuple[str, str, bool]]:
-    """Yield each file's name, path and whether it is a regular one, while others are fetched."""
+) -> Iterator[tuple[str, _File, bool]]:
+    """Yield each file's name, the file and whether it is regular, while others are fetched."""
     # A Path costs as much as reading.
     paths = [os.path.join(directory, name) for name, _ in files]  # noqa: PTH118
     regular = [path for path, (_, is_regular) in zip(paths, files, strict=True) if is_regular]
-    with ReadAhead(regular, threads) as ahead:
+    with ReadAhead(regular, threads) as ahead, closing(open_ahead(regular)) as opened:
         for path, (name, is_regular) in zip(paths, files, strict=True):
-            yield name, path, is_regular
-            if is_regular:
-                ahead.passed()
+            if not is_regular:
+                yield name, path, False
+                continue
+            yield name, next(opened), True
+            ahead.passed()
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:
@@ -175,19 +178,23 @@ def _size(file: _File) -> int:
     if isinstance(file, ObjectFile):
         return file.size
     try:
-        return Path(file).stat().st_size
+        return Path(_path(file)).stat().st_size
     except OSError:
         return 0  # the row's read_error says that the file cannot be opened
+
+
+def _path(file: str | OpenFile) -> str:
+    return file.path if isinstance(file, OpenFile) else file
 
 
 def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, list[str], bool]:
     """Return what a file holds, its malformed values, and whether pydicom was not asked."""
     if not is_regular:
         raise UnreadableFile("is no regular file, or a link to nothing")
-    walked = reader.read(file) if isinstance(file, str) else reader.read_object(file)
+    walked = reader.read_object(file) if isinstance(file, ObjectFile) else reader.read(file)
     if walked is not None:
         return walked, [], True
-    header = read_header(file) if isinstance(file, str) else _read_object(file)
+    header = _read_object(file) if isinstance(file, ObjectFile) else read_header(_path(file))
     of_file = {"NumberOfFrames": header.number_of_frames, SERIES_KEY: header.series_instance_uid}
     rows = [[(image | of_file)[name] for name in ROW] for image in header.images]
     notes = list(dict.fromkeys(header.malformed))

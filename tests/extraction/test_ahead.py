@@ -6,8 +6,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.extraction import ahead
-from aneurysm_assets.extraction.ahead import ReadAhead
+from aneurysm_assets.extraction.ahead import OpenFile, ReadAhead, open_ahead
+from aneurysm_assets.extraction.columns import SeriesColumns
 from aneurysm_assets.extraction.series import read_series
+from aneurysm_assets.extraction.source import FIRST_READ
 from aneurysm_assets.sample import write_load_sample
 
 
@@ -102,6 +104,75 @@ def test_what_is_no_regular_file_is_not_waited_for_and_what_is_gone_is_said(
     (mixed / "link.dcm").symlink_to("nowhere")
     read = read_series(mixed, tmp_path, 4)
     assert (read.files, read.unreadable_files) == (5, 2)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def paths_of(series: Path) -> list[str]:
+    return sorted(str(path) for path in series.iterdir())
+
+
+def test_the_head_of_each_file_is_asked_for_before_those_ahead_of_it_are_read(
+    series, monkeypatch
+) -> None:
+    asked: list[tuple[str, int, int]] = []
+    advise = os.posix_fadvise
+
+    def recorded(descriptor: int, offset: int, length: int, advice: int) -> None:
+        if advice == os.POSIX_FADV_WILLNEED:
+            asked.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), offset, length))
+        advise(descriptor, offset, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", recorded)
+    paths = paths_of(series)
+    for number, file in enumerate(open_ahead(paths)):
+        assert isinstance(file, OpenFile)
+        assert (file.path, file.size) == (paths[number], Path(paths[number]).stat().st_size)
+        assert asked == [(path, 0, FIRST_READ) for path in paths[: number + 33]]
+        os.close(file.descriptor)
+    assert len(asked) == 40
+
+
+def test_files_are_open_only_until_the_reader_has_them_or_stops_asking(series) -> None:
+    before = open_files()
+    files = open_ahead(paths_of(series))
+    first = next(files)
+    assert isinstance(first, OpenFile)
+    assert open_files() == before + 33
+    files.close()
+    assert open_files() == before + 1
+    os.close(first.descriptor)
+    read_series(series, series.parent.parent)
+    assert open_files() == before
+
+
+def test_where_a_series_fails_in_its_middle_no_file_stays_open(series, monkeypatch) -> None:
+    before = open_files()
+    monkeypatch.setattr(SeriesColumns, "add", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        read_series(series, series.parent.parent)
+    assert open_files() == before
+
+
+def test_a_file_that_cannot_be_opened_or_advised_on_is_left_to_its_reader(
+    series, tmp_path, monkeypatch
+) -> None:
+    paths = [*paths_of(series)[:2], str(tmp_path / "gone")]
+    files = list(open_ahead(paths))
+    assert files[2] == paths[2]
+
+    def refuse(*_: object) -> None:
+        raise OSError("no advice")
+
+    monkeypatch.setattr(ahead, "_MUCH", 1 << 40)
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    files += open_ahead(paths)
+    assert [isinstance(file, OpenFile) for file in files] == [True, True, False] * 2
+    for file in files:
+        if isinstance(file, OpenFile):
+            os.close(file.descriptor)
 
 
 @pytest.mark.parametrize(
