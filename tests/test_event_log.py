@@ -1,7 +1,6 @@
 """The event log that writes in batches, held against Dagster's own on the same events."""
 
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -275,7 +274,7 @@ def test_a_database_that_is_opened_many_times_is_prepared_once(root, monkeypatch
 
 def opened_now(root: Path) -> set[str]:
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    paths = {Path(os.readlink(link)) for link in links if link.exists()}
+    paths = {link.readlink() for link in links if link.exists()}
     return {path.name for path in paths if path.suffix == ".db" and root in path.parents}
 
 

@@ -5,6 +5,7 @@ order of slices: both are taken from ImagePositionPatient and ImageOrientationPa
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,7 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
         `is_localizer_image`, whatever these held before; nulls in rows with a `read_error`.
     """
     if _is_filed(frame):
-        computed = pl.DataFrame(_geometry(frame), schema=_COMPUTED, nan_to_null=True)
-        return frame.with_columns(computed.get_columns())
+        return _with(frame, _columns(_geometry(frame)))
     filed = (
         frame.select(
             pl.int_range(pl.len()).alias("row"),
@@ -94,12 +94,25 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
         .filter(frame["read_error"].is_null())
         .sort("InstanceNumber", "frame_index", "dicom_path", nulls_last=[True, False, True])
     )
-    computed = pl.DataFrame(_geometry(filed), schema=_COMPUTED, nan_to_null=True)
+    computed = pl.DataFrame([filed["row"], *_columns(_geometry(filed))])
     rows = frame.select(pl.int_range(pl.len()).alias("row"))
-    columns = rows.join(
-        computed.with_columns(filed["row"]), on="row", how="left", maintain_order="left"
-    ).drop("row")
-    return frame.with_columns(columns.get_columns())
+    columns = rows.join(computed, on="row", how="left", maintain_order="left").drop("row")
+    return _with(frame, columns.get_columns())
+
+
+def _columns(values: dict[str, NDArray[Any] | pl.Series]) -> list[pl.Series]:
+    return [
+        pl.Series(name, values[name], dtype=dtype, nan_to_null=True)
+        for name, dtype in _COMPUTED.items()
+    ]
+
+
+def _with(frame: pl.DataFrame, columns: Sequence[pl.Series]) -> pl.DataFrame:
+    """Return the frame with columns in place of its own; a query would take as long as the rest."""
+    frame = frame.clone()
+    for column in columns:
+        frame.replace_column(frame.get_column_index(column.name), column)
+    return frame
 
 
 def _is_filed(frame: pl.DataFrame) -> bool:
@@ -172,8 +185,16 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     """Return the computed columns of readable images that are sorted as they are filed."""
     given = filed["ImageOrientationPatient"].to_numpy()
     positions = filed["ImagePositionPatient"].to_numpy()
-    normals = slice_normals(given)
-    cosines = np.where(np.isnan(normals[:, :1]), np.nan, given)
+    # Those of most series are all the same: what follows from them is computed once.
+    alike = len(given) > 0 and bool((given == given[0]).all())
+    distinct = given[:1] if alike else given
+    normals = slice_normals(distinct)
+    cosines = np.where(np.isnan(normals[:, :1]), np.nan, distinct)
+    planes = _planes(cosines)
+    if alike:
+        normals, cosines, planes = (
+            np.repeat(of, len(given), axis=0) for of in (normals, cosines, planes)
+        )
     centres = orientation_centres(cosines)
     groups = _groups(centres, filed["Rows"], filed["Columns"])
     # One normal a group: the slight differences within it, at a position far from the origin,
@@ -192,7 +213,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
         "slice_position_mm": _along(positions, normals),
         "slice_index": _slice_index(groups, along),
         "slice_spacing_mm": np.full(len(groups), spacing),
-        "orientation_plane": pl.Series(_PLANES, dtype=pl.String).gather(_planes(cosines)),
+        "orientation_plane": pl.Series(_PLANES, dtype=pl.String).gather(planes),
         "is_localizer_image": scouts,
     }
 
