@@ -5,7 +5,7 @@ Each part stands between two comments that name it; a test keeps what stands the
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aneurysm_assets.problems import PROBLEMS
@@ -57,7 +57,13 @@ def _table(table: Table) -> str:
         f"| `{c.name}` | {_dtype(c)} | {c.unit} | {c.source} | {c.description} |"
         for c in table.columns
     ]
-    return head + "\n".join(rows) + "\n"
+    return head + _folded(rows)
+
+
+def _folded(rows: Sequence[str]) -> str:
+    """Return a table that is opened by a click, after how many lines it has."""
+    lines = "\n".join(rows)
+    return f"<details>\n<summary>{len(rows) - 2} columns</summary>\n\n{lines}\n\n</details>\n"
 
 
 def _unified() -> str:
@@ -73,7 +79,7 @@ def _unified() -> str:
         rows.append(f"| `{column.name}` | {_dtype(column)} | {origin} |")
     return (
         f"#### `{UNIFIED_METADATA.name}`\n\n{UNIFIED_METADATA.description} The key is "
-        f"({', '.join(UNIFIED_METADATA.key)}).\n\n" + "\n".join(rows) + "\n"
+        f"({', '.join(UNIFIED_METADATA.key)}).\n\n{_folded(rows)}"
     )
 
 

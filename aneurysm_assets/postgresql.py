@@ -2,31 +2,25 @@
 
 Stock storage opens two connections for each event, also for those that Dagster hands it as a batch
 but for materialisations, and where a batch of these fails halfway Dagster's second try doubles
-them. What the events say is not touched here, nor how they are read, but for the end of a run. For
-an instance of several hosts only: needs the extra `cluster`.
+them. What the events say is not touched here, nor how they are read: what Dagster is told of runs
+that fail belongs to `failures`. For an instance of several hosts only: needs the extra `cluster`.
 """
 
 import os
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import takewhile
 from typing import Any, Self, TypedDict, Unpack
 
-import dagster as dg
 from dagster import EventLogEntry
 from dagster._core.events import ASSET_CHECK_EVENTS
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorageTable
-from dagster._core.storage.runs.schema import RunsTable
 from dagster._serdes import ConfigurableClassData
-from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.auth import PgTokenProvider
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy import Connection, select, text
 
-from aneurysm_assets.backfills import BackfillRunStorage
 from aneurysm_assets.event_log import (
     BATCH_SIZE,
     BATCH_SIZE_VARIABLE,
@@ -34,6 +28,7 @@ from aneurysm_assets.event_log import (
     is_asset_event,
     latest_of_assets,
 )
+from aneurysm_assets.failures import FailureEventLogStorage, FailureRunStorage
 
 _WRITERS = 7_021_462_094_371_985_401
 """Any number that nobody else locks in this database."""
@@ -41,10 +36,6 @@ _WRITERS = 7_021_462_094_371_985_401
 _IDLE_MILLISECONDS = 30_000
 """After which PostgreSQL ends a writer that says nothing. One whose host lost its power would keep
 the lock from all others until the system gives up its connection, after two hours."""
-
-
-_STATE_FOLLOWS_WITHIN_SECONDS = 60
-"""After which nobody waits for it: who stored that the run failed was killed before its state."""
 
 
 class _Database(TypedDict):
@@ -63,7 +54,7 @@ def _database(config_value: Mapping[str, Any]) -> _Database:
     }
 
 
-class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
+class BatchingPostgresEventLogStorage(FailureEventLogStorage):
     """`PostgresEventLogStorage` that writes events in transactions, one after another.
 
     Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
@@ -84,7 +75,6 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
         super().__init__(inst_data=inst_data, **database)
         self._known_tables: set[str] = set()
         self._in_doubt: set[str] = set()
-        self._to_end_since: dict[str, float] = {}
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
@@ -123,46 +113,6 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
                 self.store_event(event)
             return
         self._store(events)
-
-    def get_logs_for_all_runs_by_log_id(
-        self,
-        after_cursor: int = -1,
-        dagster_event_type: dg.DagsterEventType | set[dg.DagsterEventType] | None = None,
-        limit: int | None = None,
-    ) -> Mapping[int, EventLogEntry]:
-        """Return the events of all runs after an id, up to the first whose run is yet to end by it.
-
-        Dagster stores that a run failed and then, some connections later, the run's new state. Its
-        daemon asks here which runs failed, and asks once: one that it finds still STARTED it would
-        never retry, and the run's backfill would never end.
-        """
-        found = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
-        failed = {
-            event.run_id
-            for event in found.values()
-            if event.dagster_event_type == dg.DagsterEventType.RUN_FAILURE
-        }
-        to_end = self._yet_to_end(failed)
-        return dict(takewhile(lambda each: each[1].run_id not in to_end, found.items()))
-
-    def _yet_to_end(self, failed: Set[str]) -> Set[str]:
-        """Return those of some runs whose state is still to follow, of which that can be hoped."""
-        unfinished = select(RunsTable.c.run_id).where(
-            RunsTable.c.run_id.in_(failed),
-            RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
-        )
-        to_end: Set[str] = set()
-        if failed:
-            with self.index_connection() as connection:
-                to_end = set(connection.scalars(unfinished))
-        # By our clock, not the one of the host that stored the event.
-        now = time.monotonic()
-        self._to_end_since = {run: self._to_end_since.get(run, now) for run in to_end}
-        return {
-            run
-            for run, since in self._to_end_since.items()
-            if now - since < _STATE_FOLLOWS_WITHIN_SECONDS
-        }
 
     def _store(self, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
@@ -237,7 +187,7 @@ def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
 
 
 class PostgresStorage(DagsterPostgresStorage):
-    """`DagsterPostgresStorage` with that event log and `backfills`, by the same configuration."""
+    """`DagsterPostgresStorage` with that event log and `failures`, by the same configuration."""
 
     def __init__(
         self,
@@ -247,7 +197,7 @@ class PostgresStorage(DagsterPostgresStorage):
     ) -> None:
         super().__init__(inst_data=inst_data, **database)
         self._event_log_storage = BatchingPostgresEventLogStorage(**database)
-        self._run_storage = BackfillRunStorage(**database)
+        self._run_storage = FailureRunStorage(**database)
 
     @classmethod
     def from_config_value(

@@ -10,7 +10,7 @@ Dagster's to know. A table's path is given without suffix (its stem): after a wr
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -250,17 +250,11 @@ def find_tables(directory: Location) -> Mapping[str, Location]:
     if isinstance(directory, ObjectPath):
         return _find_objects(directory)
     tables: dict[str, Path] = {}
-    if not directory.is_dir():
-        return tables
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            stem = _stem(entry.name)
-            if stem is None or not entry.is_file():
-                continue
-            twice = stem in tables
-            tables[stem] = directory / entry.name
-            if twice:
-                tables[stem] = _find_file(directory / stem) or tables[stem]
+    for stem, name in _table_files(directory):
+        twice = stem in tables
+        tables[stem] = directory / name
+        if twice:
+            tables[stem] = _find_file(directory / stem) or tables[stem]
     return tables
 
 
@@ -274,11 +268,18 @@ def names_of_tables(directory: Location) -> Set[str]:
     """
     if isinstance(directory, ObjectPath):
         return _find_objects(directory).keys()
+    return {stem for stem, _ in _table_files(directory)}
+
+
+def _table_files(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield the stem and the name of each table's file in a directory that may not exist."""
     if not directory.is_dir():
-        return set()
+        return
     with os.scandir(directory) as entries:
-        stems = {_stem(entry.name) for entry in entries if entry.is_file()}
-    return {stem for stem in stems if stem is not None}
+        for entry in entries:
+            stem = _stem(entry.name)
+            if stem is not None and entry.is_file():
+                yield stem, entry.name
 
 
 def _find_objects(directory: ObjectPath) -> dict[str, ObjectPath]:

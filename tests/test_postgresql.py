@@ -22,7 +22,7 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import OperationalError
 
-from aneurysm_assets import celery_worker, liveness, postgresql
+from aneurysm_assets import celery_worker, failures, liveness, postgresql
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.instance import claim
 from aneurysm_assets.postgresql import BatchingPostgresEventLogStorage
@@ -306,7 +306,7 @@ def test_that_a_run_failed_is_told_once_the_run_is_a_failed_one_or_was_to_be_lon
         told.append([each.run_id for each in found.values()])
 
     if not waited_for:
-        monkeypatch.setattr(postgresql, "_STATE_FOLLOWS_WITHIN_SECONDS", -1)
+        monkeypatch.setattr(failures, "_STATE_FOLLOWS_WITHIN_SECONDS", -1)
     state = type(instance.run_storage).handle_run_event
 
     def in_between(*arguments: object) -> None:
