@@ -5,13 +5,12 @@ orders the slices and computes the geometry, which the plain way does not.
 """
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from unittest import mock
 
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.worker_process import start_worker
 from aneurysm_assets.writers import write_dicom_tags
 from benchmarks.header import FILES, FRAMES, enhanced, load_sample
 from benchmarks.measure import Line, cpu_seconds, in_turn
@@ -20,10 +19,9 @@ from benchmarks.plain import series_frame
 
 def measure(root: Path) -> Iterator[Line]:
     """Measure CT, MR and one multi-frame file, made below a root, in a process as workers are."""
-    with mock.patch.dict(os.environ, POLARS_MAX_THREADS="1"):
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            yield from pool.submit(_measure, root).result()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=start_worker) as pool:
+        yield from pool.submit(_measure, root).result()
 
 
 def _measure(root: Path) -> list[Line]:

@@ -213,7 +213,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
         "slice_position_mm": _along(positions, normals),
         "slice_index": _slice_index(groups, along),
         "slice_spacing_mm": np.full(len(groups), spacing),
-        "orientation_plane": pl.Series(_PLANES, dtype=pl.String).gather(planes),
+        "orientation_plane": pl.Series(map(_PLANES.__getitem__, planes), dtype=pl.String),
         "is_localizer_image": scouts,
     }
 
