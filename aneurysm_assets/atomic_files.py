@@ -4,11 +4,13 @@ What is in them, and what is called a table, belongs to `store`. In a bucket the
 here: what is not put whole is not there.
 """
 
+import errno
 import os
 import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +35,30 @@ class _Whole:
     instead_of: Path | None
 
     def place(self) -> None:
-        """Make it safe, give it its place, and remove what it stands there instead of."""
-        flush(self.beside)
-        self.beside.replace(self.path)
+        """Make its bytes safe and give it its place, or remove it.
+
+        Raises
+        ------
+        OSError
+            With its place as the file's name.
+        """
+        try:
+            flush(self.beside)
+            self.beside.replace(self.path)
+        except OSError as error:
+            self.discard()
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def discard(self) -> None:
+        """Remove it from beside its place; what cannot be goes as what killed processes leave."""
+        with suppress(OSError):
+            self.beside.unlink()
+
+    def remove_other(self) -> None:
+        """Remove what it stands instead of; where that cannot be, the newer of both counts."""
         if self.instead_of is not None and self.instead_of.is_file():
-            self.instead_of.unlink()
+            with suppress(OSError):
+                self.instead_of.unlink()
 
 
 class Unplaced:
@@ -57,7 +78,7 @@ class Unplaced:
     def drop(self, first: int = 0) -> None:
         """Remove those from one on; what stands in their places is untouched."""
         for file in self._files[first:]:
-            file.beside.unlink(missing_ok=True)
+            file.discard()
         del self._files[first:]
 
     def place(self) -> list[OSError | None]:
@@ -68,16 +89,40 @@ class Unplaced:
         list of OSError or None
             For each, in the order in which they were written, why it did not get its place.
         """
-        files, self._files = self._files, []
-        if len(files) < 2:
-            errors = [_placed(file) for file in files]
-        else:
-            with ThreadPoolExecutor(min(_THREADS, len(files))) as pool:
-                errors = list(pool.map(_placed, files))
-        unsafe = _flushed({file.path.parent for file in files})
-        return [
-            error or unsafe.get(file.path.parent) for file, error in zip(files, errors, strict=True)
-        ]
+        errors = _placed(self._files)
+        unsafe = _flushed({file.path.parent for file in self._files})
+        for place, file in enumerate(self._files):
+            errors[place] = errors[place] or unsafe.get(file.path.parent)
+            if errors[place] is None:
+                file.remove_other()
+        self._files.clear()
+        return errors
+
+
+def _placed(files: Sequence[_Whole]) -> list[OSError | None]:
+    """Place files by as many threads as the system gives, with this one; return what fails."""
+    errors: list[OSError | None] = [None] * len(files)
+    left = deque(enumerate(files))
+
+    def place() -> None:
+        while left:
+            with suppress(IndexError):  # another thread took the last
+                number, file = left.popleft()
+                try:
+                    file.place()
+                except OSError as error:
+                    errors[number] = error
+
+    threads = [threading.Thread(target=place) for _ in files[1:_THREADS]]
+    started: list[threading.Thread] = []
+    with suppress(RuntimeError):  # no more are to be had
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    place()
+    for thread in started:
+        thread.join()
+    return errors
 
 
 _unplaced: ContextVar[Unplaced | None] = ContextVar("unplaced", default=None)
@@ -121,32 +166,29 @@ def write_beside(path: Path, write: Callable[[Path], T], *, instead_of: Path | N
     Raises
     ------
     OSError
-        It cannot be written. What stood there before is untouched.
+        It cannot be written, or a directory stands there. What stood there before is untouched.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
     file = _Whole(beside, path, instead_of)
-    unplaced = _unplaced.get()
     try:
         written = write(beside)
-        if unplaced is None:
-            file.place()
     except BaseException:
-        beside.unlink(missing_ok=True)
+        file.discard()
         raise
-    if unplaced is None:
-        flush(path.parent)
-    else:
+    unplaced = _unplaced.get()
+    if unplaced is not None:
         unplaced.add(file)
-    return written
-
-
-def _placed(file: _Whole) -> OSError | None:
+        return written
     try:
         file.place()
-    except OSError as error:
-        file.beside.unlink(missing_ok=True)
-        return error
-    return None
+    except BaseException:
+        file.discard()
+        raise
+    flush(path.parent)
+    file.remove_other()
+    return written
 
 
 def _flushed(directories: set[Path]) -> dict[Path, OSError]:
@@ -161,10 +203,18 @@ def _flushed(directories: set[Path]) -> dict[Path, OSError]:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are safe on disk."""
+    """Wait until a file, or the names in a directory, are safe on disk.
+
+    Raises
+    ------
+    OSError
+        They are not; with the path as its file's name.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 

@@ -64,6 +64,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         # Before the rest, which connects.
         self._engine_of_run = lru_cache(_ENGINES)(self._make_engine)
         super().__init__(base_dir, inst_data)
+        # In this thread: two that asked for the first time at once might make one each.
+        _ = self._engine_of_index
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
@@ -95,6 +97,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @cached_property
     def _engine_of_index(self) -> Engine:
+        # Nothing in a process that has it open may open its file otherwise: closing a file gives up
+        # the locks of all who have it open in the process.
         return self._make_engine(INDEX_SHARD_NAME, poolclass=QueuePool)
 
     def _engine(self, shard: str) -> Engine:

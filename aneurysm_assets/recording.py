@@ -205,6 +205,8 @@ def materialize_series(
         raise
     finally:
         recorder.flush()
+    # A worker that died has left what it had not placed; others may never take this table again.
+    remove_partials(settings.interim / table.name)
     if failed:
         raise _failure(table, failed, len(series))
 

@@ -132,7 +132,8 @@ def write_table(
     Returns
     -------
     StoredTable
-        The file that stands there now, and a warning if that is the CSV fallback.
+        The file that stands there now, or within `placed_together` once all are placed, and a
+        warning if that is the CSV fallback.
 
     Raises
     ------

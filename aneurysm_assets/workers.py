@@ -45,7 +45,7 @@ _WORTH_A_POOL = 4
 
 @dataclass(frozen=True)
 class Written:
-    """One series' table, or its picture, is safe on disk.
+    """One series' table, or its picture, is safe on disk, or once the task that it is part of ends.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Written:
     bytes : int
         Size of the input files together.
     seconds : float
-        Wall time of reading and writing.
+        Wall time of reading and writing, in a task without that of making files safe together.
     notes : tuple of str
         What a person should know about the series though it is done.
     fast_files : int or None

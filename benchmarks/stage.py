@@ -24,7 +24,8 @@ class Seen:
     seconds : float
         Wall time.
     peak_mb : float
-        The most memory of all its processes together: each page counted once (PSS).
+        The most memory of all its processes together, looked at once a second: each page counted
+        once (PSS).
     tables : list of (float, int)
         Seconds since the start, and how many series `dicom_tags` had by then.
     """

@@ -70,10 +70,10 @@ def test_each_file_is_flushed_before_it_takes_its_place_and_the_directory_once_a
 def test_a_file_that_does_not_get_its_place_says_why_and_the_others_get_theirs(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "b").mkdir()
     with placed_together() as unplaced:
         for name in "abc":
             write(tmp_path / name, name)
+        (tmp_path / "b").mkdir()
         a, b, c = unplaced.place()
     assert (a, c) == (None, None)
     assert b is not None
@@ -112,6 +112,95 @@ def test_what_a_file_stands_instead_of_goes_once_it_is_placed_and_not_before(
         assert (tmp_path / "t.csv").read_text() == "old"
         unplaced.place()
     assert contents(tmp_path) == {"t.parquet": "new"}
+
+
+def test_the_old_one_goes_only_when_the_names_in_the_directory_are_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, flush = tmp_path / "t.csv", os.fsync
+    old.write_text("old")
+    was_there: list[bool] = []
+
+    def recording_flush(descriptor: int) -> None:
+        flush(descriptor)
+        was_there.append(old.exists())
+
+    monkeypatch.setattr(os, "fsync", recording_flush)
+    write(tmp_path / "t.parquet", "new", instead_of=old)
+    assert was_there == [True, True]
+    assert contents(tmp_path) == {"t.parquet": "new"}
+
+
+def test_an_old_one_that_cannot_be_removed_is_no_failure_of_the_new_one(
+    tmp_path: Path, refuse_to_remove: None
+) -> None:
+    (tmp_path / "t.csv").write_text("old")
+    write(tmp_path / "t.parquet", "new", instead_of=tmp_path / "t.csv")
+    assert contents(tmp_path) == {"t.csv": "old", "t.parquet": "new"}
+
+
+@pytest.fixture
+def refuse_to_remove(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+
+def test_what_cannot_be_placed_nor_removed_is_no_more_than_a_reason(
+    tmp_path: Path, refuse_to_remove: None
+) -> None:
+    with placed_together() as unplaced:
+        for name in "abc":
+            write(tmp_path / name, name)
+        (tmp_path / "b").mkdir()
+        a, b, c = unplaced.place()
+        assert (a, c) == (None, None)
+        assert b is not None
+        assert (b.errno, b.filename) == (errno.EISDIR, str(tmp_path / "b"))
+        write(tmp_path / "d", "never placed")
+
+
+def test_without_threads_to_be_had_files_are_placed_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with placed_together() as unplaced:
+        for name in "abc":
+            write(tmp_path / name, name)
+        assert unplaced.place() == [None, None, None]
+    assert contents(tmp_path) == {name: name for name in "abc"}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_the_disk_refuses_at_the_last_is_told_with_the_file(
+    together: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    error: OSError | None = None
+    if together:
+        with placed_together() as unplaced:
+            write(tmp_path / "a", "a")
+            (error,) = unplaced.place()
+    else:
+        with pytest.raises(OSError, match="No space") as raised:
+            write(tmp_path / "a", "a")
+        error = raised.value
+    assert error is not None
+    assert (error.errno, error.filename) == (errno.ENOSPC, str(tmp_path / "a"))
+    assert contents(tmp_path) == {}
+
+
+def test_a_directory_in_the_place_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError, match=str(tmp_path / "a")):
+        write_beside(tmp_path / "a", lambda _: pytest.fail("it was written"))
 
 
 def test_what_is_dropped_or_left_unplaced_leaves_nothing_and_the_old_one_stays(

@@ -502,20 +502,33 @@ def test_of_the_files_of_a_task_one_that_gets_no_place_fails_its_series_alone(
     tmp_path: Path,
 ) -> None:
     series = ["1", "taken", "series without success", "2"]
-    (tmp_path / "taken").mkdir()
     pairs = [(partial(work.write_file, tmp_path), uid) for uid in series]
     first, taken, failed, last = attempt_some(pairs)
     assert is_written("1", first)
     assert is_written("2", last)
-    assert isinstance(taken, Failed)
-    assert taken.reason.startswith(f"Is a directory: {tmp_path}/.taken@")
+    assert taken == Failed(f"Is a directory: {tmp_path}/taken")
     assert failed == Failed("series without success has no files")
     assert {path.name for path in tmp_path.iterdir()} == {"1", "taken", "2"}
 
 
 def test_series_of_workers_are_on_disk_when_their_outcome_is_known(tmp_path: Path) -> None:
     series = list("0123456789abcdef")
-    seen = {uid for uid, _ in finished(partial(work.write_file, tmp_path), series, 2)}
+    seen = set()
+    for uid, outcome in finished(partial(work.write_file, tmp_path), series, 2):
+        assert is_written(uid, outcome)
+        assert (tmp_path / uid).read_bytes() == uid.encode()
+        seen.add(uid)
     assert seen == set(series)
-    for uid, _ in finished(partial(work.write_file, tmp_path / "again"), series, 2):
-        assert (tmp_path / "again" / uid).read_bytes() == uid.encode()
+
+
+def test_where_nothing_can_be_written_or_removed_any_more_each_series_fails_alone(
+    tmp_path: Path,
+) -> None:
+    series = [str(number) for number in range(20)]
+    results = dict(finished(partial(work.write_in_a_directory_that_closes, tmp_path), series, 2))
+    assert results.keys() == set(series)
+    failed = {uid: outcome for uid, outcome in results.items() if isinstance(outcome, Failed)}
+    placed = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert failed.keys() == set(series) - placed
+    assert failed
+    assert all(str(tmp_path) in outcome.reason for outcome in failed.values())

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -87,12 +87,26 @@ def open_ahead(paths: Iterable[str]) -> Generator[OpenFile | str]:
         Each in turn; its path where it cannot be opened, for the reader to meet the reason.
     """
     left = iter(paths)
-    ahead = deque(map(_on_its_way, islice(left, _OPEN_AHEAD)))
+    ahead: deque[OpenFile | str] = deque()
+
+    def open_more(most: int) -> None:
+        # None behind one that could not be opened, which may need the descriptor.
+        while most and not (ahead and isinstance(ahead[-1], str)):
+            path = next(left, None)
+            if path is None:
+                return
+            ahead.append(_on_its_way(path))
+            most -= 1
+
+    open_more(_OPEN_AHEAD)
     try:
         while ahead:
             file = ahead.popleft()
-            ahead.extend(map(_on_its_way, islice(left, 1)))
+            if ahead:
+                open_more(1)
             yield file
+            if not ahead:
+                open_more(_OPEN_AHEAD)
     finally:
         for file in ahead:
             if isinstance(file, OpenFile):

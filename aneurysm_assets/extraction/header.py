@@ -6,6 +6,7 @@ and as which dtype stands in `tables`. Pixels are never read. A header that cann
 its end is no header: `UnreadableFile`.
 """
 
+import errno
 import io
 import math
 import os
@@ -55,6 +56,9 @@ _INFLATED_AT_ONCE = 16 << 20
 
 _MOST_READS = 300_000
 """Reads of one header: a few an element, also of the items of sequences of undefined length."""
+
+_OF_THE_MACHINE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
+"""What keeps a file from being opened, and says nothing of it."""
 
 _ITEMS = frozenset(bytes.fromhex(tag) for tag in ("FEFF00E0", "FFFEE000", "FEFFDDE0", "FFFEE0DD"))
 """The tags of an item and of the end of items, in both byte orders."""
@@ -110,7 +114,8 @@ def read_header(path: Path | str | ObjectFile) -> Header:
     UnreadableFile
         It is no DICOM file, its header is cut short, or it cannot be read at all.
     SeriesError
-        It is an object that the store does not give; nothing is known of what it holds.
+        It is an object that the store does not give, or this machine lacks what it takes to open a
+        file; nothing is known of what it holds.
     """
     try:
         with _Watched(path) as file, warnings.catch_warnings():
@@ -121,6 +126,8 @@ def read_header(path: Path | str | ObjectFile) -> Header:
     except (UnreadableFile, SeriesError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+            raise SeriesError(f"{path}: {error.strerror}: try again with fewer workers") from error
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
         told = (error.strerror if isinstance(error, OSError) else None) or str(error)
         reason = " ".join(told.split())[:200]

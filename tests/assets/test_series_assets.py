@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import dagster as dg
@@ -570,3 +571,33 @@ def test_a_run_removes_the_partial_files_of_dead_processes_and_no_others(graph, 
         path.touch()
     graph.run("localizers", partition=CTA)
     assert files(data, "localizers") == {alive.name, elsewhere.name, f"{CTA}.parquet"}
+
+
+def write_and_be_killed_with_the_last(settings: Settings, series_instance_uid: str) -> Written:
+    """Write a series; with one of them the process dies, before what it wrote has its place."""
+    written = write_dicom_tags(settings, series_instance_uid)
+    if series_instance_uid == CTA:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return written
+
+
+def test_what_a_worker_was_writing_when_it_died_is_gone_when_its_run_ends(
+    data, monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "aneurysm_assets.assets.dicom_tags.write_dicom_tags", write_and_be_killed_with_the_last
+    )
+    graph = Graph(data, processes=2)
+    assert "the worker process died" in failure(graph.run_all("dicom_tags"), "dicom_tags")
+    others = set(graph.series) - {CTA}
+    assert graph.events("dicom_tags") == each_once(others)
+    assert {name for name in files(data, "dicom_tags") if not name.endswith(".parquet")} == set()
+
+
+@pytest.mark.parametrize("table", ["dicom_tags", "labels"])
+def test_in_workers_too_a_csv_is_written_where_parquet_cannot_be(data, table) -> None:
+    graph = Graph(data, processes=2)
+    obstruct(data / "interim" / table / f"{CTA}.parquet")
+    assert graph.run_all(table).success
+    assert graph.metadata(table, CTA)["format"] == "csv"
+    assert graph.events(table) == each_once(graph.series)

@@ -1,5 +1,8 @@
 import os
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,8 @@ from polars.testing import assert_frame_equal
 from aneurysm_assets.extraction import ahead
 from aneurysm_assets.extraction.ahead import OpenFile, ReadAhead, open_ahead
 from aneurysm_assets.extraction.columns import SeriesColumns
+from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.extraction.header import read_header
 from aneurysm_assets.extraction.series import read_series
 from aneurysm_assets.extraction.source import FIRST_READ
 from aneurysm_assets.sample import write_load_sample
@@ -173,6 +178,41 @@ def test_a_file_that_cannot_be_opened_or_advised_on_is_left_to_its_reader(
     for file in files:
         if isinstance(file, OpenFile):
             os.close(file.descriptor)
+
+
+@contextmanager
+def descriptors_left(number: int) -> Iterator[None]:
+    """Let no more than so many files be opened."""
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    filling = []
+    while (descriptor := os.dup(0)) < highest:  # the free numbers below count too
+        filling.append(descriptor)
+    os.close(descriptor)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(highest, descriptor) + number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in filling:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("number", [2, 5, 20])
+def test_with_few_files_to_be_opened_at_once_a_series_reads_the_same(series, number) -> None:
+    raw = series.parent.parent
+    expected = read_series(series, raw, 0).frame
+    with descriptors_left(number):
+        found = read_series(series, raw, 0)
+    assert found.unreadable_files == 0
+    assert_frame_equal(found.frame, expected)
+
+
+def test_where_no_file_can_be_opened_the_series_fails_and_no_file_is_called_broken(series) -> None:
+    file = next(series.iterdir())
+    with descriptors_left(0), pytest.raises(SeriesError, match="Too many open files") as raised:
+        read_header(file)
+    assert str(file) in str(raised.value)
 
 
 @pytest.mark.parametrize(
