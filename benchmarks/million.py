@@ -15,8 +15,9 @@ from pathlib import Path
 import polars as pl
 
 from aneurysm_assets.combine import combine, describe
+from aneurysm_assets.inquiry import Inquiry
 from aneurysm_assets.sample import write_load_sample
-from aneurysm_assets.settings import Settings
+from aneurysm_assets.settings import Settings, default_workers
 from aneurysm_assets.store import find_tables, scan_tables, write_table
 from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
 from benchmarks.measure import Line, in_turn, wall_seconds
@@ -39,6 +40,8 @@ def measure(root: Path) -> Iterator[Line]:
     again = [watched(data, is_watched=False).seconds for _ in range(5)]
     nothing = "run with nothing to do"
     yield Line(nothing, statistics.median(again), "s", "the full run", seen.seconds, least_ratio=50)
+    looking = statistics.median(wall_seconds(lambda: _look(data)) for _ in range(5))
+    yield Line(f"{nothing}, of it to look at each file", looking, "s")
     opened = _opened(data)
     yield Line(f"{nothing}, DICOM files opened", opened, "files", most=0)
     yield from _combine(data)
@@ -49,6 +52,13 @@ def _fill_up(raw: Path, files: int) -> None:
     for folder in sorted((raw / "series").iterdir())[:files]:
         source = min(folder.iterdir())
         (folder / "one_more.dcm").write_bytes(source.read_bytes())
+
+
+def _look(data: Path) -> None:
+    """Take the names, sizes and times of all DICOM files, as a run does and with nothing beside."""
+    settings = _settings(data)
+    with Inquiry(settings, _series(settings), default_workers()) as inquiry:
+        inquiry.answers()
 
 
 def _opened(data: Path) -> float:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
-from aneurysm_assets import inquiry, partitions, recording, writers
+from aneurysm_assets import inquiry, partitions, recording
+from aneurysm_assets.extraction import series
 from aneurysm_assets.extraction.errors import InputError
 from aneurysm_assets.fingerprints import take_fingerprints
 from aneurysm_assets.sample.dicom import uid
@@ -140,14 +141,14 @@ def test_a_materialisation_has_the_fingerprint_as_its_data_version(graph) -> Non
 
 
 def test_a_file_that_changes_while_its_series_is_read_makes_it_stale(data, monkeypatch) -> None:
-    read = writers.read_series
+    read = series.read_series
 
     def read_then_change(directory: Path, root: Path, threads: int | None):
         table = read(directory, root, threads)
         rewrite_a_file(data / "raw")
         return table
 
-    monkeypatch.setattr(writers, "read_series", read_then_change)
+    monkeypatch.setattr(series, "read_series", read_then_change)
     graph = Graph(data)
     assert graph.run("dicom_tags", partition=CTA).success
     assert stale(graph, data) == {"dicom_tags": [CTA]}

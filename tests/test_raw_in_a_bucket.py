@@ -18,7 +18,8 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
 )
 
-from aneurysm_assets import location, writers
+from aneurysm_assets import location
+from aneurysm_assets.extraction import series
 from aneurysm_assets.extraction.census import take_census
 from aneurysm_assets.extraction.competition import read_localizers_csv, read_train_csv
 from aneurysm_assets.extraction.errors import InputError, SeriesError, StoreError
@@ -504,7 +505,7 @@ def test_series_that_a_store_does_not_give_are_failed_with_a_reason_and_taken_ag
     remote_graph, s3_server, monkeypatch
 ):
     graph, reasons = remote_graph
-    read, begun = writers.read_series, []
+    read, begun = series.read_series, []
 
     def read_until_the_store_stops(*where):
         begun.append(where)
@@ -512,7 +513,7 @@ def test_series_that_a_store_does_not_give_are_failed_with_a_reason_and_taken_ag
             s3_server.stop()
         return read(*where)
 
-    monkeypatch.setattr(writers, "read_series", read_until_the_store_stops)
+    monkeypatch.setattr(series, "read_series", read_until_the_store_stops)
     with impatient():
         try:
             result = graph.run_all("dicom_tags")
