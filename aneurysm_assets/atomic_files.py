@@ -56,8 +56,8 @@ class _Whole:
 
     def remove_other(self) -> None:
         """Remove what it stands instead of; where that cannot be, the newer of both counts."""
-        if self.instead_of is not None and self.instead_of.is_file():
-            with suppress(OSError):
+        with suppress(OSError):
+            if self.instead_of is not None and self.instead_of.is_file():
                 self.instead_of.unlink()
 
 
@@ -87,7 +87,7 @@ class Unplaced:
         Returns
         -------
         list of OSError or None
-            For each, in the order in which they were written, why it did not get its place.
+            For each, in the order in which they were written, why it is not safe in its place.
         """
         errors = _placed(self._files)
         unsafe = _flushed({file.path.parent for file in self._files})
@@ -101,17 +101,28 @@ class Unplaced:
 
 def _placed(files: Sequence[_Whole]) -> list[OSError | None]:
     """Place files by as many threads as the system gives, with this one; return what fails."""
-    errors: list[OSError | None] = [None] * len(files)
+    # None of them is taken to be placed before it is.
+    errors: list[OSError | None] = [
+        OSError(errno.EIO, "It was not placed", str(file.path)) for file in files
+    ]
     left = deque(enumerate(files))
 
     def place() -> None:
-        while left:
-            with suppress(IndexError):  # another thread took the last
+        while True:
+            try:
                 number, file = left.popleft()
-                try:
-                    file.place()
-                except OSError as error:
-                    errors[number] = error
+            except IndexError:
+                return
+            try:
+                file.place()
+            except OSError as error:
+                errors[number] = error
+            except Exception as error:  # noqa: BLE001 - the reason is recorded
+                file.discard()
+                reason = f"It was not placed ({type(error).__name__}: {error})"
+                errors[number] = OSError(errno.EIO, reason, str(file.path))
+            else:
+                errors[number] = None
 
     threads = [threading.Thread(target=place) for _ in files[1:_THREADS]]
     started: list[threading.Thread] = []
@@ -166,7 +177,8 @@ def write_beside(path: Path, write: Callable[[Path], T], *, instead_of: Path | N
     Raises
     ------
     OSError
-        It cannot be written, or a directory stands there. What stood there before is untouched.
+        It cannot be written, or a directory stands there. What stood there before is untouched,
+        unless it is the directory's names that could not be made safe: then either may be there.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -225,17 +237,22 @@ def remove_partials(directory: Location) -> int:
     Returns
     -------
     int
-        How many files were removed. Those of processes that live are left alone. In a bucket
-        there are none: what is not put whole is not there.
+        How many files were removed. Those of processes that live are left alone, and what cannot
+        be removed stays. In a bucket there are none: what is not put whole is not there.
     """
     if isinstance(directory, ObjectPath):
         return 0
     removed = 0
-    for path in directory.glob(f".*{_PARTIAL}") if directory.is_dir() else ():
+    try:
+        paths = list(directory.glob(f".*{_PARTIAL}")) if directory.is_dir() else []
+    except OSError:
+        return 0  # whoever reads or writes there meets the same, and says it
+    for path in paths:
         host, _, process = path.name.removesuffix(_PARTIAL).rpartition("@")[2].rpartition(":")
         if host == this_host() and process.isdecimal() and not is_alive(int(process)):
-            path.unlink(missing_ok=True)
-            removed += 1
+            with suppress(OSError):
+                path.unlink()
+                removed += 1
     return removed
 
 
@@ -260,8 +277,10 @@ def _is_dead_or_thread(process: int) -> bool:
     """
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return Path("/proc/self/status").exists()  # it has ended meanwhile
+    except OSError:
+        return False  # that cannot be told
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return fields["State"].split()[0] in {"Z", "X"} or int(fields["Tgid"]) != process
 

@@ -3,8 +3,8 @@
 How that is done on a disk belongs to `atomic_files`; in a bucket a file is put at once.
 
 What a table's columns are stands in `tables`; which tables exist and when they count as done is
-Dagster's to know. A table's path is given without suffix (its stem): after a write exactly one of
-`.parquet` and `.csv` stands there.
+Dagster's to know. A table's path is given without suffix (its stem): after a write one of
+`.parquet` and `.csv` stands there, or where the old one could not be removed the newer counts.
 """
 
 import io
@@ -217,7 +217,7 @@ def find_table(stem: Location) -> Location | None:
     """Return the file that holds a table, or None where there is none.
 
     Both suffixes stand side by side only where a process was killed between writing the one and
-    removing the other: the newer one is the table.
+    removing the other, or could not remove it: the newer one is the table.
 
     Raises
     ------

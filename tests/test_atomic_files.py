@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -161,6 +162,33 @@ def test_what_cannot_be_placed_nor_removed_is_no_more_than_a_reason(
         write(tmp_path / "d", "never placed")
 
 
+def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, names = os.fsync, "abcdefgh"
+    for name in names:
+        (tmp_path / f"{name}.csv").write_text("old")
+
+    def fail_for_two(descriptor: int) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        if not is_directory and os.pread(descriptor, 1, 0) in {b"a", b"h"}:
+            raise MemoryError("no more")
+        flush(descriptor)
+
+    with placed_together() as unplaced:
+        for name in names:
+            write(tmp_path / name, name, instead_of=tmp_path / f"{name}.csv")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail_for_two)
+            errors = unplaced.place()
+    assert [str(error) for error in errors if error is not None] == [
+        f"[Errno {errno.EIO}] It was not placed (MemoryError: no more): '{tmp_path / name}'"
+        for name in "ah"
+    ]
+    placed = {name: name for name in names if name not in "ah"}
+    assert contents(tmp_path) == placed | {"a.csv": "old", "h.csv": "old"}
+
+
 def test_without_threads_to_be_had_files_are_placed_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +270,27 @@ def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_pa
     assert remove_partials(tmp_path) == 2
     assert names_in(tmp_path) == kept
     assert remove_partials(tmp_path / "missing") == 0
+
+
+def test_partial_files_that_cannot_be_removed_stay_and_are_no_error(
+    tmp_path: Path, refuse_to_remove: None
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    partial = tmp_path / f".t.parquet@{socket.gethostname()}:{process.pid}.partial"
+    partial.touch()
+    assert remove_partials(tmp_path) == 0
+    assert names_in(tmp_path) == {partial.name}
+
+
+def test_a_process_of_which_nothing_can_be_learned_is_taken_to_live(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert is_alive(os.getppid())
 
 
 def test_a_process_lives_until_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,11 +173,13 @@ class ReadAhead:
     def _begin(self, threads: int) -> None:
         left = len(self._paths) - self._at
         self._next = count(self._at)
-        self._running = [
-            threading.Thread(target=self._read, daemon=True) for _ in range(min(threads, left))
-        ]
-        for thread in self._running:
-            thread.start()
+        for _ in range(min(threads, left)):
+            thread = threading.Thread(target=self._read, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return  # no more are to be had: the reader does without
+            self._running.append(thread)
 
     def _read(self) -> None:
         for index in self._next:

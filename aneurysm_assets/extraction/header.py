@@ -127,7 +127,10 @@ def read_header(path: Path | str | ObjectFile) -> Header:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-            raise SeriesError(f"{path}: {error.strerror}: try again with fewer workers") from error
+            raise SeriesError(
+                f"{path}: {error.strerror}: this machine's limit, and nothing wrong with the file; "
+                "try again with fewer workers, or more files that a process may open (ulimit -n)"
+            ) from error
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
         told = (error.strerror if isinstance(error, OSError) else None) or str(error)
         reason = " ".join(told.split())[:200]

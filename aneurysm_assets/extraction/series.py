@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -95,7 +95,8 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
         table = _read_all(directory, folder, len(objects), opened)
         return replace(table, fingerprint=fingerprint_of_versions(objects))
     files = _files(directory)
-    return _read_all(directory, folder, len(files), _read_ahead(directory, files, threads))
+    with closing(_read_ahead(directory, files, threads)) as opened_files:
+        return _read_all(directory, folder, len(files), opened_files)
 
 
 def _read_all(
@@ -138,7 +139,7 @@ def _files(directory: Path) -> list[tuple[str, bool]]:
 
 def _read_ahead(
     directory: Path, files: list[tuple[str, bool]], threads: int | None
-) -> Iterator[tuple[str, _File, bool]]:
+) -> Generator[tuple[str, _File, bool]]:
     """Yield each file's name, the file and whether it is regular, while others are fetched."""
     # A Path costs as much as reading.
     paths = [os.path.join(directory, name) for name, _ in files]  # noqa: PTH118

@@ -180,6 +180,18 @@ def test_a_file_that_cannot_be_opened_or_advised_on_is_left_to_its_reader(
             os.close(file.descriptor)
 
 
+def test_without_a_thread_to_be_had_a_series_reads_the_same(series, slow, monkeypatch) -> None:
+    raw = series.parent.parent
+    expected = read_series(series, raw, 0).frame
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    for threads in (None, 4):
+        assert_frame_equal(read_series(series, raw, threads).frame, expected)
+
+
 @contextmanager
 def descriptors_left(number: int) -> Iterator[None]:
     """Let no more than so many files be opened."""
