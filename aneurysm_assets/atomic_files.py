@@ -7,7 +7,6 @@ here: what is not put whole is not there.
 import errno
 import os
 import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from aneurysm_assets.location import Location, ObjectPath
+from aneurysm_assets.threads import start_threads
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class _Whole:
     instead_of: Path | None
 
     def place(self) -> None:
-        """Make its bytes safe and give it its place, or remove it.
+        """Make its bytes safe and give it its place; where that fails it is still beside.
 
         Raises
         ------
@@ -46,7 +46,6 @@ class _Whole:
             flush(self.beside)
             self.beside.replace(self.path)
         except OSError as error:
-            self.discard()
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def discard(self) -> None:
@@ -115,23 +114,17 @@ def _placed(files: Sequence[_Whole]) -> list[OSError | None]:
                 return
             try:
                 file.place()
-            except OSError as error:
-                errors[number] = error
             except Exception as error:  # noqa: BLE001 - the reason is recorded
                 file.discard()
                 reason = f"It was not placed ({type(error).__name__}: {error})"
-                errors[number] = OSError(errno.EIO, reason, str(file.path))
+                unexpected = OSError(errno.EIO, reason, str(file.path))
+                errors[number] = error if isinstance(error, OSError) else unexpected
             else:
                 errors[number] = None
 
-    threads = [threading.Thread(target=place) for _ in files[1:_THREADS]]
-    started: list[threading.Thread] = []
-    with suppress(RuntimeError):  # no more are to be had
-        for thread in threads:
-            thread.start()
-            started.append(thread)
+    threads = start_threads(place, min(_THREADS, len(files)) - 1)
     place()
-    for thread in started:
+    for thread in threads:
         thread.join()
     return errors
 
@@ -184,22 +177,19 @@ def write_beside(path: Path, write: Callable[[Path], T], *, instead_of: Path | N
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
     file = _Whole(beside, path, instead_of)
+    unplaced = _unplaced.get()
     try:
         written = write(beside)
+        if unplaced is None:
+            file.place()
     except BaseException:
         file.discard()
         raise
-    unplaced = _unplaced.get()
-    if unplaced is not None:
+    if unplaced is None:
+        flush(path.parent)
+        file.remove_other()
+    else:
         unplaced.add(file)
-        return written
-    try:
-        file.place()
-    except BaseException:
-        file.discard()
-        raise
-    flush(path.parent)
-    file.remove_other()
     return written
 
 

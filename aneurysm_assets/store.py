@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -152,7 +152,7 @@ def write_table(
         stem.parent.mkdir(parents=True, exist_ok=True)
     checked = check or (lambda: None)
     try:
-        rows = _write(stem, "parquet", _followed_by(checked, partial(_write_parquet, frame)))
+        return _write(stem, "parquet", _followed_by(checked, partial(_write_parquet, frame)))
     except InputError:
         raise
     except (Exception, pl.exceptions.PanicException) as error:
@@ -160,10 +160,8 @@ def write_table(
         if isinstance(stem, ObjectPath) and isinstance(error, OSError):
             raise  # the store, not the format: CSV would fare no better
         warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
-    else:
-        return StoredTable(_with_suffix(stem, "parquet"), "parquet", rows)
-    rows = _write(stem, "csv", _followed_by(checked, partial(_write_csv, frame)))
-    return StoredTable(_with_suffix(stem, "csv"), "csv", rows, warning)
+    stored = _write(stem, "csv", _followed_by(checked, partial(_write_csv, frame)))
+    return replace(stored, warning=warning)
 
 
 def _followed_by(
@@ -398,19 +396,16 @@ def _parse(table: Table, paths: Sequence[ObjectPath], contents: Sequence[bytes])
     return scans[0] if len(scans) == 1 else pl.concat(scans)
 
 
-def _with_suffix(stem: Location, suffix: Format) -> Location:
-    # Not Path.with_suffix: a UID's last component would be taken for a suffix.
-    return stem.parent / f"{stem.name}.{suffix}"
-
-
-def _write(stem: Location, suffix: Format, write: Callable[[Path | IO[bytes]], int]) -> int:
+def _write(stem: Location, suffix: Format, write: Callable[[Path | IO[bytes]], int]) -> StoredTable:
     """Write a table in one format, and remove it in the other."""
+    # Not Path.with_suffix: a UID's last component would be taken for a suffix.
     name, other = f"{stem.name}.{suffix}", f"{stem.name}.{_OTHER[suffix]}"
     if isinstance(stem, Path):
-        return write_beside(stem.parent / name, write, instead_of=stem.parent / other)
-    rows = put_file(stem.parent / name, write)
-    (stem.parent / other).unlink(missing_ok=True)
-    return rows
+        rows = write_beside(stem.parent / name, write, instead_of=stem.parent / other)
+    else:
+        rows = put_file(stem.parent / name, write)
+        (stem.parent / other).unlink(missing_ok=True)
+    return StoredTable(stem.parent / name, suffix, rows)
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -69,3 +70,13 @@ def bucket(s3_server: S3Server, monkeypatch) -> ObjectPath:
     for name, value in s3_server.variables.items():
         monkeypatch.setenv(name, value)
     return ObjectPath.parse(s3_server.make_bucket(f"bucket-{next(_buckets)}"))
+
+
+@pytest.fixture
+def no_threads_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system give no thread more, as where a container limits its processes."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)

@@ -28,6 +28,7 @@ GROUND = (
     "bucket_files",
     "patience",
     "store",
+    "threads",
     "sources",
     "settings",
     "workers",

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm_assets.atomic_files import is_alive, placed_together, remove_partials, write_beside
+from aneurysm_assets.atomic_files import (
+    Unplaced,
+    is_alive,
+    placed_together,
+    remove_partials,
+    write_beside,
+)
 
 
 def contents(directory: Path) -> dict[str, str]:
@@ -21,6 +27,17 @@ def contents(directory: Path) -> dict[str, str]:
 
 def write(path: Path, text: str, instead_of: Path | None = None) -> int:
     return write_beside(path, lambda beside: beside.write_text(text), instead_of=instead_of)
+
+
+def place_three_of_which_b_gets_no_place(directory: Path, unplaced: Unplaced) -> OSError:
+    """Write a, b and c, place all but b, which cannot be, and return why."""
+    for name in "abc":
+        write(directory / name, name)
+    (directory / "b").mkdir()
+    a, b, c = unplaced.place()
+    assert (a, c) == (None, None)
+    assert b is not None
+    return b
 
 
 def test_what_is_written_together_is_nowhere_until_all_is_placed(tmp_path: Path) -> None:
@@ -72,13 +89,8 @@ def test_a_file_that_does_not_get_its_place_says_why_and_the_others_get_theirs(
     tmp_path: Path,
 ) -> None:
     with placed_together() as unplaced:
-        for name in "abc":
-            write(tmp_path / name, name)
-        (tmp_path / "b").mkdir()
-        a, b, c = unplaced.place()
-    assert (a, c) == (None, None)
-    assert b is not None
-    assert b.errno == errno.EISDIR
+        error = place_three_of_which_b_gets_no_place(tmp_path, unplaced)
+    assert error.errno == errno.EISDIR
     (tmp_path / "b").rmdir()
     assert contents(tmp_path) == {"a": "a", "c": "c"}
 
@@ -152,13 +164,8 @@ def test_what_cannot_be_placed_nor_removed_is_no_more_than_a_reason(
     tmp_path: Path, refuse_to_remove: None
 ) -> None:
     with placed_together() as unplaced:
-        for name in "abc":
-            write(tmp_path / name, name)
-        (tmp_path / "b").mkdir()
-        a, b, c = unplaced.place()
-        assert (a, c) == (None, None)
-        assert b is not None
-        assert (b.errno, b.filename) == (errno.EISDIR, str(tmp_path / "b"))
+        error = place_three_of_which_b_gets_no_place(tmp_path, unplaced)
+        assert (error.errno, error.filename) == (errno.EISDIR, str(tmp_path / "b"))
         write(tmp_path / "d", "never placed")
 
 
@@ -190,12 +197,8 @@ def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
 
 
 def test_without_threads_to_be_had_files_are_placed_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, no_threads_to_be_had: None
 ) -> None:
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
     with placed_together() as unplaced:
         for name in "abc":
             write(tmp_path / name, name)
@@ -245,10 +248,6 @@ def test_what_is_dropped_or_left_unplaced_leaves_nothing_and_the_old_one_stays(
     assert contents(tmp_path) == {"a": "old"}
 
 
-def names_in(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()}
-
-
 def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_path: Path) -> None:
     host = socket.gethostname()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
@@ -268,7 +267,7 @@ def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_pa
     for name in kept | removed:
         (tmp_path / name).touch()
     assert remove_partials(tmp_path) == 2
-    assert names_in(tmp_path) == kept
+    assert contents(tmp_path).keys() == kept
     assert remove_partials(tmp_path / "missing") == 0
 
 
@@ -280,7 +279,7 @@ def test_partial_files_that_cannot_be_removed_stay_and_are_no_error(
     partial = tmp_path / f".t.parquet@{socket.gethostname()}:{process.pid}.partial"
     partial.touch()
     assert remove_partials(tmp_path) == 0
-    assert names_in(tmp_path) == {partial.name}
+    assert contents(tmp_path).keys() == {partial.name}
 
 
 def test_a_process_of_which_nothing_can_be_learned_is_taken_to_live(

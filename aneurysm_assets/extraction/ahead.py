@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from aneurysm_assets.extraction.source import FIRST_READ
+from aneurysm_assets.threads import start_threads
 
 THREADS = 16
 """Threads of one reader where it waits: about what a disk or a file server takes in parallel."""
@@ -173,13 +174,8 @@ class ReadAhead:
     def _begin(self, threads: int) -> None:
         left = len(self._paths) - self._at
         self._next = count(self._at)
-        for _ in range(min(threads, left)):
-            thread = threading.Thread(target=self._read, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                return  # no more are to be had: the reader does without
-            self._running.append(thread)
+        # Where none are to be had the reader does without.
+        self._running = start_threads(self._read, min(threads, left))
 
     def _read(self) -> None:
         for index in self._next:

@@ -176,16 +176,12 @@ def _as_text(name: str) -> str:
 
 
 def _size(file: _File) -> int:
-    if isinstance(file, ObjectFile):
+    if not isinstance(file, str):
         return file.size
     try:
-        return Path(_path(file)).stat().st_size
+        return Path(file).stat().st_size
     except OSError:
         return 0  # the row's read_error says that the file cannot be opened
-
-
-def _path(file: str | OpenFile) -> str:
-    return file.path if isinstance(file, OpenFile) else file
 
 
 def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, list[str], bool]:
@@ -195,7 +191,10 @@ def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, 
     walked = reader.read_object(file) if isinstance(file, ObjectFile) else reader.read(file)
     if walked is not None:
         return walked, [], True
-    header = _read_object(file) if isinstance(file, ObjectFile) else read_header(_path(file))
+    if isinstance(file, ObjectFile):
+        header = _read_object(file)
+    else:
+        header = read_header(file.path if isinstance(file, OpenFile) else file)
     of_file = {"NumberOfFrames": header.number_of_frames, SERIES_KEY: header.series_instance_uid}
     rows = [[(image | of_file)[name] for name in ROW] for image in header.images]
     notes = list(dict.fromkeys(header.malformed))

@@ -25,6 +25,14 @@ def series(tmp_path_factory) -> Path:
     return directory
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def paths_of(series: Path) -> list[str]:
+    return sorted(str(path) for path in series.iterdir())
+
+
 @pytest.fixture
 def touched(monkeypatch) -> list[str]:
     """Return the files that threads read ahead, in the order in which they did."""
@@ -59,7 +67,7 @@ def test_files_in_memory_are_read_without_threads(series, touched, quick) -> Non
 def test_threads_begin_where_reading_waits_and_take_each_file_that_is_left_once(
     series, touched, slow
 ) -> None:
-    paths = sorted(str(path) for path in series.iterdir())
+    paths = paths_of(series)
     with ReadAhead(paths) as reading:
         for number in range(1, 17):
             assert not reading.is_running
@@ -90,7 +98,7 @@ def test_threads_end_where_the_reader_fails(series) -> None:
     before = threading.active_count()
 
     def fail() -> None:
-        with ReadAhead([str(path) for path in series.iterdir()], 8):
+        with ReadAhead(paths_of(series), 8):
             raise ValueError("the reader's")
 
     with pytest.raises(ValueError, match="the reader's"):
@@ -109,14 +117,6 @@ def test_what_is_no_regular_file_is_not_waited_for_and_what_is_gone_is_said(
     (mixed / "link.dcm").symlink_to("nowhere")
     read = read_series(mixed, tmp_path, 4)
     assert (read.files, read.unreadable_files) == (5, 2)
-
-
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def paths_of(series: Path) -> list[str]:
-    return sorted(str(path) for path in series.iterdir())
 
 
 def test_the_head_of_each_file_is_asked_for_before_those_ahead_of_it_are_read(
@@ -180,14 +180,11 @@ def test_a_file_that_cannot_be_opened_or_advised_on_is_left_to_its_reader(
             os.close(file.descriptor)
 
 
-def test_without_a_thread_to_be_had_a_series_reads_the_same(series, slow, monkeypatch) -> None:
+def test_without_a_thread_to_be_had_a_series_reads_the_same(
+    series, slow, no_threads_to_be_had
+) -> None:
     raw = series.parent.parent
     expected = read_series(series, raw, 0).frame
-
-    def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
     for threads in (None, 4):
         assert_frame_equal(read_series(series, raw, threads).frame, expected)
 
@@ -251,8 +248,8 @@ def test_a_file_that_cannot_be_looked_at_leaves_none_open(series, monkeypatch) -
     def fail(*_: object) -> None:
         raise OSError("no seeking here")
 
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files()
     monkeypatch.setattr(os, "lseek", fail)
     with pytest.raises(OSError, match="no seeking"):
         ahead.open_head(next(series.iterdir()))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_files() == before
