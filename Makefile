@@ -11,8 +11,8 @@ demo: $(VENV)/.installed
 	else $(BIN)/aneurysm-assets sample data; fi
 	$(BIN)/aneurysm-assets run
 	@$(BIN)/python -c "import polars as pl; from pathlib import Path; \
-	from aneurysm_assets.store import find_table, read_table; \
-	from aneurysm_assets.tables import UNIFIED_METADATA as t; \
+	from aneurysm_assets.storage.table_files import find_table, read_table; \
+	from aneurysm_assets.schema.tables import UNIFIED_METADATA as t; \
 	print(read_table(t, find_table(Path('data/interim/dicom_metadata_with_csv'))).head())"
 	@echo "The table is in data/interim. For the Dagster UI at http://127.0.0.1:3000:"
 	@echo "    $(BIN)/dagster dev"
@@ -34,10 +34,10 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --readme README.md
 
 docs: $(VENV)/.installed
-	$(BIN)/python -m aneurysm_assets.documentation README.md
+	$(BIN)/python -m aneurysm_assets.schema.documentation README.md
 
 pictures: $(VENV)/.installed-test
-	$(BIN)/python -m pytest tests/test_browser.py --pictures docs/images
+	$(BIN)/python -m pytest tests/end_to_end/test_browser.py --pictures docs/images
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

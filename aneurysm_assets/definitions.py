@@ -5,27 +5,27 @@ from typing import Any
 
 import dagster as dg
 
-from aneurysm_assets.assets.common import in_runs_of
-from aneurysm_assets.assets.dataset_report import dataset_report
-from aneurysm_assets.assets.dicom_tags import dicom_tags
-from aneurysm_assets.assets.labels import labels
-from aneurysm_assets.assets.localizers import localizers
-from aneurysm_assets.assets.raw import raw_inputs
-from aneurysm_assets.assets.segmentation_meta import segmentation_meta
-from aneurysm_assets.assets.series_preview import series_preview
-from aneurysm_assets.assets.series_quality import series_quality
-from aneurysm_assets.assets.unified_metadata import unified_metadata
-from aneurysm_assets.automation import SeriesAutomation, automated
-from aneurysm_assets.checks import series_quality_checks
-from aneurysm_assets.jobs import (
+from aneurysm_assets.defs.assets.dataset_report import dataset_report
+from aneurysm_assets.defs.assets.decorators import in_runs_of
+from aneurysm_assets.defs.assets.dicom_tags import dicom_tags
+from aneurysm_assets.defs.assets.labels import labels
+from aneurysm_assets.defs.assets.localizers import localizers
+from aneurysm_assets.defs.assets.raw import raw_inputs
+from aneurysm_assets.defs.assets.segmentation_meta import segmentation_meta
+from aneurysm_assets.defs.assets.series_preview import series_preview
+from aneurysm_assets.defs.assets.series_quality import series_quality
+from aneurysm_assets.defs.assets.unified_metadata import unified_metadata
+from aneurysm_assets.defs.automation import SeriesAutomation, automated
+from aneurysm_assets.defs.checks import series_quality_checks
+from aneurysm_assets.defs.jobs import (
     combine,
     draw_series_previews,
     materialize_series,
     write_dataset_report,
 )
-from aneurysm_assets.presentation import presented
-from aneurysm_assets.registration import register_series
-from aneurysm_assets.resources import SettingsResource, Silent
+from aneurysm_assets.defs.presentation import presented
+from aneurysm_assets.defs.registration import register_series
+from aneurysm_assets.runs.resources import SettingsResource, Silent
 from aneurysm_assets.settings import series_per_run
 
 

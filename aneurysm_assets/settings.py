@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from aneurysm_assets.extraction.errors import InputError, SeriesError
-from aneurysm_assets.extraction.uid import is_uid
-from aneurysm_assets.location import Location, ObjectPath
+from aneurysm_assets.errors import InputError, SeriesError
+from aneurysm_assets.storage.object_path import Location, ObjectPath
+from aneurysm_assets.uid import is_uid
 
 DATA = "ANEURYSM_DATA"
 RAW = "ANEURYSM_RAW"

@@ -23,10 +23,9 @@ import numpy as np
 import polars as pl
 
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.partitions import complete, recorded_files, register
-from aneurysm_assets.resources import SettingsResource
-from aneurysm_assets.settings import Settings
-from aneurysm_assets.tables import (
+from aneurysm_assets.runs.partitions import complete, recorded_files, register
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
@@ -38,6 +37,7 @@ from aneurysm_assets.tables import (
     UNIFIED_METADATA,
     Table,
 )
+from aneurysm_assets.settings import Settings
 
 PREFIX = "1.2.826.0.1.3680043.8.498"
 SPOILT = 5

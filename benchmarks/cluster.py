@@ -10,11 +10,11 @@ from statistics import median
 
 import dagster as dg
 
-from aneurysm_assets.extraction.census import take_census
-from aneurysm_assets.partitions import register
+from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample.load import write_load_sample
+from aneurysm_assets.schema.tables import SERIES_TABLES
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.tables import SERIES_TABLES
 from benchmarks.measure import Line, in_turn, wall_seconds
 from deploy.cluster import ENDED, Cluster, ClusterFailed
 

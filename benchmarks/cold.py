@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
+from aneurysm_assets.dicom.table import write_dicom_tags
+from aneurysm_assets.parallel.series_map import Written, map_series
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings, default_workers
-from aneurysm_assets.workers import Written, map_series
-from aneurysm_assets.writers import write_dicom_tags
 from benchmarks.large import drop_pages, enlarge
 from benchmarks.measure import Line, wall_seconds
 from benchmarks.plain import values_of

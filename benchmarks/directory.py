@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from aneurysm_assets.dicom.table import write_dicom_tags
+from aneurysm_assets.parallel.worker_process import start_worker
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.worker_process import start_worker
-from aneurysm_assets.writers import write_dicom_tags
 from benchmarks.header import FILES, FRAMES, enhanced, load_sample
 from benchmarks.measure import Line, cpu_seconds, in_turn
 from benchmarks.plain import series_frame

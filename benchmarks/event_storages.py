@@ -23,7 +23,7 @@ from dagster._core.events import (
 )
 from dagster._core.instance import InstanceRef
 
-from aneurysm_assets.instance import CONFIG
+from aneurysm_assets.instance.data_root import CONFIG
 from benchmarks.measure import Line, wall_seconds
 from deploy.servers.postgresql import DATABASE, USER, PostgresqlServer
 from deploy.servers.process import MissingProgram
@@ -102,7 +102,11 @@ def _of_postgresql(server: PostgresqlServer, *, stock: bool) -> Mapping[str, Any
             "password": server.password,
         }
     }
-    custom = {"module": "aneurysm_assets.postgresql", "class": "PostgresStorage", "config": config}
+    custom = {
+        "module": "aneurysm_assets.cluster.postgresql",
+        "class": "PostgresStorage",
+        "config": config,
+    }
     storage = {"postgres": config} if stock else {"custom": custom}
     return {"storage": storage, "telemetry": {"enabled": False}}
 

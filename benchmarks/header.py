@@ -12,8 +12,8 @@ import numpy as np
 from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.data import get_testdata_file
 
-from aneurysm_assets.extraction.reader import SeriesReader
-from aneurysm_assets.extraction.wanted import PER_FRAME
+from aneurysm_assets.dicom.attributes import PER_FRAME
+from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import write_enhanced
 from aneurysm_assets.sample.grid import Grid

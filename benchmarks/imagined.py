@@ -11,8 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.store import write_bytes
-from aneurysm_assets.tables import (
+from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
@@ -20,6 +19,7 @@ from aneurysm_assets.tables import (
     SERIES_KEY,
     Table,
 )
+from aneurysm_assets.storage.table_files import write_bytes
 from benchmarks.many_partitions import made_up_uid
 from benchmarks.shards import Read, as_parquet
 

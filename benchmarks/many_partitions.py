@@ -19,14 +19,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from aneurysm_assets import partitions
-from aneurysm_assets.instance import open_instance
-from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
-from aneurysm_assets.resources import SettingsResource, Silent
+from aneurysm_assets.instance.data_root import open_instance
+from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.runs import partitions
+from aneurysm_assets.runs.resources import SettingsResource, Silent
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.schema.tables import LABELS
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import StoredTable
-from aneurysm_assets.tables import LABELS
-from aneurysm_assets.workers import Written
+from aneurysm_assets.storage.table_files import StoredTable
 from benchmarks.measure import Line
 
 COUNTS = (4_348, 40_000, 100_000, 400_000)

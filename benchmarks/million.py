@@ -14,12 +14,12 @@ from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.combine import combine, describe
-from aneurysm_assets.inquiry import Inquiry
+from aneurysm_assets.raw.fingerprint_processes import Inquiry
 from aneurysm_assets.sample import write_load_sample
+from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings, default_workers
-from aneurysm_assets.store import find_tables, scan_tables, write_table
-from aneurysm_assets.tables import SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.storage.table_files import find_tables, scan_tables, write_table
+from aneurysm_assets.unified.combine import combine, describe
 from benchmarks.measure import Line, in_turn, wall_seconds
 from benchmarks.stage import throughput, watched
 
@@ -70,7 +70,7 @@ def _opened(data: Path) -> float:
         "and seen.add(args[0]))\n"
         "atexit.register(lambda: print(len(seen), file=sys.stderr))\n"
         f"sys.argv = ['aneurysm-assets', 'run', '--data', {str(data)!r}]\n"
-        "from aneurysm_assets.cli import main\n"
+        "from aneurysm_assets.cli.main import main\n"
         "main()\n"
     )
     done = subprocess.run(

@@ -13,12 +13,12 @@ from itertools import count
 from pathlib import Path
 from unittest import mock
 
-from aneurysm_assets import location
-from aneurysm_assets.fingerprints import take_fingerprints
-from aneurysm_assets.location import ObjectPath
+from aneurysm_assets.dicom.table import write_dicom_tags
+from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings, default_workers
-from aneurysm_assets.writers import write_dicom_tags
+from aneurysm_assets.storage import object_path
+from aneurysm_assets.storage.object_path import ObjectPath
 from benchmarks.measure import Line, in_turn, wall_seconds
 from deploy.servers.s3 import S3Server
 
@@ -42,7 +42,7 @@ def measure(root: Path) -> Iterator[Line]:
         yield from _compare(_settings(root, raw), _settings(root, bucket))
 
 
-def _settings(root: Path, raw: location.Location) -> Settings:
+def _settings(root: Path, raw: object_path.Location) -> Settings:
     return Settings(root, raw, root / "interim", default_workers())
 
 
@@ -85,7 +85,7 @@ def _requests(work: Callable[[], object]) -> int:
 
     names = ("get", "head", "list_with_delimiter", "list")
     with mock.patch.multiple(
-        location.obstore, **{name: counted(getattr(location.obstore, name)) for name in names}
+        object_path.obstore, **{name: counted(getattr(object_path.obstore, name)) for name in names}
     ):
         work()
     return next(asked)

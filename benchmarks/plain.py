@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 from pydicom import Dataset, dcmread
 
-from aneurysm_assets.extraction.wanted import DTYPES, GROUPS, PER_FRAME, SHARED
-from aneurysm_assets.tables import DICOM_TAGS, SERIES_KEY
+from aneurysm_assets.dicom.attributes import DTYPES, GROUPS, PER_FRAME, SHARED
+from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY
 
 TOP = tuple(name for name in DTYPES if name != "TransferSyntaxUID")
 

@@ -15,16 +15,15 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets import liveness
-from aneurysm_assets.extraction.errors import SeriesError
-from aneurysm_assets.instance import open_instance
-from aneurysm_assets.partitions import recorded_fingerprints
-from aneurysm_assets.recording import Batch, SeriesConfig, materialize_series, settings_of_run
-from aneurysm_assets.resources import SettingsResource, Silent
+from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.instance.data_root import open_instance, run_locks
+from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.runs.partitions import recorded_fingerprints
+from aneurysm_assets.runs.resources import SettingsResource, Silent
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY, SERIES_TABLES, Table
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import StoredTable
-from aneurysm_assets.tables import DICOM_TAGS, SERIES_KEY, SERIES_TABLES, Table
-from aneurysm_assets.workers import Written
+from aneurysm_assets.storage.table_files import StoredTable
 from benchmarks.imagined import Archive
 from benchmarks.shards import Read, Shard, digest, left, manifests, open_shards, shard_keys, take
 
@@ -144,7 +143,7 @@ def take_what_is_left(
 ) -> dict[str, dict[str, int]]:
     """Take all that is left, as one command; return by table how many shards and series it took."""
     with open_instance(settings) as instance:
-        liveness.end_dead_runs(instance, settings)
+        run_locks.end_dead_runs(instance, settings)
         register(instance, settings.data)
         plans = plan(instance, settings.data, batch, images, only=only, tables=tables)
         if plans:

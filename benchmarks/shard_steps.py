@@ -15,11 +15,11 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets.combine import combine
-from aneurysm_assets.instance import open_instance
+from aneurysm_assets.instance.data_root import open_instance
+from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_tables, write_bytes, write_table
-from aneurysm_assets.tables import DICOM_TAGS, SERIES_KEY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.storage.table_files import find_tables, write_bytes, write_table
+from aneurysm_assets.unified.combine import combine
 from benchmarks import shard_runs, shards
 from benchmarks.imagined import Archive
 from benchmarks.many_partitions import peak_mb, timed

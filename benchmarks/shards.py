@@ -24,8 +24,8 @@ from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.store import find_tables, write_bytes
-from aneurysm_assets.tables import SERIES_KEY, Table
+from aneurysm_assets.schema.tables import SERIES_KEY, Table
+from aneurysm_assets.storage.table_files import find_tables, write_bytes
 
 Read = Callable[[Sequence[str]], tuple[pl.DataFrame, Mapping[str, str]]]
 """From some series to the rows of those that can be read, and why each of the others cannot."""

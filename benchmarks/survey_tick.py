@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from aneurysm_assets.instance import open_instance
+from aneurysm_assets.instance.data_root import open_instance
+from aneurysm_assets.runs.tick_plan import survey
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.survey import survey
 from benchmarks.many_partitions import timed
 from benchmarks.measure import Line
 from benchmarks.stage import watched

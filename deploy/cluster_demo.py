@@ -19,14 +19,14 @@ from typing import Any, NoReturn
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets.celery_launcher import WORKER_TAG
-from aneurysm_assets.extraction.census import take_census
-from aneurysm_assets.location import Location, ObjectPath
-from aneurysm_assets.partitions import register
+from aneurysm_assets.cluster.celery_launcher import WORKER_TAG
+from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample import write_sample
+from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import find_table, read_table
-from aneurysm_assets.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.storage.object_path import Location, ObjectPath
+from aneurysm_assets.storage.table_files import find_table, read_table
 from deploy.cluster import ENDED, Cluster, ClusterFailed
 from deploy.servers.process import MissingProgram, ServerFailed
 from deploy.servers.s3 import S3Server

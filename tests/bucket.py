@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm_assets import location, patience
-from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage import circuit_breaker, object_path
+from aneurysm_assets.storage.object_path import ObjectPath
 
 THREADS = 8
 
@@ -36,7 +36,7 @@ def impatient() -> Iterator[None]:
     """Give up on a store that is down at once, and hold nothing against it after."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PATIENT", "IMPATIENT"):
-            patch.setattr(patience, name, timedelta(0))
+            patch.setattr(circuit_breaker, name, timedelta(0))
         forget()
         yield
     forget()
@@ -44,5 +44,5 @@ def impatient() -> Iterator[None]:
 
 def forget() -> None:
     """Forget how patient anybody was, with which store."""
-    patience.patience_with.cache_clear()
-    location._opened.cache_clear()
+    circuit_breaker.patience_with.cache_clear()
+    object_path._opened.cache_clear()

@@ -12,7 +12,7 @@ import dagster as dg
 import yaml
 
 import deploy.cluster
-from aneurysm_assets.celery_worker import WORKER_TAG
+from aneurysm_assets.cluster.celery_worker import WORKER_TAG
 from deploy.cluster import ENDED, ClusterFailed
 from tests.processes import DEADLINE, wait_until
 

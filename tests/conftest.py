@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm_assets.location import ObjectPath
 from aneurysm_assets.sample import write_sample
+from aneurysm_assets.storage.object_path import ObjectPath
 from deploy.servers.s3 import S3Server
 from tests.servers import skipped_where_missing
 

@@ -7,11 +7,11 @@ from unittest import mock
 
 import dagster as dg
 
-from aneurysm_assets import workers
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.extraction.census import take_census
-from aneurysm_assets.partitions import register
-from aneurysm_assets.resources import Reporter, SettingsResource
+from aneurysm_assets.parallel import series_map
+from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.runs.partitions import register
+from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from tests import record
 
 _RANGE = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -48,7 +48,7 @@ class Graph:
         """Materialise assets, all of them where none is named, in one run."""
         config = {"series": list(series or ())}
         names = tables or record.ALL_TABLES
-        with mock.patch.object(workers, "_WORTH_A_POOL", self._worth_a_pool):
+        with mock.patch.object(series_map, "_WORTH_A_POOL", self._worth_a_pool):
             return (job or self._job).execute_in_process(
                 instance=self.instance,
                 asset_selection=[dg.AssetKey(name) for name in names] if job is None else None,

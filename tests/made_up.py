@@ -32,9 +32,9 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat
 
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.extraction.census import take_census
-from aneurysm_assets.partitions import register
-from aneurysm_assets.resources import SettingsResource
+from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.runs.partitions import register
+from aneurysm_assets.runs.resources import SettingsResource
 
 COLUMNS, ROWS, SLICES = 16, 12, 10
 DX, DY, DZ = 0.75, 0.5, 1.25

@@ -85,9 +85,7 @@ def loaded_by(*modules: str) -> dict[str, list[str]]:
 
 def test_the_ground_floor_is_all_there() -> None:
     assert {f"aneurysm_assets.{name}" for name in GROUND} <= set(GROUND_FLOOR)
-    assert {"aneurysm_assets.extraction.header", "aneurysm_assets.sample.small"} <= set(
-        GROUND_FLOOR
-    )
+    assert {"aneurysm_assets.dicom.header", "aneurysm_assets.sample.small"} <= set(GROUND_FLOOR)
 
 
 def test_no_module_of_the_ground_floor_loads_dagster_be_it_through_others() -> None:
@@ -116,7 +114,7 @@ def test_no_import_is_relative(name: str) -> None:
 
 
 def test_worker_processes_which_import_the_cli_load_nothing_heavy_by_it() -> None:
-    packages = loaded_by("aneurysm_assets.cli")["aneurysm_assets.cli"]
+    packages = loaded_by("aneurysm_assets.cli.main")["aneurysm_assets.cli.main"]
     assert "click" in packages
     assert set(HEAVY).isdisjoint(packages)
 
@@ -134,7 +132,7 @@ def test_without_the_extras_the_definitions_load_and_what_needs_them_says_so() -
         "    sys.modules[name] = None\n"
         "from aneurysm_assets.definitions import defs\n"
         "assert len(list(defs.resolve_all_asset_specs())) > 6\n"
-        "from aneurysm_assets.extras import require_matplotlib, require_pillow\n"
+        "from aneurysm_assets.optional_dependencies import require_matplotlib, require_pillow\n"
         "for require in (require_pillow, require_matplotlib):\n"
         "    try:\n"
         "        require()\n"

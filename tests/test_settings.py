@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm_assets.extraction.errors import InputError, SeriesError
+from aneurysm_assets.errors import InputError, SeriesError
 from aneurysm_assets.settings import Settings, default_workers
 
 

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, SERIES_KEY
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.tables import DICOM_TAGS, LABELS, SERIES_KEY
 from benchmarks import shards
 from benchmarks.imagined import Archive
 from benchmarks.report import Results

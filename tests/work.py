@@ -14,9 +14,9 @@ from typing import IO
 import polars as pl
 import pyarrow as pa
 
-from aneurysm_assets.extraction.errors import SeriesError
-from aneurysm_assets.store import StoredTable, write_bytes
-from aneurysm_assets.workers import Written, map_series
+from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.parallel.series_map import Written, map_series
+from aneurysm_assets.storage.table_files import StoredTable, write_bytes
 
 DEADLINE = 60
 """Seconds after which a wait has failed. Nothing that works comes near it."""

@@ -10,7 +10,7 @@ import numpy as np
 from aneurysm_assets.preview.overlay import Labels
 from aneurysm_assets.preview.panels import Panel
 from aneurysm_assets.preview.plane import Floats
-from aneurysm_assets.tables import VESSEL_CLASSES
+from aneurysm_assets.schema.tables import VESSEL_CLASSES
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aneurysm_assets.extraction.nifti import read_header
-from aneurysm_assets.extraction.vessels import place_in_volume
-from aneurysm_assets.extraction.volume import labels_of, planes, series_error
-from aneurysm_assets.location import Location
+from aneurysm_assets.nifti.segmentation import read_header
+from aneurysm_assets.nifti.vessels import place_in_volume
+from aneurysm_assets.nifti.volume import labels_of, planes, series_error
 from aneurysm_assets.preview.plane import Floats
+from aneurysm_assets.storage.object_path import Location
 
 Labels = NDArray[np.int32]
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.location import Location
 from aneurysm_assets.preview.decoding import Row, Undecodable, decode
 from aneurysm_assets.preview.plane import (
     Letters,
@@ -17,8 +16,9 @@ from aneurysm_assets.preview.plane import (
     direction_letters,
     plane_of_image,
 )
-from aneurysm_assets.preview.stack import NoStack, Stack, find_stack
 from aneurysm_assets.preview.window import Window, choose_window
+from aneurysm_assets.storage.object_path import Location
+from aneurysm_assets.volumes.stack import NoStack, Stack, find_stack
 
 MOST_POINT_IMAGES = 6
 """Images with points that are shown."""

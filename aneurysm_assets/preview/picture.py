@@ -2,19 +2,19 @@
 
 import polars as pl
 
-from aneurysm_assets.extraction.competition import LocalizersCsv
-from aneurysm_assets.extraction.errors import SeriesError, StoreError
-from aneurysm_assets.extraction.pairs import segmentation_files
-from aneurysm_assets.extraction.series import SeriesTable, read_series
-from aneurysm_assets.fingerprints import fingerprint_of_preview
-from aneurysm_assets.location import Location
+from aneurysm_assets.dicom.series import SeriesTable, read_series
+from aneurysm_assets.errors import SeriesError, StoreError
+from aneurysm_assets.parallel.series_map import Written
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
 from aneurysm_assets.preview.panels import Composition, Panel, compose
+from aneurysm_assets.raw.competition import LocalizersCsv
+from aneurysm_assets.raw.fingerprints import fingerprint_of_preview
+from aneurysm_assets.raw.segmentation_files import segmentation_files
+from aneurysm_assets.schema.tables import LOCALIZERS, SERIES_PREVIEW
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.store import StoredPicture, write_bytes
-from aneurysm_assets.tables import LOCALIZERS, SERIES_PREVIEW
-from aneurysm_assets.workers import Written
+from aneurysm_assets.storage.object_path import Location
+from aneurysm_assets.storage.table_files import StoredPicture, write_bytes
 
 
 def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str) -> Written:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 
-from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.errors import InputError
 from aneurysm_assets.sample.dicom import decimals, instance_uid, save, uid
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.errors import InputError
 from aneurysm_assets.sample.bundled import bundled_file
 from aneurysm_assets.sample.csvs import Labels, Point, write_localizers, write_train
 from aneurysm_assets.sample.dicom import decimals, instance_uid, uid
@@ -24,7 +24,7 @@ from aneurysm_assets.sample.grid import Grid
 from aneurysm_assets.sample.phantom import bright_vessels
 from aneurysm_assets.sample.place import replace_raw
 from aneurysm_assets.sample.segmentation import VESSEL_LABELS, Flips, write_segmentation
-from aneurysm_assets.tables import LOCATIONS
+from aneurysm_assets.schema.tables import LOCATIONS
 
 _CT = "dicomdirtests/98892001/CT5N/2062"
 _MR = "examples_overlay.dcm"

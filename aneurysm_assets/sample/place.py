@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from aneurysm_assets.extraction.errors import InputError
+from aneurysm_assets.errors import InputError
 
 MARKER = ".aneurysm-assets-sample"
 

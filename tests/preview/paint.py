@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 from pydicom import dcmread
 
-from aneurysm_assets.extraction.competition import read_localizers_csv
-from aneurysm_assets.extraction.series import read_series
+from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.preview.panels import Composition, compose
+from aneurysm_assets.raw.competition import read_localizers_csv
 from tests.made_up import MadeUp, write
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aneurysm_assets.extraction.competition import read_localizers_csv
-from aneurysm_assets.extraction.errors import SeriesError
+from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.parallel.series_map import Written
 from aneurysm_assets.preview.overlay import labels_at
 from aneurysm_assets.preview.picture import write_preview
+from aneurysm_assets.raw.competition import read_localizers_csv
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.sample.phantom import VESSEL
+from aneurysm_assets.schema.tables import VESSEL_CLASSES
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.tables import VESSEL_CLASSES
-from aneurysm_assets.workers import Written
 from tests.preview.paint import composed
 
 CTA, DAMAGED = uid("sample", "CTA"), uid("sample", "damaged")

@@ -3,10 +3,10 @@
 import polars as pl
 import pytest
 
-from aneurysm_assets.extraction.census import Census
-from aneurysm_assets.problems import PROBLEMS
+from aneurysm_assets.raw.inventory import Census
 from aneurysm_assets.report.numbers import NOT_KNOWN, OTHERS, Numbers, take_numbers
-from aneurysm_assets.tables import LOCATIONS, SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.schema.problems import PROBLEMS
+from aneurysm_assets.schema.tables import LOCATIONS, SERIES_QUALITY, UNIFIED_METADATA
 
 TIP, ACOM = "Basilar Tip", "Anterior Communicating Artery"
 

@@ -1,0 +1,519 @@
+"""`aneurysm-assets`: run, status, sample. A thin face of the definitions and their instance.
+
+Worker processes import this module too (it is their parent's main module), so whatever is heavy
+is imported where it is used.
+"""
+
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+from dotenv import load_dotenv
+
+from aneurysm_assets import settings as variables
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.raw.fingerprint_processes import Inquiry
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.uid import is_uid
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aneurysm_assets.cli.run_log import RunLog
+    from aneurysm_assets.cli.runner import Summary
+    from aneurysm_assets.cli.status import Overview
+
+P = ParamSpec("P")
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_LISTED = 10
+_FREQUENT = 3
+
+
+class _Directory(click.Path):
+    """A directory of this machine.
+
+    Parameters
+    ----------
+    or_bucket : bool
+        Or the URL of a bucket, which as a path would lose a slash.
+    file_okay : bool
+        As of `click.Path`.
+    """
+
+    def __init__(self, *, or_bucket: bool = False, file_okay: bool = True) -> None:
+        super().__init__(path_type=Path, file_okay=file_okay)
+        self._or_bucket = or_bucket
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> str | bytes | os.PathLike[str]:
+        if "://" not in str(value):
+            return super().convert(value, param, ctx)
+        if not self._or_bucket:
+            self.fail("this is to be a directory of this machine, not a URL", param, ctx)
+        return str(value)
+
+
+def _paths(command: Callable[P, None]) -> Callable[..., None]:
+    """Add the options of the roots; they reach Dagster's side, and workers, as environment."""
+
+    @click.option(
+        "--data",
+        type=_Directory(),
+        help=f"Root of raw/, interim/ and dagster/.  [default: {variables.DATA}, or data]",
+    )
+    @click.option(
+        "--raw",
+        type=_Directory(or_bucket=True),
+        help="Input, if it is not DATA/raw; also s3://BUCKET/….",
+    )
+    @click.option(
+        "--interim",
+        type=_Directory(or_bucket=True),
+        help="Output, if it is not DATA/interim; also s3://BUCKET/….",
+    )
+    @wraps(command)
+    def with_paths(
+        data: Path | None,
+        raw: Path | str | None,
+        interim: Path | str | None,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        _load_dotenv()
+        _export({variables.DATA: data, variables.RAW: raw, variables.INTERIM: interim})
+        command(*args, **kwargs)
+
+    return with_paths
+
+
+def _load_dotenv() -> None:
+    # As every `dagster` command does: a .env in the working directory goes before the environment.
+    load_dotenv(Path.cwd() / ".env", override=True)
+
+
+def _export(values: dict[str, Any]) -> None:
+    os.environ.update({name: str(value) for name, value in values.items() if value is not None})
+
+
+def _complete_series(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    from aneurysm_assets.cli.completion import series_to_take
+
+    _load_dotenv()
+    given = {variables.DATA: "data", variables.RAW: "raw", variables.UNLABELLED: "unlabelled"}
+    typed = {name: context.params.get(option) for name, option in given.items()}
+    # Flags that are not typed are False: the environment's value stays.
+    environment = {name: str(value) for name, value in typed.items() if value}
+    return series_to_take({**os.environ, **environment}, incomplete)
+
+
+def _complete_column(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from aneurysm_assets.unified.export import partition_columns
+
+    # bash inserts what it is given as it is: a name with spaces would become several words.
+    names = (name for name in partition_columns() if " " not in name)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`aneurysm-assets COMMAND --help` has examples.",
+)
+@click.version_option(package_name="aneurysm-assets")
+def cli() -> None:
+    """Make one typed table of the RSNA Intracranial Aneurysm Detection data.
+
+    Progress is kept by Dagster, in DATA/dagster (or DAGSTER_HOME): what is done is not done
+    again, here or in the Dagster UI.
+
+    \b
+    Examples:
+      aneurysm-assets sample try         a small data set, to try it on
+      aneurysm-assets run --data try     read it; again, to go on
+      aneurysm-assets status --data try  what is done, failed and left
+    """
+
+
+@cli.command(short_help="Read every series that is not done, and combine.")
+@_paths
+@click.option("--workers", type=click.IntRange(min=1), help="Reader processes.  [default: CPUs]")
+@click.option(
+    "--threads",
+    type=click.IntRange(0, 256),
+    help="Threads a process that fetch files ahead.  [default: as many as the disk is worth]",
+)
+@click.option("--unlabelled", is_flag=True, help="Take directories without a train.csv row too.")
+@click.option(
+    "--series",
+    multiple=True,
+    metavar="UID",
+    shell_complete=_complete_series,
+    help="Take this series only. Repeatable.",
+)
+@click.option("--force", is_flag=True, help="Take series again that are done.")
+def run(
+    workers: int | None,
+    threads: int | None,
+    unlabelled: bool,
+    series: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Materialise every series that is on disk and not done, or has changed, then combine.
+
+    Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
+    cannot be used, 130 when interrupted. DATA/logs keeps a log of each run. Where there is no
+    terminal, progress is a line a minute.
+
+    \b
+    Examples:
+      aneurysm-assets run
+      aneurysm-assets run --raw /mnt/rsna --workers 8
+      aneurysm-assets run --raw s3://rsna/raw --interim s3://mine/interim
+      aneurysm-assets run --series 1.2.826.0.1 --force
+      nohup aneurysm-assets run > run.out 2>&1 &
+    """
+    _export(
+        {
+            variables.WORKERS: workers,
+            variables.THREADS: threads,
+            variables.UNLABELLED: "1" if unlabelled else None,
+        }
+    )
+    settings = Settings.from_environment()
+    # Begun before the imports, which take about as long.
+    with (
+        Inquiry(settings, [] if force else _with_tables(settings), settings.workers) as inquiry,
+        _trouble_told("what is done is done: run it again"),
+    ):
+        with _no_collection():
+            from aneurysm_assets.cli.run_log import RunLog
+
+        with RunLog(settings, only=series, force=force) as log:
+            # Where none was asked for, what is to be asked about is known later.
+            begun = inquiry if isinstance(settings.interim, Path) else None
+            summary = _run(settings, series, force, log, begun)
+            _print_summary(summary, log)
+    sys.exit(1 if summary.problems else 0)
+
+
+def _with_tables(settings: Settings) -> list[str]:
+    """Return the series of which there is a table, done or not; none where those are in a bucket.
+
+    Whether that answers is asked where the answer can be told.
+    """
+    if not isinstance(settings.interim, Path):
+        return []
+    try:
+        names = os.listdir(settings.interim / "dicom_tags")  # noqa: PTH208 - only the names
+    except OSError:
+        return []
+    series = (name.rpartition(".")[0] for name in names)
+    return sorted({uid for uid in series if is_uid(uid)})
+
+
+@cli.command(short_help="Show what is done, failed, missing and not on disk.")
+@_paths
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--unlabelled", is_flag=True, help="Count directories without a train.csv row too.")
+def status(as_json: bool, unlabelled: bool) -> None:
+    """Show per asset how many series are done, failed, missing and not on disk.
+
+    Stale are those of the done ones whose input has changed since it was read.
+
+    \b
+    Examples:
+      aneurysm-assets status
+      aneurysm-assets status --json | jq -r '.assets.dicom_tags.failed_series[]'
+    """
+    _export({variables.UNLABELLED: "1" if unlabelled else None})
+    with _no_collection():
+        from aneurysm_assets.cli.status import take_overview
+
+    with _trouble_told("run it again once that is mended"):
+        overview = take_overview(Settings.from_environment())
+    if as_json:
+        click.echo(json.dumps(overview.as_dict(), indent=2))
+    else:
+        _print_status(overview)
+
+
+@cli.command(short_help="Write the table in parts, for polars, pandas, DuckDB.")
+@_paths
+@click.option(
+    "--to",
+    required=True,
+    type=_Directory(),
+    metavar="DIR",
+    help="Directory to make; there all at once, or not at all.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    required=True,
+    metavar="COLUMN",
+    shell_complete=_complete_column,
+    help="Divide by this. Repeatable.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export; nothing else ever is.")
+def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
+    """Write the unified table hive-partitioned, for polars, pandas and DuckDB.
+
+    The README has a query of each. A value stands in the name of its directory, not in the file;
+    null is __HIVE_DEFAULT_PARTITION__.
+
+    \b
+    Examples:
+      aneurysm-assets export --to by_modality --by Modality_train
+      aneurysm-assets export --to parts --by Modality_train --by PatientSex
+      aneurysm-assets export --to parts --by orientation_plane --overwrite
+    """
+    from aneurysm_assets.unified.export import export as export_table
+
+    with _trouble_told(f"what was at {to} before is untouched"):
+        exported = export_table(Settings.from_environment(), to, by, overwrite=overwrite)
+    click.echo(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
+
+
+@cli.command(short_help="Write a small data set to try it on.")
+@click.argument("directory", type=_Directory(file_okay=False))
+@click.option("--series", type=click.IntRange(min=1), help="Series of a larger one, for load.")
+@click.option("--files", type=click.IntRange(min=1), help="Files a series of a larger one.")
+def sample(directory: Path, series: int | None, files: int | None) -> None:
+    """Write a small data set of the RSNA shape as DIRECTORY/raw, ready for --data DIRECTORY.
+
+    A raw that this command did not write is never touched.
+
+    \b
+    Examples:
+      aneurysm-assets sample try
+      aneurysm-assets sample load --series 500 --files 200
+    """
+    if (series is None) != (files is None):
+        raise click.UsageError("--series and --files go together")
+    from aneurysm_assets.sample import write_load_sample, write_sample
+
+    if series is None or files is None:
+        raw = write_sample(directory)
+    else:
+        with click.progressbar(length=series, label="series", file=sys.stderr) as bar:
+            raw = write_load_sample(directory, series, files, on_progress=lambda _: bar.update(1))
+    click.echo(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
+
+
+@cli.command(short_help="Print the completion script of a shell.")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands, options, series and columns.
+
+    \b
+    Examples:
+      eval "$(aneurysm-assets completion bash)"    in ~/.bashrc
+      eval "$(aneurysm-assets completion zsh)"     in ~/.zshrc, after compinit
+      aneurysm-assets completion fish | source     in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    complete = get_completion_class(shell)
+    assert complete is not None  # noqa: S101 - click has these three
+    click.echo(complete(cli, {}, "aneurysm-assets", "_ANEURYSM_ASSETS_COMPLETE").source())
+
+
+def main() -> None:
+    """Run the command line: bad input ends with a sentence and exit status 2."""
+    try:
+        cli(standalone_mode=False)
+    except InputError as error:
+        _fail(str(error), 2)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail(
+            "interrupted; what is done is done: run the same command again to go on", _INTERRUPTED
+        )
+
+
+def _fail(message: str, status: int) -> None:
+    click.echo(f"{_styled('aneurysm-assets:', 'red')} {message}", err=True)
+    sys.exit(status)
+
+
+def _console() -> "Console":
+    """Return a console on a copy of standard error.
+
+    Dagster redirects the real one into a step's log while the step runs.
+    """
+    from rich.console import Console
+
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    # Said outright, or rich would take FORCE_COLOR, which many CIs set, for a terminal.
+    return Console(file=stream, highlight=False, force_terminal=stream.isatty())
+
+
+def _run(
+    settings: Settings,
+    series: tuple[str, ...],
+    force: bool,
+    log: "RunLog",
+    inquiry: Inquiry | None,
+) -> "Summary":
+    with _no_collection():
+        from aneurysm_assets.cli.progress import Reporters, reporter_for
+        from aneurysm_assets.cli.runner import run as run_stage
+
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with reporter_for(_console()) as reporter:
+        return run_stage(
+            settings, Reporters(reporter, log), only=series, force=force, inquiry=inquiry
+        )
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Import without looking for garbage, of which modules have none: a quarter of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextmanager
+def _trouble_told(what_now: str) -> Iterator[None]:
+    """End with a sentence where the disk or Dagster's record lets us down."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (OSError, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        _fail(f"could not go on ({reason}); {what_now}", 1)
+
+
+def _no_color() -> bool:
+    """Tell whether colours are unwanted even on a terminal (https://no-color.org)."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def _styled(text: str, colour: str | None) -> str:
+    # Where the output is no terminal, click.echo takes the colours out again.
+    return text if colour is None or _no_color() else click.style(text, fg=colour)
+
+
+def _print_summary(summary: "Summary", log: "RunLog") -> None:
+    for line, colour in _summary_lines(summary):
+        log.summary(line)
+        click.echo(_styled(line, colour))
+    kept = str(log.path) if log.trouble is None else f"not whole: {log.trouble}"
+    click.echo(f"{'log':>32}  {_styled(kept, 'yellow' if log.trouble else None)}")
+
+
+def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
+    """Yield the lines of the closing summary, each with its colour."""
+    census = summary.census
+    if not census.has_train_csv:
+        warning = "warning: there is no train.csv: all series on disk are taken, labels are null"
+        yield warning, "yellow"
+    if summary.interrupted_runs:
+        yield f"took up what {summary.interrupted_runs} killed run(s) had left", None
+    for problem in summary.problems:
+        of = f" {problem.series_instance_uid}" if problem.series_instance_uid else ""
+        yield f"failed: {problem.table}{of}: {problem.reason}", "red"
+    for row in census.refused:
+        yield f"refused: train.csv row {row.row}: {row.text}: {row.reason}", "yellow"
+    for what, names in (
+        ("not on disk", census.not_on_disk),
+        ("directory without a train.csv row", census.unlabelled if census.has_train_csv else ()),
+        ("no series", census.foreign),
+    ):
+        yield from ((line, None) for line in _listed(what, names))
+    for name, value in _summary_rows(summary).items():
+        bad = name == "series failed" and value
+        yield f"{name:>32}  {value}", "red" if bad else None
+
+
+def _summary_rows(summary: "Summary") -> dict[str, object]:
+    combined = summary.combined
+    rows: dict[str, object] = {
+        "series done": summary.done,
+        "series done before": summary.skipped,
+        "series changed and taken again": summary.changed,
+        "series failed": len(summary.failed_series),
+        "series under way in another run": summary.under_way,
+        "series not on disk": len(summary.census.not_on_disk),
+        "images": combined.get("images", 0),
+        "unreadable files": combined.get("unreadable_files", 0),
+        "images with localizers": combined.get("images_with_localizers", 0),
+        "localizers without an image": combined.get("localizers_without_image", 0),
+        "series with segmentations": combined.get("series_with_segmentations", 0),
+    }
+    if summary.quality:
+        rows["series with problems"] = _problems(summary.quality)
+    if summary.headers:
+        share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
+        rows["headers read without pydicom"] = share
+    rows["table"] = summary.table or "none: no series is done in all four tables"
+    return rows
+
+
+def _problems(quality: Mapping[str, Any]) -> str:
+    """Tell how many series have problems, and which are the most frequent."""
+    counts = sorted(quality["problems"].items(), key=lambda item: (-item[1], item[0]))
+    named = [f"{name} {count}" for name, count in counts[:_FREQUENT]]
+    more = [f"{len(counts) - _FREQUENT} more kinds"] if len(counts) > _FREQUENT else []
+    return f"{quality['series_with_problems']}" + (
+        f" ({', '.join([*named, *more])})" if counts else ""
+    )
+
+
+def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names[:_LISTED]:
+        yield f"{what}: {name!a}" if not name.isprintable() else f"{what}: {name}"
+    if len(names) > _LISTED:
+        yield f"{what}: and {len(names) - _LISTED} more (`aneurysm-assets status --json`)"
+
+
+def _print_status(overview: "Overview") -> None:
+    columns = ("done", "stale", "failed", "under way", "missing", "not on disk")
+    click.echo(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
+    for name, asset in overview.assets.items():
+        counts = (
+            *(asset.done, asset.stale, asset.failed),
+            *(asset.under_way, asset.missing, asset.not_on_disk),
+        )
+        line = f"{name:<20}" + "".join(f"{count:>13}" for count in counts)
+        click.echo(_styled(line, "red" if asset.failed else None))
+    for line in _listed("vanished from disk", tuple(overview.series_vanished)):
+        click.echo(line)
+    if pictures := overview.series_preview:
+        state = f"pictures of {pictures['done']} series, {pictures['stale']} out of date"
+        click.echo(f"series_preview: {state}")
+        for line in _listed("picture out of date", tuple(pictures["stale_series"])):
+            click.echo(line)
+    unified = overview.unified_metadata
+    if unified["path"] is None:
+        click.echo("unified_metadata: not there yet")
+    else:
+        state = "up to date" if unified["up_to_date"] else "not up to date"
+        click.echo(f"unified_metadata: {unified['rows']} rows, {state}, {unified['path']}")
+    if overview.series_quality:
+        click.echo(f"series_quality: series with problems: {_problems(overview.series_quality)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,386 @@
+"""One run over the data: register, materialise what is not done, combine, sum up.
+
+A Dagster user could do all of this by hand; nothing is recorded but by Dagster. How a run looks
+on a terminal belongs to `cli` and `progress`.
+"""
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, DagsterRunStatus
+from dagster._core.utils import make_new_run_id
+
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.instance import run_locks
+from aneurysm_assets.instance.data_root import claim, open_instance
+from aneurysm_assets.parallel.pool import workers_kept
+from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.raw.competition import read_localizers_csv
+from aneurysm_assets.raw.fingerprint_processes import Inquiry
+from aneurysm_assets.raw.fingerprints import take_fingerprints
+from aneurysm_assets.raw.inventory import Census, take_census
+from aneurysm_assets.runs import partitions
+from aneurysm_assets.runs.partitions import Status, latest_metadata
+from aneurysm_assets.runs.resources import Reporter
+from aneurysm_assets.schema.tables import (
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    Product,
+    Table,
+)
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.table_files import find_table
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A series that failed in one table, or with no series what else went wrong."""
+
+    table: str
+    series_instance_uid: str | None
+    reason: str
+
+
+@dataclass
+class Summary:
+    """What a run came to.
+
+    Attributes
+    ----------
+    census : Census
+        Which series there are.
+    done : int
+        Series that now are done in all four tables, and of which this run did something.
+    skipped : int
+        Series asked for that were done in all four tables before.
+    under_way : int
+        Series left to another live run of Dagster.
+    problems : list of Problem
+        Failed series, and failures that are no series' own.
+    changed : int
+        Series taken again in at least one table as their input had changed.
+    interrupted_runs : int
+        Earlier runs found killed, whose rest this run took.
+    headers, fast_headers : int
+        DICOM files that this run read, and those of them that it read by their bytes; of the
+        others pydicom was asked.
+    table : str or None
+        Path of the unified table, None where there is none.
+    combined : mapping of str to object
+        The metadata of its latest materialisation.
+    quality : mapping of str to object
+        That of `series_quality`: how many series have which problems.
+    """
+
+    census: Census
+    done: int = 0
+    skipped: int = 0
+    under_way: int = 0
+    changed: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    interrupted_runs: int = 0
+    headers: int = 0
+    fast_headers: int = 0
+    table: str | None = None
+    combined: Mapping[str, Any] = field(default_factory=dict)
+    quality: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed_series(self) -> dict[str, list[Problem]]:
+        """The problems of each failed series."""
+        failed: dict[str, list[Problem]] = {}
+        for problem in self.problems:
+            if problem.series_instance_uid is not None:
+                failed.setdefault(problem.series_instance_uid, []).append(problem)
+        return failed
+
+
+class _Collector:
+    """A reporter that keeps the failures, counts headers, and passes everything on."""
+
+    def __init__(self, reporter: Reporter, summary: Summary) -> None:
+        self._reporter = reporter
+        self._summary = summary
+
+    def begin(self, table: Product, series: int) -> None:
+        self._reporter.begin(table, series)
+
+    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+        if written.fast_files is not None:
+            self._summary.headers += written.files
+            self._summary.fast_headers += written.fast_files
+        self._reporter.done(table, series_instance_uid, written)
+
+    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+        self._summary.problems.append(Problem(table.name, series_instance_uid, reason))
+        self._reporter.failed(table, series_instance_uid, reason)
+
+
+def check_input(settings: Settings) -> Census:
+    """Read what decides which series there are, and write nothing.
+
+    Raises
+    ------
+    InputError
+        There is nothing to read, or a CSV cannot be used.
+    """
+    census = take_census(settings)
+    with suppress(FileNotFoundError):
+        read_localizers_csv(settings.localizers_csv)
+    if not census.series:
+        hint = " (--unlabelled takes the directories without a row)" if census.unlabelled else ""
+        raise InputError(
+            f"no series of {settings.train_csv} is on disk in {settings.series_root}{hint}"
+            if census.has_train_csv
+            else f"there is no series directory in {settings.series_root}"
+        )
+    return census
+
+
+def run(
+    settings: Settings,
+    reporter: Reporter,
+    *,
+    only: Sequence[str] = (),
+    force: bool = False,
+    inquiry: Inquiry | None = None,
+) -> Summary:
+    """Materialise every series that is on disk and not done, or stale, then combine.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those of the environment: Dagster's side reads it too.
+    reporter : Reporter
+        Told of each series.
+    only : sequence of str
+        Take these series alone; all that are on disk where empty.
+    force : bool
+        Take done ones again.
+    inquiry : Inquiry, optional
+        Into what has changed, where it was begun before.
+
+    Returns
+    -------
+    Summary
+        What was done, skipped and failed.
+
+    Raises
+    ------
+    InputError
+        The input or the options cannot be used; nothing was written.
+    """
+    census = check_input(settings)
+    wanted = _wanted(census, only)
+    try:
+        run_locks.hold(settings, run_locks.RUN)
+    except run_locks.AlreadyRunning as error:
+        raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
+    try:
+        with open_instance(settings) as instance:
+            stage = _Run(instance, settings, reporter, census, inquiry)
+            return stage.over(wanted, only=bool(only), force=force)
+    finally:
+        run_locks.release(settings, run_locks.RUN)
+
+
+def _wanted(census: Census, only: Sequence[str]) -> list[str]:
+    there = set(census.series)
+    for uid in only:
+        if uid in there:
+            continue
+        if uid in census.not_on_disk:
+            raise InputError(f"series {uid} is in train.csv and its directory is not on disk")
+        if uid in census.unlabelled:
+            raise InputError(f"series {uid} has no row in train.csv: take it with --unlabelled")
+        raise InputError(f"series {uid!r} is neither in train.csv nor on disk")
+    return sorted(set(only)) or list(census.series)
+
+
+class _Run:
+    """One run over an open instance."""
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        settings: Settings,
+        reporter: Reporter,
+        census: Census,
+        inquiry: Inquiry | None,
+    ) -> None:
+        self._inquiry = inquiry
+        self._instance = instance
+        self._settings = settings
+        self._summary = Summary(census)
+        self._reporter = _Collector(reporter, self._summary)
+
+    @cached_property
+    def _job(self) -> dg.JobDefinition:
+        # Where nothing is to be done, the definitions take longer to import than all the rest.
+        from aneurysm_assets.definitions import build_defs
+
+        definitions = build_defs({"reporter": self._reporter})
+        return definitions.resolve_implicit_global_asset_job_def()
+
+    def over(self, wanted: Sequence[str], *, only: bool, force: bool) -> Summary:
+        """Take the wanted series, and unless `only` they are meant what others are stale; combine.
+
+        Returns
+        -------
+        Summary
+            What it came to.
+        """
+        claim(self._instance, self._settings)
+        summary = self._summary
+        summary.interrupted_runs = len(run_locks.end_dead_runs(self._instance, self._settings))
+        partitions.register(self._instance, summary.census.series)
+        status = self._statuses()
+        taken: set[str] = set()
+        rowless = set() if only else self._rowless(wanted)
+        with workers_kept():
+            for series, tables in self._to_do(status, wanted, rowless, force=force).items():
+                taken.update(series)
+                self._materialise(series, tables)
+        complete, _ = partitions.split(self._statuses() if taken else status)
+        self._combine(complete)
+        summary.done = len(taken & set(complete))
+        summary.skipped = len(set(wanted) & set(complete) - taken)
+        return summary
+
+    def _statuses(self) -> list[Mapping[str, Status]]:
+        """Return the status of every partition in each of the partitioned tables, in order."""
+        keys = partitions.registered(self._instance)
+        return [
+            partitions.statuses(self._instance, self._settings, table, keys)
+            for table in SERIES_TABLES
+        ]
+
+    def _rowless(self, wanted: Sequence[str]) -> set[str]:
+        """Return the partitions on disk that are not asked for: their row may have been removed."""
+        return set(
+            partitions.on_disk(partitions.registered(self._instance), self._summary.census)
+        ) - set(wanted)
+
+    def _to_do(
+        self,
+        status: Sequence[Mapping[str, Status]],
+        wanted: Sequence[str],
+        rowless: set[str],
+        *,
+        force: bool,
+    ) -> dict[tuple[str, ...], list[Table]]:
+        """Group the tables by the series that each still needs, so that each group is one run."""
+        groups: dict[tuple[str, ...], list[Table]] = {}
+        of_run = set(wanted)
+        stale = self._stale(status, rowless if force else of_run | rowless)
+        leave = {"under_way"} if force else {"under_way", "done"}
+        for table, of_table in zip(SERIES_TABLES, status, strict=True):
+            again = stale.get(table.name, set())
+            series = tuple(
+                uid
+                for uid in of_table
+                if uid in again or (uid in of_run and of_table[uid] not in leave)
+            )
+            if series:
+                groups.setdefault(series, []).append(table)
+        self._summary.under_way = len(
+            {uid for of_table in status for uid in of_run if of_table[uid] == "under_way"}
+        )
+        self._summary.changed = len(set().union(*stale.values()))
+        return groups
+
+    def _stale(
+        self, status: Sequence[Mapping[str, Status]], of_run: Collection[str]
+    ) -> dict[str, set[str]]:
+        """Return by table the done series whose input has changed since it was read."""
+        done = [
+            [uid for uid in of_table if uid in of_run and of_table[uid] == "done"]
+            for of_table in status
+        ]
+        any_done = sorted(set().union(*done))
+        if not any_done:
+            return {}
+        now = take_fingerprints(
+            self._settings, any_done, processes=self._settings.workers, inquiry=self._inquiry
+        )
+        return {
+            table.name: set(partitions.stale(self._instance, table, of_table, now[table.name]))
+            for table, of_table in zip(SERIES_TABLES, done, strict=True)
+        }
+
+    def _materialise(self, series: Sequence[str], tables: Sequence[Table]) -> None:
+        tags, config = partitions.of_run(partitions.registered(self._instance), series)
+        self._execute(tables, tags=tags, config=config)
+
+    def _combine(self, complete: Sequence[str]) -> None:
+        summary = self._summary
+        stems = (self._settings.unified_table, self._settings.quality_table)
+        there = all(find_table(stem) is not None for stem in stems)
+        if complete and not (there and partitions.is_combined(self._instance, complete)):
+            _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
+            self._execute([UNIFIED_METADATA, SERIES_QUALITY])
+            _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)
+        path = find_table(self._settings.unified_table)
+        combined = latest_metadata(self._instance, UNIFIED_METADATA)
+        if path is not None and combined:
+            summary.table = str(path)
+            summary.combined = combined
+        summary.quality = latest_metadata(self._instance, SERIES_QUALITY)
+
+    def _execute(
+        self,
+        tables: Sequence[Table],
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Execute a Dagster run in this process; what fails becomes a problem of the summary."""
+        known = len(self._summary.problems)
+        run_id = make_new_run_id()
+        run_locks.hold(self._settings, run_id)
+        try:
+            result = self._job.execute_in_process(
+                instance=self._instance,
+                asset_selection=[dg.AssetKey(table.name) for table in tables],
+                tags=dict(tags or {}),
+                run_config={
+                    "ops": {table.name: {"config": config} for table in tables} if config else {},
+                    # The log is in the instance for who wants it; a terminal shows the progress.
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                },
+                run_id=run_id,
+                raise_on_error=False,
+            )
+        except KeyboardInterrupt:
+            run = self._instance.get_run_by_id(run_id)
+            if run is not None and run.status not in FINISHED_STATUSES:
+                self._instance.report_run_canceled(run, message="Interrupted from the keyboard.")
+            raise
+        finally:
+            run_locks.release(self._settings, run_id)
+        run = self._instance.get_run_by_id(run_id)
+        if run is not None and run.status == DagsterRunStatus.CANCELED:
+            raise KeyboardInterrupt
+        if not result.success:
+            self._explain(result, known)
+
+    def _explain(self, result: dg.ExecuteInProcessResult, known: int) -> None:
+        """Add the failures of steps in which no series failed: the series' own are known."""
+        with_series = {problem.table for problem in self._summary.problems[known:]}
+        for event in result.all_events:
+            if event.is_step_failure and event.step_key not in with_series:
+                data = event.step_failure_data
+                failure = data.user_failure_data
+                reason = failure.description if failure else None
+                if reason is None:
+                    trace = data.error.to_string() if data.error else "no reason recorded"
+                    _LOG.error("%s failed: %s", event.step_key, trace)
+                    reason = data.error.message.strip() if data.error else "failed without a reason"
+                self._summary.problems.append(Problem(str(event.step_key), None, reason))

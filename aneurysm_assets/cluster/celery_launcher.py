@@ -1,0 +1,203 @@
+"""Dagster runs as Celery tasks, and what becomes of them when a worker dies.
+
+`deploy/dagster.yaml` names the launcher below; the worker's side is `celery_worker`. Needs the
+extra `cluster`. Stock `CeleryRunLauncher` leaves the run of a dead worker STARTED for ever; here
+the worker itself is asked. What a retry then takes is decided in `retries`.
+"""
+
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Self, cast
+
+import dagster as dg
+from celery import Signature
+from celery.app.control import Inspect
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._serdes import ConfigurableClassData
+from dagster_celery.config import TASK_EXECUTE_JOB_NAME
+from dagster_celery.launcher import CeleryRunLauncher
+from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from kombu.exceptions import OperationalError
+
+from aneurysm_assets.instance.run_locks import CARRIER_TAG
+
+WORKER_TAG = "aneurysm_assets/celery_worker"
+"""On a run that a worker has begun: the worker's name."""
+
+CARRIER = "celery"
+
+_QUEUE = "dagster"
+
+ANSWERS_WITHIN_SECONDS = 2.0
+
+_MISSES = 3
+"""A worker that does not answer so often, one check after the other, is dead."""
+
+_BACK_WITHIN_SECONDS = 60.0
+"""Once the broker is back: workers look for it every 30 s at most, and miss nothing meanwhile."""
+
+_SETTINGS: Mapping[str, Any] = {
+    # A run that waits in a busy worker could have begun in another; and after Redis's
+    # visibility_timeout it would be handed out a second time.
+    "worker_disable_prefetch": True,
+    "worker_prefetch_multiplier": 1,
+    "worker_concurrency": 1,
+    # Acknowledged as it begins: else a run longer than the visibility_timeout is handed out again.
+    "task_acks_late": False,
+    # What becomes of a run is in Dagster's storage and nowhere else.
+    "task_ignore_result": True,
+    # Dagster captures a run's output by file descriptors.
+    "worker_redirect_stdouts": False,
+    "broker_connection_retry_on_startup": True,
+    # A broker that is away for long ends no worker, and so no run.
+    "broker_connection_max_retries": None,
+    "task_default_queue": _QUEUE,
+}
+
+
+class CeleryLauncher(CeleryRunLauncher):
+    """`CeleryRunLauncher` that finds dead workers, and needs no result backend.
+
+    A run is alive where the worker that began it says that it has it. One that waits in the queue
+    is STARTING, and not asked about.
+    """
+
+    _workers_are_back_at = 0.0
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
+    ) -> Self:
+        """Make the launcher; `config_source` goes before the settings of this module."""
+        settings = {**_SETTINGS, **(config_value.get("config_source") or {})}
+        given = {**config_value, "backend": "disabled://", "config_source": settings}
+        return super().from_config_value(inst_data, given)
+
+    @cached_property
+    def _missed(self) -> dict[str, int]:
+        """How many times in a row the worker of each run has not answered."""
+        return {}
+
+    @property
+    def supports_resume_run(self) -> bool:
+        """No: a batch is one step, and its rest is taken by a retry."""
+        return False
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Hand a run to the broker.
+
+        Raises
+        ------
+        DagsterUserCodeUnreachableError
+            The broker does not answer. Dagster's queue takes this error as a reason to wait, and
+            by any other the run is FAILURE: all that is queued would be within minutes.
+        """
+        try:
+            super().launch_run(context)
+        except OperationalError as error:
+            raise DagsterUserCodeUnreachableError(
+                f"the broker does not answer, and the run waits in the queue: {error}"
+            ) from error
+
+    def _launch_celery_task_run(
+        self, run: dg.DagsterRun, task_signature: Signature, routing_key: str
+    ) -> None:
+        # Before it is sent: the worker may begin at once. A retry inherits its parent's tags.
+        self._instance.add_run_tags(
+            run.run_id,
+            {CARRIER_TAG: CARRIER, WORKER_TAG: "", DAGSTER_CELERY_TASK_ID_TAG: run.run_id},
+        )
+        super()._launch_celery_task_run(
+            run, task_signature.set(task_id=run.run_id), TASK_EXECUTE_JOB_NAME
+        )
+
+    def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
+        """Ask the worker that began a run whether it has it.
+
+        Parameters
+        ----------
+        run : dg.DagsterRun
+            That is STARTED.
+
+        Returns
+        -------
+        CheckRunHealthResult
+            FAILED where the worker says that it does not have it, or did not answer several times
+            one after another. A broker that is away is an exception, and no miss; nor is one that
+            just came back, which the worker may not know yet.
+        """
+        if run.tags.get(CARRIER_TAG) != CARRIER:
+            # Of `aneurysm-assets run` or a `dagster` command: their own host tells (`liveness`).
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        worker = run.tags.get(WORKER_TAG)
+        if not worker:
+            return CheckRunHealthResult(
+                WorkerStatus.FAILED,
+                "the worker that began this run did not say who it is: start workers with "
+                "`celery --app aneurysm_assets.cluster.celery_worker worker`",
+            )
+        has_it = self._has(worker, run.run_id)
+        if has_it:
+            self._missed.pop(run.run_id, None)
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        if has_it is not None:
+            self._missed.pop(run.run_id, None)
+            return CheckRunHealthResult(
+                WorkerStatus.FAILED,
+                f"worker {worker} does not have this run any more: the run's process was killed, "
+                "or the worker was started anew",
+            )
+        return self._judge_silence(worker, run.run_id)
+
+    def _judge_silence(self, worker: str, run_id: str) -> CheckRunHealthResult:
+        if time.monotonic() < self._workers_are_back_at:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        missed = self._missed[run_id] = self._missed.get(run_id, 0) + 1
+        if missed < _MISSES:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        del self._missed[run_id]
+        return CheckRunHealthResult(
+            WorkerStatus.FAILED, f"worker {worker} did not answer {missed} times one after another"
+        )
+
+    def terminate(self, run_id: str) -> bool:
+        """Cancel a run: its worker interrupts it; one that no worker has begun never begins.
+
+        Returns
+        -------
+        bool
+            Whether it is one that a worker has, or waits for one. `aneurysm-assets run` is
+            interrupted where it was started.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished or run.tags.get(CARRIER_TAG) != CARRIER:
+            return False
+        # First, so that the interruption is known to be a user's wish and nothing is retried.
+        self._instance.report_run_canceling(run)
+        if not run.tags.get(WORKER_TAG):
+            self._instance.report_run_canceled(run, message="Canceled before a worker began it.")
+        self.celery.control.revoke(run_id, terminate=True, signal="SIGTERM")
+        return True
+
+    def get_run_worker_debug_info(
+        self, run: dg.DagsterRun, include_container_logs: bool | None = True
+    ) -> str | None:
+        """Return which worker has a run, for a message of Dagster's."""
+        worker = run.tags.get(WORKER_TAG)
+        return f"Celery worker: {worker}" if worker else "No Celery worker has begun it."
+
+    def _has(self, worker: str, task_id: str) -> bool | None:
+        """Ask a worker whether a task is its own; None where it does not answer in time."""
+        asked = Inspect(
+            app=self.celery, destination=[worker], timeout=ANSWERS_WITHIN_SECONDS, limit=1
+        )
+        try:
+            answers = cast("dict[str, dict[str, object]] | None", asked.query_task([task_id]))
+        except Exception:
+            self._workers_are_back_at = time.monotonic() + _BACK_WITHIN_SECONDS
+            raise
+        if not answers or worker not in answers:
+            return None
+        return task_id in answers[worker]

@@ -1,0 +1,218 @@
+"""Dagster's PostgreSQL storage, writing a batch of events in one transaction.
+
+Stock storage opens two connections for each event, also for those that Dagster hands it as a batch
+but for materialisations, and where a batch of these fails halfway Dagster's second try doubles
+them. What the events say is not touched here, nor how they are read: what Dagster is told of runs
+that fail belongs to `failures`. For an instance of several hosts only: needs the extra `cluster`.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Self, TypedDict, Unpack
+
+from dagster import EventLogEntry
+from dagster._core.events import ASSET_CHECK_EVENTS
+from dagster._core.storage.event_log import SqlEventLogStorageTable
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.auth import PgTokenProvider
+from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+from sqlalchemy import Connection, select, text
+
+from aneurysm_assets.cluster.backfill_failures import FailureEventLogStorage, FailureRunStorage
+from aneurysm_assets.instance.event_log import (
+    BATCH_SIZE,
+    BATCH_SIZE_VARIABLE,
+    INSERT,
+    is_asset_event,
+    latest_of_assets,
+)
+
+_WRITERS = 7_021_462_094_371_985_401
+"""Any number that nobody else locks in this database."""
+
+_IDLE_MILLISECONDS = 30_000
+"""After which PostgreSQL ends a writer that says nothing. One whose host lost its power would keep
+the lock from all others until the system gives up its connection, after two hours."""
+
+
+class _Database(TypedDict):
+    """Which database a storage is in, as stock storages are told."""
+
+    postgres_url: str
+    should_autocreate_tables: bool
+    token_provider: PgTokenProvider | None
+
+
+def _database(config_value: Mapping[str, Any]) -> _Database:
+    return {
+        "postgres_url": pg_url_from_config(config_value),
+        "should_autocreate_tables": config_value.get("should_autocreate_tables", True),
+        "token_provider": get_token_provider_from_config(config_value),
+    }
+
+
+class BatchingPostgresEventLogStorage(FailureEventLogStorage):
+    """`PostgresEventLogStorage` that writes events in transactions, one after another.
+
+    Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
+    daemon and its cache of partition statuses ask for what came after the highest id that they saw:
+    events of a lower id that are committed later they never see. So while one event or a batch is
+    written no other is. Where a batch fails Dagster writes it one by one, and what of it is stored
+    nevertheless, as the connection broke while the commit was being confirmed, is left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        inst_data: ConfigurableClassData | None = None,
+        **database: Unpack[_Database],
+    ) -> None:
+        # Before the rest, which connects.
+        self._writing = threading.local()
+        super().__init__(inst_data=inst_data, **database)
+        self._known_tables: set[str] = set()
+        self._in_doubt: set[str] = set()
+        # Dagster sends batches only where this is set, and asks for it at each event.
+        os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        """Open or create the storage at the URL."""
+        return cls(inst_data=inst_data, **_database(config_value))
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store one event."""
+        if event.is_dagster_event and event.dagster_event_type in ASSET_CHECK_EVENTS:
+            # Storage does more for them than insert a row.
+            with self._as_writer():
+                super().store_event(event)
+            return
+        self._store([event])
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events in one transaction.
+
+        Parameters
+        ----------
+        events : sequence of EventLogEntry
+            Of any runs and types, in order.
+
+        Raises
+        ------
+        Exception
+            What PostgreSQL raises. Then all or nothing of the batch is stored, and given once
+            more, together or singly, it is stored once.
+        """
+        if any(event.dagster_event_type in ASSET_CHECK_EVENTS for event in events):
+            for event in events:
+                self.store_event(event)
+            return
+        self._store(events)
+
+    def _store(self, events: Sequence[EventLogEntry]) -> None:
+        rows = [self._event_to_row(event) for event in events]
+        texts = {row["event"] for row in rows}
+        in_doubt = not self._in_doubt.isdisjoint(texts)
+        self._in_doubt.update(texts)
+        # Now the connection that broke has ended its transaction, one way or the other.
+        with self._as_writer() as connection:
+            stored = _stored(connection, rows) if in_doubt else set()
+            left = [
+                each for each in zip(events, rows, strict=True) if each[1]["event"] not in stored
+            ]
+            if left:
+                self._insert(connection, *map(list, zip(*left, strict=True)))
+        self._in_doubt.difference_update(texts)
+
+    def _insert(
+        self, connection: Connection, events: list[EventLogEntry], rows: list[dict[str, Any]]
+    ) -> None:
+        ids = list(connection.scalars(INSERT, rows))
+        of_assets = [
+            (event, event_id)
+            for event, event_id in zip(events, ids, strict=True)
+            if is_asset_event(event)
+        ]
+        if of_assets:
+            self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+        for event, event_id in latest_of_assets(events, ids):
+            self._store_asset_event(connection, event, event_id)
+
+    @contextmanager
+    def _as_writer(self) -> Iterator[Connection]:
+        """Yield a transaction, while which nobody else writes an event."""
+        with self.index_transaction() as connection:
+            # Ends with the transaction, so that a pool of connections between may change them.
+            connection.execute(
+                text(
+                    "SELECT set_config('idle_in_transaction_session_timeout', "
+                    f"'{_IDLE_MILLISECONDS}', true), pg_advisory_xact_lock({_WRITERS})"
+                )
+            )
+            self._writing.connection = connection
+            try:
+                yield connection
+            finally:
+                self._writing.connection = None
+
+    def _connect(self) -> AbstractContextManager[Connection]:
+        """Give the connection of the transaction that this thread is in, or another.
+
+        Who waits for the lock has a connection of a pool between: were one more needed by who
+        holds it, and the pool used up, all would wait for each other.
+        """
+        connection = getattr(self._writing, "connection", None)
+        return super()._connect() if connection is None else nullcontext(connection)
+
+    def has_table(self, table_name: str) -> bool:
+        """Tell whether there is a table; asked at each batch, and answered by a connection once."""
+        if table_name not in self._known_tables and super().has_table(table_name):
+            self._known_tables.add(table_name)
+        return table_name in self._known_tables
+
+
+def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
+    """Return the texts of those events that are stored."""
+    table = SqlEventLogStorageTable
+    found = select(table.c.event).where(
+        table.c.run_id.in_({row["run_id"] for row in rows}),
+        table.c.event.in_([row["event"] for row in rows]),
+    )
+    return set(connection.scalars(found))
+
+
+class PostgresStorage(DagsterPostgresStorage):
+    """`DagsterPostgresStorage` with that event log and `failures`, by the same configuration."""
+
+    def __init__(
+        self,
+        *,
+        inst_data: ConfigurableClassData | None = None,
+        **database: Unpack[_Database],
+    ) -> None:
+        super().__init__(inst_data=inst_data, **database)
+        self._event_log_storage = BatchingPostgresEventLogStorage(**database)
+        self._run_storage = FailureRunStorage(**database)
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> Self:
+        """Open or create the storage at the URL."""
+        return cls(inst_data=inst_data, **_database(config_value))
+
+    @property
+    def event_storage_data(self) -> ConfigurableClassData | None:
+        """How another process opens the same event log."""
+        if self.inst_data is None:
+            return None
+        return ConfigurableClassData(
+            BatchingPostgresEventLogStorage.__module__,
+            BatchingPostgresEventLogStorage.__name__,
+            self.inst_data.config_yaml,
+        )

@@ -1,0 +1,152 @@
+"""What the four partitioned assets have in common in Dagster's eyes."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.runs.partitions import series_partitions
+from aneurysm_assets.schema.tables import UNIFIED_ORIGINS, Product, Table
+from aneurysm_assets.storage.object_path import Location
+
+T = TypeVar("T")
+
+
+def column_schema(table: Table) -> dg.TableSchema:
+    """Return a table's columns as Dagster shows them, with unit and source."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                type=str(column.dtype),
+                description=f"{column.description}"
+                + (f" Unit: {column.unit}." if column.unit else "")
+                + f" Source: {column.source}.",
+            )
+            for column in table.columns
+        ]
+    )
+
+
+def unified_lineage() -> dg.TableColumnLineage:
+    """Return which columns upstream each column of `unified_metadata` is made from."""
+    return dg.TableColumnLineage(
+        {
+            name: [dg.TableColumnDep(dg.AssetKey(table), column) for table, column in origins]
+            for name, origins in UNIFIED_ORIGINS.items()
+        }
+    )
+
+
+def file_asset(
+    product: Product,
+    *,
+    kinds: set[str],
+    group: str,
+    deps: Sequence[dg.AssetKey],
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+    output_required: bool = True,
+    metadata: Mapping[str, Any] | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset` for a product: its name, its description, and one run for a range.
+
+    The backfill policy is on every asset, also the unpartitioned one: a range over a selection
+    is refused where one of it has another. `in_runs_of` gives the partitioned ones another.
+    """
+    with warnings.catch_warnings():
+        # The policy's parameter has been "in beta" for years; users need not read it at each start.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.asset(
+            name=product.name,
+            description=product.description,
+            group_name=group,
+            kinds=kinds,
+            deps=deps,
+            partitions_def=partitions_def,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            output_required=output_required,
+            code_version="1",
+            metadata=metadata,
+        )
+
+
+def table_asset(
+    table: Table,
+    *,
+    group: str,
+    deps: Sequence[dg.AssetKey],
+    partitions_def: dg.PartitionsDefinition[str] | None = None,
+    output_required: bool = True,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset` for a table: as `file_asset`, with its columns."""
+    return file_asset(
+        table,
+        kinds={"parquet", "polars"},
+        group=group,
+        deps=deps,
+        partitions_def=partitions_def,
+        output_required=output_required,
+        metadata={"dagster/column_schema": column_schema(table)},
+    )
+
+
+def series_asset(
+    table: Table, *, reads: dg.AssetKey
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return `dg.asset` for a table with a file a series.
+
+    The output is not required, as a batch records its series itself.
+
+    Parameters
+    ----------
+    table : Table
+        What the asset makes.
+    reads : dg.AssetKey
+        The raw input upstream.
+    """
+    return table_asset(
+        table,
+        group="series",
+        deps=[reads],
+        partitions_def=series_partitions,
+        output_required=False,
+    )
+
+
+def in_runs_of(
+    series: int | None, assets: Sequence[dg.AssetsDefinition]
+) -> list[dg.AssetsDefinition]:
+    """Let a backfill of the partitioned assets be runs of so many series; with None, leave it.
+
+    The unpartitioned ones keep their policy: they are one run in any case.
+    """
+    if series is None:
+        return list(assets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)  # as above
+        policy = dg.BackfillPolicy.multi_run(series)
+        return [
+            asset.with_attributes(backfill_policy=policy) if asset.partitions_def else asset
+            for asset in assets
+        ]
+
+
+def read_csv_once(
+    context: dg.AssetExecutionContext, path: Location, read: Callable[[Location], T], *, empty: T
+) -> T:
+    """Read a CSV for all series of a run; one that is missing is warned of and taken as empty.
+
+    Raises
+    ------
+    dg.Failure
+        The file is there and cannot be used.
+    """
+    try:
+        return read(path)
+    except FileNotFoundError:
+        context.log.warning(f"there is no {path}: its columns come out null for every series")
+        return empty
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error

@@ -1,0 +1,34 @@
+"""`labels`: the rows of train.csv, a file a series."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from aneurysm_assets.defs.assets.decorators import read_csv_once, series_asset
+from aneurysm_assets.defs.assets.raw import TRAIN_CSV
+from aneurysm_assets.dicom.table import write_labels
+from aneurysm_assets.raw.competition import TrainCsv, read_train_csv
+from aneurysm_assets.runs.resources import Reporter, SettingsResource
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.schema.tables import LABELS
+
+
+@series_asset(LABELS, reads=TRAIN_CSV)
+def labels(
+    context: dg.AssetExecutionContext,
+    config: SeriesConfig,
+    settings: SettingsResource,
+    reporter: dg.ResourceParam[Reporter],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Read the CSV once, then write each series of the run; no process is started for it."""
+    now = settings_of_run(context, settings)
+    empty = TrainCsv.empty(now.train_csv)
+    csv = read_csv_once(context, now.train_csv, read_train_csv, empty=empty)
+    batch = Batch(
+        LABELS,
+        partial(write_labels, now, csv),
+        workers=0,
+        alone=lambda uid: partial(write_labels, now, csv.only(uid)),
+    )
+    yield from materialize_series(context, config, reporter, now, batch)

@@ -1,0 +1,50 @@
+"""`series_preview`: a picture a series, from the raw files alone."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from aneurysm_assets.defs.assets.decorators import file_asset, read_csv_once
+from aneurysm_assets.defs.assets.raw import RAW_SEGMENTATIONS, RAW_SERIES, TRAIN_LOCALIZERS_CSV
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.optional_dependencies import require_pillow
+from aneurysm_assets.raw.competition import LocalizersCsv, read_localizers_csv
+from aneurysm_assets.runs.partitions import series_partitions
+from aneurysm_assets.runs.resources import Reporter, SettingsResource
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.schema.tables import SERIES_PREVIEW
+
+
+@file_asset(
+    SERIES_PREVIEW,
+    kinds={"png"},
+    group="pictures",
+    deps=[RAW_SERIES, TRAIN_LOCALIZERS_CSV, RAW_SEGMENTATIONS],
+    partitions_def=series_partitions,
+    output_required=False,
+)
+def series_preview(
+    context: dg.AssetExecutionContext,
+    config: SeriesConfig,
+    settings: SettingsResource,
+    reporter: dg.ResourceParam[Reporter],
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Draw each series of the run in worker processes."""
+    try:
+        require_pillow()
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    # With pydicom's decoders, which every start of the definitions would wait for.
+    from aneurysm_assets.preview.picture import write_preview  # noqa: PLC0415
+
+    now = settings_of_run(context, settings)
+    empty = LocalizersCsv.empty(now.localizers_csv)
+    csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
+    batch = Batch(
+        SERIES_PREVIEW,
+        partial(write_preview, now, csv),
+        now.workers,
+        alone=lambda uid: partial(write_preview, now, csv.only(uid)),
+    )
+    yield from materialize_series(context, config, reporter, now, batch)

@@ -1,0 +1,54 @@
+"""`series_quality`: which problems each series has, from the unified table."""
+
+import dagster as dg
+import polars as pl
+
+from aneurysm_assets.defs.assets.decorators import table_asset
+from aneurysm_assets.quality.assess import assess_series
+from aneurysm_assets.runs.partitions import complete, recorded_files
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.runs.series_run import settings_of_run, told_as_failure
+from aneurysm_assets.schema.problems import PROBLEMS
+from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.snapshot import Sources, made_of_one_state
+from aneurysm_assets.storage.table_files import StoredTable, write_table
+
+
+@table_asset(SERIES_QUALITY, group="dataset", deps=[dg.AssetKey(UNIFIED_METADATA.name)])
+def series_quality(
+    context: dg.AssetExecutionContext, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    """Look for every problem in every series of the unified table."""
+    now = settings_of_run(context, settings)
+    with told_as_failure("the quality of the series"):
+        quality, stored = made_of_one_state(lambda: _assessed(context, now))
+    if stored.warning:
+        context.log.warning(stored.warning)
+    problems = {problem.name: int(quality[problem.name].sum()) for problem in PROBLEMS}
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": stored.rows,
+            "dagster/uri": stored.path.as_uri(),
+            "rows": stored.rows,
+            "series_with_problems": int(quality["findings"].is_not_null().sum()),
+            "problems": dg.MetadataValue.json({k: n for k, n in problems.items() if n}),
+            "format": stored.format,
+            "path": dg.MetadataValue.path(str(stored.path)),
+        }
+    )
+
+
+def _assessed(context: dg.AssetExecutionContext, now: Settings) -> tuple[pl.DataFrame, StoredTable]:
+    done, left = complete(context.instance, now)
+    sources = Sources.now(
+        {
+            now.unified_table.parent: [now.unified_table.name],
+            now.interim / LABELS.name: done,
+            now.interim / LOCALIZERS.name: done,
+        }
+    )
+    quality = assess_series(now, done, left, recorded_files(context.instance))
+    return quality, write_table(
+        quality, SERIES_QUALITY, now.quality_table, check=sources.require_same
+    )

@@ -1,0 +1,97 @@
+"""`unified_metadata`: the one table, from whatever series are done."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from aneurysm_assets.defs.assets.decorators import table_asset, unified_lineage
+from aneurysm_assets.raw.fingerprints import csv_digests
+from aneurysm_assets.runs.partitions import (
+    COMBINED_SERIES,
+    COMBINED_UPSTREAM,
+    complete,
+    digest,
+    latest_events,
+)
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.runs.series_run import settings_of_run, told_as_failure
+from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import remove_partials
+from aneurysm_assets.storage.snapshot import Sources, made_of_one_state
+from aneurysm_assets.storage.table_files import StoredTable, scan_tables, write_table
+from aneurysm_assets.unified.combine import Combined, combine, describe
+
+_NAMED = 100
+
+
+@table_asset(
+    UNIFIED_METADATA, group="dataset", deps=[dg.AssetKey(table.name) for table in SERIES_TABLES]
+)
+def unified_metadata(
+    context: dg.AssetExecutionContext, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    """Join the four tables of every series that is done in all four."""
+    now = settings_of_run(context, settings)
+    with told_as_failure("the unified table"):
+        return made_of_one_state(lambda: _combined(context, now))
+
+
+def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.MaterializeResult[None]:
+    upstream, *_ = latest_events(context.instance)  # before anything is read
+    done, left = complete(context.instance, now)
+    if not done:
+        raise dg.Failure(
+            "no series is done in all of dicom_tags, labels, localizers and segmentation_meta, so "
+            "there is nothing to combine: materialise those four first",
+            allow_retries=False,
+        )
+    if left:
+        context.log.warning(f"{len(left)} series are not done in all four tables and left out")
+    # Also where nothing is to be done any more: a killed process leaves what it was writing.
+    for directory in (now.interim, *(now.interim / table.name for table in SERIES_TABLES)):
+        remove_partials(directory)
+    sources = Sources.now({now.interim / table.name: done for table in SERIES_TABLES})
+    unified = combine(now, done)
+    stored = write_table(
+        unified.frame, UNIFIED_METADATA, now.unified_table, check=sources.require_same
+    )
+    for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
+        context.log.warning(warning)
+    combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
+    metadata = _metadata(stored, combined, done, left, csv_digests(now))
+    return dg.MaterializeResult(metadata={**metadata, COMBINED_UPSTREAM: upstream})
+
+
+def _metadata(
+    stored: StoredTable,
+    combined: Combined,
+    series: list[str],
+    left: list[str],
+    digests: Mapping[str, str],
+) -> dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str]:
+    lost = combined.localizers_without_image
+    metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str] = {
+        "dagster/row_count": stored.rows,
+        "dagster/uri": stored.path.as_uri(),
+        "dagster/column_lineage": unified_lineage(),
+        "rows": stored.rows,
+        "series": len(series),
+        COMBINED_SERIES: digest(series),
+        "series_left_out": len(left),
+        "images": combined.images,
+        "unreadable_files": combined.unreadable_files,
+        "images_with_localizers": combined.images_with_localizers,
+        "localizers_without_image": len(lost),
+        "series_with_segmentations": combined.series_with_segmentations,
+        "format": stored.format,
+        "path": dg.MetadataValue.path(str(stored.path)),
+    }
+    metadata |= digests
+    if left:
+        metadata["left_out"] = dg.MetadataValue.text("\n".join(left[:_NAMED]))
+    if lost:
+        metadata["without_image"] = dg.MetadataValue.text("\n".join(lost[:_NAMED]))
+    if stored.warning:
+        metadata["notes"] = stored.warning
+    return metadata

@@ -1,0 +1,79 @@
+"""Asset checks: one a problem, read from `series_quality`, so quick, and at one with it."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.runs.series_run import told_as_failure
+from aneurysm_assets.schema.problems import PROBLEMS, Problem
+from aneurysm_assets.schema.tables import SERIES_KEY, SERIES_QUALITY
+from aneurysm_assets.storage.table_files import find_table, read_table
+
+_NAMED = 200
+"""Series that a check's result names; the table names all."""
+
+_KEY = dg.AssetKey(SERIES_QUALITY.name)
+
+
+def _spec(problem: Problem) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        problem.name,
+        asset=_KEY,
+        description=f"Finds: {problem.description}",
+        metadata={
+            "severity": problem.severity,
+            "tolerance": problem.tolerance or "none",
+            "source": problem.source,
+        },
+    )
+
+
+@dg.multi_asset_check(
+    name="series_quality_checks",
+    specs=[_spec(problem) for problem in PROBLEMS],
+    can_subset=True,
+)
+def series_quality_checks(
+    context: dg.AssetCheckExecutionContext, settings: SettingsResource
+) -> Iterator[dg.AssetCheckResult]:
+    """Say of each problem which series have it."""
+    with told_as_failure("the checks"):
+        path = find_table(settings.get().quality_table)
+        if path is None:
+            raise dg.Failure("there is no series_quality yet: materialise it", allow_retries=False)
+        quality = read_table(SERIES_QUALITY, path)
+    chosen = {key.name for key in context.selected_asset_check_keys}
+    for problem in PROBLEMS:
+        if problem.name in chosen:
+            yield _result(problem, quality)
+
+
+def _result(problem: Problem, quality: pl.DataFrame) -> dg.AssetCheckResult:
+    found = quality.filter(pl.col(problem.name))
+    metadata: dict[str, dg.MetadataValue | int] = {
+        "series_checked": int(quality[problem.name].is_not_null().sum()),
+        "series_found": found.height,
+    }
+    if found.height:
+        metadata["series"] = _table(problem, found.head(_NAMED))
+    return dg.AssetCheckResult(
+        asset_key=_KEY,
+        check_name=problem.name,
+        passed=found.height == 0,
+        severity=dg.AssetCheckSeverity[problem.severity],
+        description=f"{found.height} of {metadata['series_checked']} series: {problem.description}",
+        metadata=metadata,
+    )
+
+
+def _table(problem: Problem, found: pl.DataFrame) -> dg.MetadataValue:
+    """Return the series with the problem, and the line of their findings that is about it."""
+    line = found["findings"].str.extract(rf"(?m)^{problem.name}: (.*)$")
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"series": series, "finding": finding or ""})
+            for series, finding in zip(found[SERIES_KEY], line, strict=True)
+        ]
+    )

@@ -1,0 +1,218 @@
+"""The functional groups of a multi-frame file (PS3.3 C.7.6.16): what they say of each frame."""
+
+from collections.abc import Mapping, Sequence
+from struct import Struct
+
+from aneurysm_assets.dicom.attributes import (
+    ATTRIBUTES,
+    FRAME_INDEX,
+    GEOMETRY,
+    GEOMETRY_SOURCE,
+    GROUPS,
+    MAX_FRAMES,
+    SLOT_OF_TAG,
+    SLOTS,
+    SOURCES,
+    VRS,
+    Value,
+    can_hold,
+    tag_of,
+)
+from aneurysm_assets.dicom.fast_parser.elements import (
+    IN_ANY_ITEM,
+    Element,
+    Item,
+    Source,
+    Take,
+    walk_item,
+    walk_items,
+)
+from aneurysm_assets.dicom.fast_parser.values import ASCII, MAX_LENGTH, Decoder, InDoubt
+
+Found = dict[int, Value]
+"""Values by slot; those that are empty are not in it."""
+
+_SLOTS_OF_GROUP: Mapping[int, tuple[int, ...]] = {
+    tag_of(group): tuple(SLOTS[name] for name, holder in GROUPS.items() if holder == group)
+    for group in dict.fromkeys(GROUPS.values())
+}
+
+_GEOMETRY_SLOTS = frozenset(SLOTS[name] for name in GEOMETRY)
+_NUMBER_OF_FRAMES = SLOTS["NumberOfFrames"]
+
+_REMEMBERED = 4096
+
+_ITEM = b"\xfe\xff\x00\xe0"
+_SINGLE = Struct("<4sIHH2sH").unpack_from
+"""The header of an item, and that of an element with 16 bits of length in Explicit VR."""
+
+
+class GroupReader:
+    """Reads the functional groups of a series' files, each different group once.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        For the values in them.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._seen: dict[tuple[int, bool, bytes], Found] = {}
+        self._items: list[Found] = []
+        self._found: Found = {}
+        self._is_first = True
+        self._takes = dict(IN_ANY_ITEM) | dict.fromkeys(_SLOTS_OF_GROUP, self._take_group)
+        self._takes_in_group: Mapping[int, Mapping[int, Take]] = {
+            group: dict(IN_ANY_ITEM) | {ATTRIBUTES[slot].tag: self._take_value for slot in slots}
+            for group, slots in _SLOTS_OF_GROUP.items()
+        }
+        self._group = 0
+
+    def read(self, source: Source, element: Element, end: int) -> tuple[list[Found], int]:
+        """Read PerFrame- or SharedFunctionalGroupsSequence.
+
+        Returns
+        -------
+        list of dict, int
+            For each item the values that its groups hold, and where the sequence ends.
+        """
+        _require_sequence(element)
+        self._items = []
+        after = walk_items(source, element, end, self._visit_item, 1)
+        return self._items, after
+
+    def _visit_item(self, source: Source, item: Item) -> int:
+        self._items.append({})
+        return walk_item(source, item, self._takes)
+
+    def _take_group(self, source: Source, element: Element, end: int) -> int:
+        _require_sequence(element)
+        tag, _, _, value, length = element
+        after = value + length
+        held = None
+        if length <= MAX_LENGTH and after <= end:
+            held = source.held(value, after)
+        if held is None:
+            after = self._walk_group(source, element, end)
+            self._items[-1].update(self._found)
+            return after
+        key = tag, source.explicit, held
+        if key not in self._seen:
+            if len(self._seen) >= _REMEMBERED:
+                self._seen.clear()
+            self._seen[key] = self._read_group(source, element, end, held)
+        self._items[-1].update(self._seen[key])
+        return after
+
+    def _read_group(self, source: Source, element: Element, end: int, held: bytes) -> Found:
+        single = self._read_single(element[0], held) if source.explicit else None
+        if single is None:
+            self._walk_group(source, element, end)
+            return self._found
+        return single
+
+    def _read_single(self, group: int, held: bytes) -> Found | None:
+        """Return what a group of one item of one element says, as a position is; else None."""
+        if len(held) < 16:
+            return None
+        item, item_length, group_number, number, vr, length = _SINGLE(held)
+        slot = SLOT_OF_TAG.get(group_number << 16 | number, -1)
+        if item != _ITEM or item_length != len(held) - 8 or length != len(held) - 16:
+            return None
+        if slot not in _SLOTS_OF_GROUP[group] or vr != VRS[slot]:
+            return None
+        value = self._decoder.decode(slot, held[16:], ASCII)
+        return {} if value is None else {slot: value}
+
+    def _walk_group(self, source: Source, element: Element, end: int) -> int:
+        self._found, self._group, self._is_first = {}, element[0], True
+        return walk_items(source, element, end, self._visit_group, 2)
+
+    def _visit_group(self, source: Source, item: Item) -> int:
+        # A group has one item; were there more, the first counts.
+        takes = self._takes_in_group[self._group] if self._is_first else IN_ANY_ITEM
+        self._is_first = False
+        return walk_item(source, item, takes)
+
+    def _take_value(self, source: Source, element: Element, end: int) -> int:
+        tag, vr, _, pos, length = element
+        slot = SLOT_OF_TAG[tag]
+        if vr not in (None, VRS[slot]) or pos + length > end:
+            raise InDoubt(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
+        # Which character set holds within an item is left to pydicom: ASCII is in all.
+        value = self._decoder.decode(slot, source.value(pos, length), ASCII)
+        if value is not None:
+            self._found[slot] = value
+        return pos + length
+
+
+def _require_sequence(element: Element) -> None:
+    vr = element[1]
+    if vr not in (None, b"SQ"):
+        raise InDoubt(f"{vr!r} instead of SQ")
+
+
+def images(
+    top: list[Value], per_frame: Sequence[Found], shared: Sequence[Found], size: int
+) -> list[list[Value]]:
+    """Return the values of each image, those of functional groups from the nearest.
+
+    Parameters
+    ----------
+    top : list
+        What the top level says, a value for each of `ATTRIBUTES`.
+    per_frame, shared : sequence of dict
+        What the functional groups say.
+    size : int
+        Of the file.
+
+    Returns
+    -------
+    list of list
+        For each image the values that `wanted.ROW` names.
+    """
+    count = _number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame), size)
+    common = shared[0] if shared else {}
+    base = [*top, None, None]
+    for slot, value in common.items():
+        base[slot] = value
+    source = _source_of(base, common, {})
+    if count == 1 and not per_frame:
+        base[GEOMETRY_SOURCE] = source
+        return [base]
+    rows = []
+    sources: dict[tuple[int, ...], str | None] = {(): source}
+    for index in range(count):
+        row = base.copy()
+        found = per_frame[index] if index < len(per_frame) else {}
+        for slot, value in found.items():
+            row[slot] = value
+        row[FRAME_INDEX] = index
+        slots = tuple(found)
+        if slots not in sources:
+            sources[slots] = _source_of(row, common, found)
+        row[GEOMETRY_SOURCE] = sources[slots]
+        rows.append(row)
+    if count == 1:
+        rows[0][FRAME_INDEX] = None
+    return rows
+
+
+def _number_of_images(number_of_frames: Value, per_frame: int, size: int) -> int:
+    if not isinstance(number_of_frames, int):
+        return max(1, per_frame)
+    if not 0 <= number_of_frames <= MAX_FRAMES or not can_hold(number_of_frames, size):
+        raise InDoubt(f"{number_of_frames} frames")
+    return max(1, number_of_frames)
+
+
+def _source_of(row: list[Value], shared: Found, per_frame: Found) -> str | None:
+    """Return `geometry_source`: where the geometry values of an image were found."""
+    per_frame_source, shared_source, top_level = SOURCES
+    used = {
+        per_frame_source if slot in per_frame else shared_source if slot in shared else top_level
+        for slot in _GEOMETRY_SLOTS
+        if row[slot] is not None
+    }
+    return "+".join(source for source in SOURCES if source in used) or None

@@ -1,0 +1,122 @@
+"""The headers of one series, file after file, each read with what the ones before have taught."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+from aneurysm_assets.dicom.fast_parser.elements import (
+    FIRST_READ,
+    UNDEFINED_LENGTH,
+    ReadAt,
+    Source,
+    Span,
+)
+from aneurysm_assets.dicom.fast_parser.template import Layout, learn
+from aneurysm_assets.dicom.fast_parser.values import InDoubt
+from aneurysm_assets.dicom.fast_parser.walk import Walked, Walker
+from aneurysm_assets.storage.fetching import ObjectFile
+from aneurysm_assets.storage.read_ahead import OpenFile, open_head
+
+_LAYOUTS = 4
+"""Different layouts of one series that are remembered: localizers, secondary captures."""
+
+_WORTH_LEARNING = 8
+"""Files for which a layout saves more than it takes to learn."""
+
+_LESSONS = 16
+"""Files that may be learned from in vain: past that a series has no layout worth knowing."""
+
+
+class SeriesReader:
+    """Reads the headers of a series by their bytes.
+
+    Layouts and values of one file serve for the next; what a file is found to say never depends
+    on it.
+
+    Parameters
+    ----------
+    files : int, optional
+        How many files the series has, where that is known.
+    """
+
+    def __init__(self, files: int = _WORTH_LEARNING) -> None:
+        self._is_worth_learning = files >= _WORTH_LEARNING
+        self._walker = Walker()
+        self._layouts: list[Layout] = []
+        self._lessons = 0
+        self._matched = 0
+
+    def read(self, file: Path | str | OpenFile) -> Walked | None:
+        """Read the header of one file.
+
+        Parameters
+        ----------
+        file : Path, str or OpenFile
+            A regular file; one that is open is closed.
+
+        Returns
+        -------
+        Walked or None
+            None where pydicom is to be asked.
+        """
+        try:
+            _, descriptor, size = file if isinstance(file, OpenFile) else open_head(file)
+        except OSError:
+            return None
+        try:
+            if size > UNDEFINED_LENGTH:
+                return None
+            data = os.pread(descriptor, FIRST_READ, 0)
+            read = partial(os.pread, descriptor)
+            return self._match(read, size, data) or self._walk(read, size, data)
+        except (InDoubt, OSError):
+            return None
+        finally:
+            os.close(descriptor)
+
+    def read_object(self, file: ObjectFile) -> Walked | None:
+        """Read the header of one object, as `read` that of a file.
+
+        Raises
+        ------
+        SeriesError
+            The store does not give what is needed of it.
+        """
+        read, size, data = file.read, file.size, file.head
+        if size > UNDEFINED_LENGTH:
+            return None
+        try:
+            return self._match(read, size, data) or self._walk(read, size, data)
+        except InDoubt:
+            return None
+
+    def _match(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
+        for index, layout in enumerate(self._layouts):
+            walked = layout.match(read, size, data, self._walker.decoder)
+            if walked is not None:
+                if index:
+                    self._layouts.insert(0, self._layouts.pop(index))
+                self._matched += 1
+                return walked
+        return None
+
+    def _walk(self, read: ReadAt, size: int, data: bytes) -> Walked:
+        source = Source(read, size, data)
+        if not self._is_worth_learning or self._lessons > _LESSONS + self._matched:
+            return self._walker.walk(source)
+        passed: list[Span] = []
+        walked = self._walker.walk(source, passed)
+        self._lessons += 1
+        learned = learn(source, passed, walked)
+        if learned is not None:
+            self._remember(learned)
+        return walked
+
+    def _remember(self, learned: Layout) -> None:
+        for index, layout in enumerate(self._layouts):
+            joined = layout.joined(learned)
+            if joined is not None:
+                del self._layouts[index]
+                learned = joined
+                break
+        self._layouts = [learned, *self._layouts[: _LAYOUTS - 1]]

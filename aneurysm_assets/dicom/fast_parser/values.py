@@ -1,0 +1,205 @@
+"""The bytes of one value to what its column holds (PS3.5 section 6.2), by rules that cannot err.
+
+Each rule takes only what it and pydicom are sure to read alike; anything else is `InDoubt`, which
+means that pydicom is to say what it is, or why it is nothing.
+"""
+
+from collections.abc import Callable
+from math import isfinite
+
+import polars as pl
+
+from aneurysm_assets.dicom.attributes import ATTRIBUTES, Attribute, Value
+
+MAX_LENGTH = 4096
+"""No wanted value but a sequence is nearly as long."""
+
+_REMEMBERED = 4096
+"""Values of one attribute: a series has fewer, or nearly all are different."""
+
+ASCII, LATIN_1, UTF_8 = "ascii", "latin-1", "utf-8"
+
+Decode = Callable[[bytes, str], Value]
+"""From the bytes of a value and the encoding of text to the value, None where it is empty."""
+
+
+class InDoubt(Exception):  # noqa: N818 - no error: the other reader is to be asked
+    """Something that only pydicom is to judge."""
+
+
+def encoding_of(specific_character_set: bytes) -> str:
+    """Return how text is encoded, by the bytes of (0008,0005) (PS3.3 C.12.1.1.2).
+
+    Returns
+    -------
+    str
+        `ascii` for those sets, and combinations of sets, of which only the part that all have
+        in common is read here.
+
+    Raises
+    ------
+    InDoubt
+        A character set is none of the standard's.
+    """
+    terms = specific_character_set.rstrip(b" \0").split(b"\\")
+    if not _CHARACTER_SETS.issuperset(terms):
+        raise InDoubt(f"character set {specific_character_set!r}")
+    return _ENCODINGS.get(terms[0], ASCII) if len(terms) == 1 else ASCII
+
+
+# pydicom reads the default repertoire, ISO_IR 6, as Latin-1 too.
+_ENCODINGS = {b"": LATIN_1, b"ISO_IR 6": LATIN_1, b"ISO_IR 100": LATIN_1, b"ISO_IR 192": UTF_8}
+
+_CHARACTER_SETS = frozenset(_ENCODINGS) | {
+    *(f"ISO_IR {n}".encode() for n in (13, 101, 109, 110, 126, 127, 138, 144, 148, 166)),
+    *(f"ISO 2022 IR {n}".encode() for n in (6, 13, 58, 87, 100, 101, 109, 110, 126, 127, 138)),
+    *(f"ISO 2022 IR {n}".encode() for n in (144, 148, 149, 159, 166)),
+    b"GB18030",
+    b"GBK",
+}
+"""The defined terms: without an escape sequence, ASCII is ASCII in all of them."""
+
+
+def decoder_of(attribute: Attribute) -> Decode:
+    """Return the function that decodes an attribute's value.
+
+    Raises
+    ------
+    ValueError
+        There is no rule for this value representation and dtype.
+    """
+    dtype = attribute.dtype
+    if isinstance(dtype, pl.String) and attribute.vr in _TEXTS:
+        return _TEXTS[attribute.vr]
+    if attribute.vr == "DS" and isinstance(dtype, pl.Array):
+        return _decimals(dtype.size)
+    if attribute.vr == "DS" and isinstance(dtype, pl.Float64):
+        return _first_decimal if attribute.first else _decimal
+    if isinstance(dtype, pl.Int32) and attribute.vr in _INTEGERS:
+        return _INTEGERS[attribute.vr]
+    raise ValueError(f"no rule for {attribute.name}: {attribute.vr} as {dtype}")
+
+
+def _code(raw: bytes, _: str) -> str | None:
+    """CS and its like: the default repertoire, values stay joined by the backslash."""
+    return raw.rstrip(b" \0").decode(LATIN_1) or None
+
+
+def _text(raw: bytes, encoding: str) -> str | None:
+    """LO and SH: text in the specific character set, spaces after each value without meaning."""
+    if b"\x1b" in raw:
+        raise InDoubt("an escape sequence (PS3.5 6.1.2.5)")
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError:
+        raise InDoubt("text outside its character set") from None
+    if "\\" in text:
+        return "\\".join(part.rstrip("\0 ") for part in text.split("\\"))
+    return text.rstrip("\0 ") or None
+
+
+def _uid(raw: bytes, _: str) -> str | None:
+    """UI (PS3.5 9.1), padded with one NUL, by some with spaces."""
+    raw = raw.rstrip(b"\0 ")
+    if raw.translate(None, b"0123456789."):
+        raise InDoubt("no single UID")
+    return raw.decode(ASCII) or None
+
+
+def _numbers(raw: bytes) -> tuple[float, ...]:
+    """DS: decimal numbers with spaces before and after, joined by the backslash; () where empty."""
+    raw = raw.rstrip(b" \0")
+    if not raw:
+        return ()
+    if raw.translate(None, b"0123456789.+-Ee\\ "):
+        raise InDoubt("a decimal string outside its repertoire")
+    try:
+        numbers = tuple(map(float, raw.split(b"\\")))
+    except ValueError:
+        raise InDoubt("no decimal number") from None
+    if not all(map(isfinite, numbers)):
+        raise InDoubt("a number too large for a float")
+    return numbers
+
+
+def _decimals(count: int) -> Decode:
+    def decode(raw: bytes, _: str) -> Value:
+        numbers = _numbers(raw)
+        if numbers and len(numbers) != count:
+            raise InDoubt(f"{len(numbers)} numbers instead of {count}")
+        return numbers or None
+
+    return decode
+
+
+def _decimal(raw: bytes, _: str) -> float | None:
+    numbers = _numbers(raw)
+    if len(numbers) > 1:
+        raise InDoubt("several numbers instead of one")
+    return numbers[0] if numbers else None
+
+
+def _first_decimal(raw: bytes, _: str) -> float | None:
+    numbers = _numbers(raw)
+    return numbers[0] if numbers else None
+
+
+def _integer_string(raw: bytes, _: str) -> int | None:
+    """IS: a whole number of 32 bits as text."""
+    raw = raw.rstrip(b" \0")
+    if not raw:
+        return None
+    if len(raw) > 16 or raw.translate(None, b"0123456789+- "):
+        raise InDoubt("an integer string outside its repertoire")
+    try:
+        number = int(raw)
+    except ValueError:
+        raise InDoubt("no whole number") from None
+    if not -(2**31) <= number < 2**31:
+        raise InDoubt("more than 32 bits")
+    return number
+
+
+def _unsigned_short(raw: bytes, _: str) -> int | None:
+    """US: 16 bits, little endian."""
+    if len(raw) == 2:
+        return raw[0] | raw[1] << 8
+    if raw:
+        raise InDoubt("no single 16 bit number")
+    return None
+
+
+_TEXTS: dict[str, Decode] = {
+    **dict.fromkeys(("AS", "CS", "DA", "DT", "TM"), _code),
+    **dict.fromkeys(("LO", "SH"), _text),
+    "UI": _uid,
+}
+_INTEGERS: dict[str, Decode] = {"IS": _integer_string, "US": _unsigned_short}
+
+_DECODERS: tuple[Decode, ...] = tuple(map(decoder_of, ATTRIBUTES))
+
+
+class Decoder:
+    """Decodes the values of a series' files, each different value once."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[dict[bytes, Value], ...] = tuple({} for _ in ATTRIBUTES)
+
+    def decode(self, slot: int, raw: bytes, encoding: str) -> Value:
+        """Return the value of the attribute at a slot, None where it is empty.
+
+        Raises
+        ------
+        InDoubt
+            The bytes are not what the attribute's VR and dtype allow.
+        """
+        seen = self._seen[slot]
+        if raw in seen:
+            return seen[raw]
+        value = _DECODERS[slot](raw, encoding)
+        # Beyond ASCII the same bytes are different text in different character sets.
+        if raw.isascii():
+            if len(seen) >= _REMEMBERED:
+                seen.clear()
+            seen[raw] = value
+        return value

@@ -1,0 +1,266 @@
+"""The header of a DICOM file by its bytes alone: what `header` says of it, or that it is in doubt.
+
+Elements are jumped from one to the next (PS3.5 section 7); only wanted values are looked at. The
+walk never guesses: whatever a strict rule does not cover is left to pydicom.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from aneurysm_assets.dicom.attributes import (
+    ATTRIBUTES,
+    PER_FRAME,
+    PIXEL_DATA_BITS,
+    ROW,
+    SHARED,
+    SLOTS,
+    VRS,
+    PixelData,
+    Value,
+    tag_of,
+)
+from aneurysm_assets.dicom.fast_parser.elements import (
+    FIRST_READ,
+    NO_ELEMENT,
+    SPECIFIC_CHARACTER_SET,
+    UNDEFINED_LENGTH,
+    Element,
+    Source,
+    Span,
+    character_set,
+    skip_sequence,
+)
+from aneurysm_assets.dicom.fast_parser.functional_groups import Found, GroupReader, images
+from aneurysm_assets.dicom.fast_parser.values import LATIN_1, Decoder, InDoubt, encoding_of
+from aneurysm_assets.dicom.header import Header, needed_bytes
+from aneurysm_assets.schema.tables import SERIES_KEY
+
+PREAMBLE = 132
+"""Bytes before the first element: 128 of anything, and `DICM` (PS3.10 section 7.1)."""
+
+LAST_OF_META = 0x0002FFFF
+
+_IMPLICIT_VR = "1.2.840.10008.1.2"
+
+_EXPLICIT_VR = frozenset(
+    ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"]
+    + [
+        f"1.2.840.10008.1.2.4.{number}"
+        for number in (50, 51, 57, 70, 80, 81, 90, 91, 92, 93, 201, 202, 203)
+    ]
+    + [f"1.2.840.10008.1.2.4.{number}{tail}" for number in range(100, 107) for tail in ("", ".1")]
+    + ["1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108"]
+)
+"""The transfer syntaxes in Explicit VR Little Endian of PS3.6 Table A-1: all that carry pixels in
+the file, but the big endian and the deflated ones."""
+
+_TRANSFER_SYNTAX = SLOTS["TransferSyntaxUID"]
+_IN_META: Mapping[int, int] = {ATTRIBUTES[_TRANSFER_SYNTAX].tag: _TRANSFER_SYNTAX}
+_AT_TOP: Mapping[int, int] = {
+    attribute.tag: slot
+    for slot, attribute in enumerate(ATTRIBUTES)
+    if attribute.tag not in _IN_META
+}
+
+_META_LENGTH = 0x00020000
+_PER_FRAME, _SHARED = tag_of(PER_FRAME), tag_of(SHARED)
+_STOPS = frozenset((*_AT_TOP, *PIXEL_DATA_BITS, _PER_FRAME, _SHARED, SPECIFIC_CHARACTER_SET))
+_ANY = range(1 << 32)
+_PIXEL_VRS = {0x7FE00008: (b"OF",), 0x7FE00009: (b"OD",), 0x7FE00010: (b"OB", b"OW")}
+
+
+class Walked(NamedTuple):
+    """What the walk found in one file.
+
+    Attributes
+    ----------
+    rows : list of list
+        For each image the values that `wanted.ROW` names.
+    pixel_data : {"whole", "cut", "none"}
+        As in `header.Header`.
+    size : int
+        Of the file.
+    """
+
+    rows: list[list[Value]]
+    pixel_data: PixelData
+    size: int
+
+    def header(self) -> Header:
+        """Return the same as `header.read_header` does."""
+        number_of_frames, series = (self.rows[0][SLOTS[n]] for n in ("NumberOfFrames", SERIES_KEY))
+        images = [dict(zip(ROW, row, strict=True)) for row in self.rows]
+        for image in images:
+            del image["NumberOfFrames"], image[SERIES_KEY]
+        return Header(
+            images=images,
+            number_of_frames=number_of_frames if isinstance(number_of_frames, int) else None,
+            series_instance_uid=series if isinstance(series, str) else None,
+            pixel_data=self.pixel_data,
+        )
+
+
+def walk_header(path: Path | str) -> Header | None:
+    """Read the header of one DICOM file by its bytes.
+
+    Parameters
+    ----------
+    path : Path or str
+        Any file.
+
+    Returns
+    -------
+    Header or None
+        Exactly what `header.read_header` returns; None where that is to be asked.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        size = os.fstat(descriptor).st_size
+        read = partial(os.pread, descriptor)
+        source = Source(read, size, read(FIRST_READ, 0))
+        return Walker().walk(source).header()
+    except (InDoubt, OSError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+class Walker:
+    """Walks the files of a series; what they have in common is decoded once."""
+
+    def __init__(self) -> None:
+        self.decoder = Decoder()
+        self._groups = GroupReader(self.decoder)
+
+    def walk(self, source: Source, passed: list[Span] | None = None) -> Walked:
+        """Walk a header to its pixel data, or to the end of the file.
+
+        Parameters
+        ----------
+        source : Source
+            The file.
+        passed : list of tuple, optional
+            Where to note the elements of the top level, the pixel data or `NO_ELEMENT` last.
+
+        Returns
+        -------
+        Walked
+            Its values.
+
+        Raises
+        ------
+        InDoubt
+            The header is not as PS3.5 and PS3.10 have it, or a value is not.
+        """
+        top: list[Value] = [None] * len(ATTRIBUTES)
+        pos = self._walk_meta(source, top, passed)
+        return self._walk_data_set(source, pos, top, passed)
+
+    def _walk_meta(self, source: Source, top: list[Value], passed: list[Span] | None) -> int:
+        """Walk the file meta information (PS3.10 7.1), always in Explicit VR; return its end."""
+        if source.value(0, PREAMBLE)[-4:] != b"DICM":
+            raise InDoubt("no preamble")
+        pos, last = PREAMBLE, NO_ELEMENT
+        while source.item(pos)[0] <= LAST_OF_META:
+            element = source.seek(pos, pos + 1, last, _ANY)
+            tag, vr, start, value, length = element
+            if last == NO_ELEMENT and (tag, vr, length) != (_META_LENGTH, b"UL", 4):
+                raise InDoubt("no length of the file meta information")
+            pos, last = _end_of(source, element), tag
+            if tag in _IN_META:
+                slot = _IN_META[tag]
+                top[slot] = self._value(source, slot, element, LATIN_1)
+            if passed is not None:
+                passed.append((tag, start, value, pos))
+        syntax = top[_TRANSFER_SYNTAX]
+        if syntax != _IMPLICIT_VR and syntax not in _EXPLICIT_VR:
+            raise InDoubt(f"transfer syntax {syntax}")
+        source.explicit = syntax != _IMPLICIT_VR
+        return pos
+
+    def _walk_data_set(
+        self, source: Source, pos: int, top: list[Value], passed: list[Span] | None
+    ) -> Walked:
+        groups: dict[int, list[Found]] = {_PER_FRAME: [], _SHARED: []}
+        encoding, size, last = LATIN_1, source.size, LAST_OF_META
+        if not source.explicit:
+            _require_implicit(source, pos)
+        while True:
+            element = source.seek(pos, size, last, _STOPS, passed)
+            last, _, start, value, length = element
+            pos = value + length
+            if last in _AT_TOP:
+                slot = _AT_TOP[last]
+                top[slot] = self._value(source, slot, element, encoding)
+            elif last in groups:
+                groups[last], pos = self._groups.read(source, element, size)
+            elif last == SPECIFIC_CHARACTER_SET:
+                encoding = encoding_of(character_set(source, element, size))
+            elif last == NO_ELEMENT or last in PIXEL_DATA_BITS:
+                rows = images(top, groups[_PER_FRAME], groups[_SHARED], size)
+                if passed is not None:
+                    passed.append((last, start, value, size))
+                return Walked(rows, pixel_data(rows, element, size), size)
+            else:
+                pos = skip_sequence(source, element, size)
+            if passed is not None:
+                passed.append((last, start, value, pos))
+
+    def _value(self, source: Source, slot: int, element: Element, encoding: str) -> Value:
+        _, vr, _, value, length = element
+        if (vr is not None and vr != VRS[slot]) or value + length > source.size:
+            raise InDoubt(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
+        return self.decoder.decode(slot, source.value(value, length), encoding)
+
+
+def _end_of(source: Source, element: Element) -> int:
+    _, _, _, value, length = element
+    if length == UNDEFINED_LENGTH or value + length > source.size:
+        raise InDoubt("an element longer than the file")
+    return value + length
+
+
+def pixel_data(rows: list[list[Value]], element: Element, size: int) -> PixelData:
+    """Tell whether the file holds as many bytes as it announces.
+
+    Parameters
+    ----------
+    rows : list of list
+        The images' values.
+    element : Element
+        The pixel data, or none.
+    size : int
+        Of the file.
+
+    Raises
+    ------
+    InDoubt
+        The VR is not one for pixel data (PS3.5 section 8), or the length is odd.
+    """
+    tag, vr, _, value, length = element
+    if tag == NO_ELEMENT:
+        return "none"
+    if vr is not None and vr not in _PIXEL_VRS[tag]:
+        raise InDoubt(f"pixel data as {vr!r}")
+    if length == UNDEFINED_LENGTH:
+        return "whole"
+    there = size - value
+    if there < 0 or length % 2:
+        raise InDoubt("pixel data of odd length")
+    if there >= length:
+        return "whole"
+    values = dict(zip(ROW, rows[0], strict=True))
+    needed = needed_bytes(values, len(rows), PIXEL_DATA_BITS[tag])
+    return "whole" if there >= needed else "cut"
+
+
+def _require_implicit(source: Source, pos: int) -> None:
+    """Refuse a data set that begins as one in Explicit VR would: pydicom reads it as such."""
+    if source.value(pos + 4, 2).isalpha():
+        raise InDoubt("Explicit VR in a transfer syntax of Implicit VR")

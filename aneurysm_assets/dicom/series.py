@@ -1,0 +1,224 @@
+"""A series directory to one table: a row an image, and a row for every file that is none."""
+
+import errno
+import os
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import repeat
+from pathlib import Path
+
+import polars as pl
+
+from aneurysm_assets.dicom.attributes import ROW, SLOTS
+from aneurysm_assets.dicom.columns import SeriesColumns
+from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
+from aneurysm_assets.dicom.fast_parser.walk import Walked
+from aneurysm_assets.dicom.geometry import add_geometry
+from aneurysm_assets.dicom.header import Header, read_header
+from aneurysm_assets.errors import SeriesError, UnreadableFile
+from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.storage.fetching import ObjectFile, list_files, open_all
+from aneurysm_assets.storage.fingerprint import fingerprint_of_versions
+from aneurysm_assets.storage.listing import is_directory
+from aneurysm_assets.storage.object_path import Location, ObjectPath, relative_name
+from aneurysm_assets.storage.read_ahead import OpenFile, ReadAhead, open_ahead
+
+_ROWS = SLOTS["Rows"]
+
+_File = str | OpenFile | ObjectFile
+"""An open file or object, or the path of a file that cannot be opened or is not to be."""
+
+
+@dataclass(frozen=True)
+class SeriesTable:
+    """The table of one series, and what reading it came to.
+
+    Attributes
+    ----------
+    frame : pl.DataFrame
+        With the schema of `tables.DICOM_TAGS`, in the order of InstanceNumber (files without
+        one last), path and frame.
+    files : int
+        Files in the directory.
+    unreadable_files : int
+        Those of them with a `read_error`.
+    fast_files : int
+        Those of them whose header was read by its bytes, without pydicom.
+    bytes : int
+        The size of all files together.
+    malformed : list of str
+        `file: tag: reason` for each value that is null because it cannot be what it must be.
+    fingerprint : str
+        In a bucket that of the files, from the listing by which they were read; on a disk empty,
+        as reading asks less of the files than a fingerprint does.
+    """
+
+    frame: pl.DataFrame
+    files: int
+    unreadable_files: int
+    fast_files: int
+    bytes: int
+    malformed: list[str]
+    fingerprint: str = ""
+
+
+def read_series(directory: Location, raw_root: Location, threads: int | None = None) -> SeriesTable:
+    """Read the headers of all files of a series.
+
+    Parameters
+    ----------
+    directory : Location
+        Named for the SeriesInstanceUID. Files are taken whatever their name; directories below
+        it are not entered.
+    raw_root : Location
+        `dicom_path` is relative to it.
+    threads : int, optional
+        How many read ahead; as many as are worth it where not given. See `ahead.ReadAhead`, and
+        `fetching.open_all` for a bucket.
+
+    Returns
+    -------
+    SeriesTable
+        Every file is accounted for by at least one row.
+
+    Raises
+    ------
+    SeriesError
+        The directory cannot be read, or no file of it is a readable DICOM image. In a bucket
+        also where the store does not give a file, or not the version that it listed.
+    """
+    folder = relative_name(directory, raw_root)
+    if isinstance(directory, ObjectPath):
+        objects = list_files(directory)
+        opened = zip(objects, open_all(directory, objects, threads), repeat(True))
+        table = _read_all(directory, folder, len(objects), opened)
+        return replace(table, fingerprint=fingerprint_of_versions(objects))
+    files = _files(directory)
+    with closing(_read_ahead(directory, files, threads)) as opened_files:
+        return _read_all(directory, folder, len(files), opened_files)
+
+
+def _read_all(
+    directory: Location, folder: str, number: int, files: Iterable[tuple[str, _File, bool]]
+) -> SeriesTable:
+    columns = SeriesColumns(directory.name)
+    malformed: list[str] = []
+    errors: list[str] = []
+    fast = total = 0
+    reader = SeriesReader(number)
+    for name, file, is_regular in files:
+        shown = name if name.isascii() else _as_text(name)
+        try:
+            walked, notes, is_fast = _read(reader, file, is_regular)
+            fast += is_fast
+            _require_image(walked)
+        except UnreadableFile as error:
+            errors.append(f"{shown} {error}")
+            size = _size(file)
+            columns.add_unreadable(f"{folder}/{shown}", size, str(error))
+        else:
+            malformed += (f"{shown}: {note}" for note in notes)
+            size = walked.size
+            columns.add(walked.rows, f"{folder}/{shown}", size)
+        total += size
+    if len(errors) == number:
+        raise SeriesError(_nothing_readable(directory, errors))
+    frame = add_geometry(columns.to_frame())
+    return SeriesTable(frame, number, len(errors), fast, total, malformed)
+
+
+def _files(directory: Path) -> list[tuple[str, bool]]:
+    """Return the name of each file in order, and whether it is a regular one."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted((e.name, _is_file(e)) for e in entries if not is_directory(e))
+    except OSError as error:
+        raise SeriesError(f"{directory} cannot be read: {error.strerror}") from error
+
+
+def _read_ahead(
+    directory: Path, files: list[tuple[str, bool]], threads: int | None
+) -> Generator[tuple[str, _File, bool]]:
+    """Yield each file's name, the file and whether it is regular, while others are fetched."""
+    # A Path costs as much as reading.
+    paths = [os.path.join(directory, name) for name, _ in files]  # noqa: PTH118
+    regular = [path for path, (_, is_regular) in zip(paths, files, strict=True) if is_regular]
+    with ReadAhead(regular, threads) as ahead, closing(open_ahead(regular)) as opened:
+        for path, (name, is_regular) in zip(paths, files, strict=True):
+            if not is_regular:
+                yield name, path, False
+                continue
+            yield name, next(opened), True
+            ahead.passed()
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        # A link that leads to itself leads nowhere; of any other that cannot be followed, opening
+        # it gives the reason.
+        return not _leads_to_itself(entry.path)
+
+
+def _leads_to_itself(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116 - as the listing has it
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
+def _as_text(name: str) -> str:
+    # A name that is not UTF-8 has surrogates in Python, which no table can hold.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _size(file: _File) -> int:
+    if not isinstance(file, str):
+        return file.size
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return 0  # the row's read_error says that the file cannot be opened
+
+
+def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, list[str], bool]:
+    """Return what a file holds, its malformed values, and whether pydicom was not asked."""
+    if not is_regular:
+        raise UnreadableFile("is no regular file, or a link to nothing")
+    walked = reader.read_object(file) if isinstance(file, ObjectFile) else reader.read(file)
+    if walked is not None:
+        return walked, [], True
+    if isinstance(file, ObjectFile):
+        header = _read_object(file)
+    else:
+        header = read_header(file.path if isinstance(file, OpenFile) else file)
+    of_file = {"NumberOfFrames": header.number_of_frames, SERIES_KEY: header.series_instance_uid}
+    rows = [[(image | of_file)[name] for name in ROW] for image in header.images]
+    notes = list(dict.fromkeys(header.malformed))
+    return Walked(rows, header.pixel_data, _size(file)), notes, False
+
+
+def _read_object(file: ObjectFile) -> Header:
+    try:
+        header = read_header(file)
+    except UnreadableFile:
+        file.require_given()  # else what the store did not give would look like a broken file
+        raise
+    file.require_given()
+    return header
+
+
+def _require_image(walked: Walked) -> None:
+    if walked.pixel_data == "cut":
+        raise UnreadableFile("is cut short in its pixel data")
+    if walked.pixel_data == "none" and walked.rows[0][_ROWS] is None:
+        raise UnreadableFile("is DICOM but no image: it has neither Rows nor pixel data")
+
+
+def _nothing_readable(directory: Location, errors: list[str]) -> str:
+    if not errors:
+        return f"{directory} has no files"
+    return f"{directory} has no readable DICOM image among {len(errors)} files: {errors[0]}"

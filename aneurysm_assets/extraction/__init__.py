@@ -1,1 +1,0 @@
-"""Bytes and files in, tables out. Nothing here, or below, imports Dagster."""

@@ -1,0 +1,254 @@
+"""The Dagster instance that belongs to the data: where its state is, and whose progress it keeps.
+
+`dagster.yaml` names the classes below, so that `dagster dev`, `dagster asset materialize` and
+`aneurysm-assets` find one and the same state under `<data>/dagster` with no environment variable,
+and under another data root where ANEURYSM_DATA names one. DAGSTER_HOME, where set, wins.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import dagster as dg
+import yaml
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.execution.compute_logs import redirect_to_file
+from dagster._core.instance import InstanceRef
+from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
+from dagster._core.storage.local_compute_log_manager import (
+    IO_TYPE_EXTENSION,
+    LocalComputeLogManager,
+)
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from dagster._serdes import ConfigurableClassData
+from dagster._utils import ensure_file, touch_file
+
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
+from aneurysm_assets.instance.run_locks import is_shared
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.object_path import NO_SUCH_BUCKET, ObjectPath, list_directory
+
+CONFIG: Mapping[str, Any] = {
+    "storage": {
+        "custom": {
+            "module": "aneurysm_assets.instance.data_root",
+            "class": "DataRootStorage",
+            "config": {},
+        }
+    },
+    "compute_logs": {
+        "module": "aneurysm_assets.instance.data_root",
+        "class": "DataRootComputeLogManager",
+        "config": {},
+    },
+    "telemetry": {"enabled": False},
+    "nux": {"enabled": False},
+}
+"""What `dagster.yaml` says; a test keeps the two the same."""
+
+_CLAIM = "aneurysm_assets/interim"
+
+
+class DataRootStorage(DagsterSqliteStorage):
+    """Dagster's embedded SQLite storage, at `<data>/dagster`, with events written in batches."""
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(base_dir, inst_data)
+        events = Path(base_dir) / "history" / "runs"
+        self._event_log_storage = BatchingSqliteEventLogStorage(str(events))
+
+    @property
+    def event_storage_data(self) -> ConfigurableClassData | None:
+        """How another process opens the same event log."""
+        return ConfigurableClassData(
+            BatchingSqliteEventLogStorage.__module__,
+            BatchingSqliteEventLogStorage.__name__,
+            yaml.dump({"base_dir": str(Path(self.base_dir) / "history" / "runs")}),
+        )
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """No configuration: the place follows from ANEURYSM_DATA."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData,
+        config_value: Mapping[str, Any],
+    ) -> Self:
+        """Open or create the storage."""
+        home = Settings.from_environment().dagster_home
+        return cls.from_local(base_dir=str(home), inst_data=inst_data)
+
+
+class DataRootComputeLogManager(LocalComputeLogManager):
+    """Dagster's local compute logs, at `<data>/dagster/storage`, where DAGSTER_HOME has them."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """No configuration: the place follows from ANEURYSM_DATA."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],
+    ) -> Self:
+        """Make the manager."""
+        home = Settings.from_environment().dagster_home
+        return cls(base_dir=str(home / "storage"), inst_data=inst_data)
+
+
+class SilentComputeLogManager(DataRootComputeLogManager):
+    """The same without an echo: what a step prints goes to its log and not to the terminal.
+
+    The echo is done by four processes a step, which end in tracebacks on Ctrl-C.
+    """
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Send standard output and error to files until left."""
+        out, err = (
+            self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])
+            for kind in (ComputeIOType.STDOUT, ComputeIOType.STDERR)
+        )
+        ensure_file(out)
+        ensure_file(err)
+        with redirect_to_file(sys.stdout, out), redirect_to_file(sys.stderr, err):
+            yield CapturedLogContext(log_key)
+        touch_file(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """Open the instance that Dagster's own commands would use from here.
+
+    Parameters
+    ----------
+    settings : Settings
+        Must be those of the environment (`Settings.from_environment`), since Dagster's side
+        reads it.
+
+    Returns
+    -------
+    dg.DagsterInstance
+        That of DAGSTER_HOME where set; else as the `dagster.yaml` of the working directory says,
+        as `dagster dev` does; else the one at `<data>/dagster`.
+
+    Raises
+    ------
+    InputError
+        DAGSTER_HOME, or a `dagster.yaml`, is not what Dagster can use.
+    """
+    try:
+        if os.environ.get("DAGSTER_HOME"):
+            return dg.DagsterInstance.get()
+        return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home)))
+    except (dg.DagsterError, yaml.YAMLError) as error:
+        raise InputError(
+            f"the Dagster instance cannot be opened: {' '.join(str(error).split())[:300]}"
+        ) from error
+
+
+def _reference(home: Path) -> InstanceRef:
+    home.mkdir(parents=True, exist_ok=True)
+    if Path("dagster.yaml").is_file():
+        return InstanceRef.from_dir(str(home), config_dir=str(Path.cwd()))
+    return InstanceRef.from_dir(str(home), overrides=dict(CONFIG))
+
+
+def _without_echo(reference: InstanceRef) -> InstanceRef:
+    """Keep what steps print off the command line's terminal, where our compute logs are in use."""
+    logs = reference.compute_logs_data
+    if logs is None or logs.class_name != DataRootComputeLogManager.__name__:
+        return reference
+    return reference._replace(
+        compute_logs_data=logs._replace(class_name=SilentComputeLogManager.__name__)
+    )
+
+
+def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Take the instance for one interim root, so that two never share progress.
+
+    An instance at `<data>/dagster` moves with its data root; any other is tied to the absolute
+    path, until that no longer exists. To a place in a bucket both are tied alike. One that hosts
+    share is tied to it for good: what does not exist here may exist where the others are.
+
+    Raises
+    ------
+    InputError
+        The instance keeps the progress of another interim root, or the bucket cannot be used.
+    """
+    mine = settings.interim
+    base = settings.data if _belongs_to_data(instance) else Path("/")
+    store = instance.daemon_cursor_storage
+    held = store.get_cursor_values({_CLAIM}).get(_CLAIM)
+    if isinstance(mine, ObjectPath):
+        _refuse_unusable(mine)
+        claimed = str(mine)
+    else:
+        claimed = os.path.relpath(mine, base)
+    if held == claimed:
+        return
+    shared = is_shared(instance)
+    if held is not None and (shared or _is_there(base, held)):
+        other = held if _is_url(held) else (base / held).resolve()
+        raise InputError(
+            f"this Dagster instance keeps the progress of {other}, not of {mine}: "
+            + (
+                "all hosts of an instance need the tables at the same path (where they were moved, "
+                f"delete the row {_CLAIM!r} of the table kvs in its database)"
+                if shared
+                else "set another DAGSTER_HOME or data root, or move the tables there first"
+            )
+        )
+    store.set_cursor_values({_CLAIM: claimed})
+
+
+def _refuse_unusable(interim: ObjectPath) -> None:
+    """Make sure of the bucket before anything is taken for missing or done.
+
+    Raises
+    ------
+    InputError
+        It is not there, does not answer, or refuses us.
+    """
+    try:
+        list_directory(interim)
+    except FileNotFoundError:
+        pass  # nothing was put there yet
+    except OSError as error:
+        raise InputError(
+            f"the interim root {interim} cannot be used ({error.strerror}): the bucket must be "
+            "there, and its store and credentials in the environment (AWS_ENDPOINT_URL, "
+            "AWS_ACCESS_KEY_ID, …)"
+        ) from error
+
+
+def _is_url(held: str) -> bool:
+    return "://" in held
+
+
+def _is_there(base: Path, held: str) -> bool:
+    if not _is_url(held):
+        return (base / held).exists()
+    try:
+        list_directory(ObjectPath.parse(held))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        # Where it cannot be told, whose progress it is stays so.
+        return error.errno != NO_SUCH_BUCKET
+    return True
+
+
+def _belongs_to_data(instance: dg.DagsterInstance) -> bool:
+    if not instance.is_persistent:
+        return False
+    storage = instance.get_ref().storage_data
+    return storage is not None and storage.class_name == DataRootStorage.__name__

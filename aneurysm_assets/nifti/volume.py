@@ -1,0 +1,221 @@
+"""The voxels of a NIfTI file: label values and their counts, and single planes.
+
+Nothing here holds a volume in memory: it is read in slabs, and mapped where only a part is wanted.
+"""
+
+import gzip
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
+from numpy.typing import NDArray
+
+from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.storage.fetching import store_error
+from aneurysm_assets.storage.object_path import Location, ObjectPath
+from aneurysm_assets.volumes.grid import Grid
+
+_SLAB = 2**20  # bytes; a multiple of every voxel's size
+_REQUEST = 4 * 2**20  # bytes of one, where the file is in a bucket
+_MOST_LABELS = 2**16  # as many as 16 bits tell apart; more are no labels, and would fill memory
+_INT32 = np.iinfo(np.int32)
+_SCALED_TOLERANCE = 1e-3  # scl_slope is a float32: 30 * 0.1 is 3.0000000447
+
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    zlib.error,
+    HeaderDataError,
+    ValueError,
+    OverflowError,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A NIfTI file, as its header describes it.
+
+    Attributes
+    ----------
+    path : Location
+        The file, compressed if its name ends in `.gz`.
+    grid : Grid
+        Voxels along i, j, k, and where they are in RAS mm.
+    pixdim : tuple of float
+        The header's own voxel size along i, j, k, mm.
+    dtype : np.dtype
+        Of the stored values, with their byte order.
+    offset : int or None
+        Bytes before the first voxel, uncompressed; None where the header says 0, after which some
+        readers begin within the header and others behind it.
+    slope, intercept : float
+        A voxel's value is the stored one times slope plus intercept.
+    """
+
+    path: Location
+    grid: Grid
+    pixdim: tuple[float, float, float]
+    dtype: np.dtype[Any]
+    offset: int | None
+    slope: float
+    intercept: float
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether the file is compressed by gzip."""
+        return self.path.suffix == ".gz"
+
+
+@contextmanager
+def series_error(path: Location) -> Iterator[None]:
+    """Turn whatever reading a NIfTI file may raise into a SeriesError with its path and reason.
+
+    Raises
+    ------
+    StoreError
+        The file is in a bucket, and it is the store that failed.
+    SeriesError
+        It is anything else.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except _READ_ERRORS as error:
+        # What gzip finds wrong with a file is an OSError too, without a number.
+        if isinstance(path, ObjectPath) and isinstance(error, OSError) and error.errno is not None:
+            raise store_error(path, error) from error
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise SeriesError(f"{path}: no usable NIfTI file: {reason or error}") from error
+
+
+def label_counts(volume: Volume) -> dict[int, int]:
+    """Count the voxels of each label, reading the file once from start to end.
+
+    Parameters
+    ----------
+    volume : Volume
+        A file of labels.
+
+    Returns
+    -------
+    dict of int to int
+        Voxels of each value present, 0 for background among them, by ascending value.
+
+    Raises
+    ------
+    SeriesError
+        The file cannot be read, or is too short, or holds a value that is no label.
+    """
+    counts: Counter[int] = Counter()
+    with series_error(volume.path):
+        for slab in _slabs(volume):
+            # Most of a volume is background: only the rest is worth sorting.
+            values, numbers = np.unique(slab[slab != 0], return_counts=True)
+            values = np.append(values, slab.dtype.type(0))
+            numbers = np.append(numbers, len(slab) - numbers.sum())
+            present = numbers > 0
+            labels = labels_of(volume, values[present])
+            for label, number in zip(labels.tolist(), numbers[present].tolist(), strict=True):
+                counts[label] += number
+            if len(counts) > _MOST_LABELS:
+                raise ValueError(f"more than {_MOST_LABELS} different values are no labels")
+    return dict(sorted(counts.items()))
+
+
+def labels_of(volume: Volume, stored: NDArray[Any]) -> NDArray[np.int32]:
+    """Turn stored values of a volume into labels, scaled as nibabel does.
+
+    Parameters
+    ----------
+    volume : Volume
+        Whose values they are.
+    stored : ndarray
+        Any part of them.
+
+    Raises
+    ------
+    ValueError
+        A value is not finite, is no whole number, or does not fit Int32.
+    """
+    values = apply_read_scaling(stored, volume.slope, volume.intercept)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise ValueError("a label is not finite")
+        whole = np.rint(values)
+        tolerance = 0 if values is stored else _SCALED_TOLERANCE
+        broken = np.abs(values - whole) > tolerance
+        if broken.any():
+            raise ValueError(f"label {values[broken][0]} is no whole number")
+        values = whole
+    if values.size and not (values.min() >= _INT32.min and values.max() <= _INT32.max):
+        raise ValueError(f"labels from {values.min()} to {values.max()} do not fit Int32")
+    return values.astype(np.int32)
+
+
+def planes(volume: Volume, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield stored values in planes of constant k, each indexed by i and j.
+
+    Parameters
+    ----------
+    volume : Volume
+        A plain file is mapped, so that only what a caller takes of a plane is read; in a bucket
+        the planes are, and a compressed one is decompressed as far as the last plane wanted.
+    wanted : iterable of int
+        The planes' k, ascending.
+    """
+    width, height, depth = volume.grid.shape
+    if not volume.is_compressed and isinstance(volume.path, Path):
+        offset = _offset(volume)
+        shape = (width, height, depth)
+        mapped = np.memmap(volume.path, volume.dtype, "r", offset, shape, order="F")
+        yield from ((k, mapped[:, :, k]) for k in wanted)
+        return
+    length = width * height * volume.dtype.itemsize
+    with _stream(volume) as stream:
+        for k in wanted:
+            stream.seek(_offset(volume) + k * length)
+            plane = np.frombuffer(b"".join(_chunks(stream, length)), volume.dtype)
+            yield k, plane.reshape((width, height), order="F")
+
+
+def _slabs(volume: Volume) -> Iterator[NDArray[Any]]:
+    """Yield all stored values in the order of the file."""
+    length = math.prod(volume.grid.shape) * volume.dtype.itemsize
+    with _stream(volume) as stream:
+        stream.seek(_offset(volume))
+        for chunk in _chunks(stream, length):
+            yield np.frombuffer(chunk, volume.dtype)
+        stream.read(1)  # makes gzip compare the checksum
+
+
+def _chunks(stream: BinaryIO, length: int) -> Iterator[bytes]:
+    for start in range(0, length, _SLAB):
+        wanted = min(_SLAB, length - start)
+        chunk = stream.read(wanted)
+        if len(chunk) < wanted:
+            raise ValueError("truncated: its data end before the last voxel")
+        yield chunk
+
+
+@contextmanager
+def _stream(volume: Volume) -> Iterator[BinaryIO]:
+    path = volume.path
+    with path.open("rb", _REQUEST) if isinstance(path, ObjectPath) else path.open("rb") as file:
+        yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if volume.is_compressed else file
+
+
+def _offset(volume: Volume) -> int:
+    """Return where the labels begin, if the file can have any."""
+    if volume.dtype.kind not in "iuf":
+        raise ValueError(f"{volume.dtype.name} voxels are no labels")
+    if volume.offset is None:
+        raise ValueError("vox_offset is 0: where the voxels begin is not said")
+    return volume.offset

@@ -1,0 +1,103 @@
+"""Pools of worker processes: begun, kept for the work that follows, and ended with us.
+
+What is done in them belongs to `workers`, how one of them begins to `worker_process`.
+"""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aneurysm_assets.parallel.worker_process import start_worker
+
+
+@dataclass
+class _Kept:
+    """A pool that outlives the work for which it was begun, and how many work in it."""
+
+    pool: ProcessPoolExecutor | None = None
+    workers: int = 0
+
+
+_kept: list[_Kept] = []
+"""Of this process; empty where nobody keeps workers."""
+
+
+@contextmanager
+def workers_kept() -> Iterator[None]:
+    """Keep worker processes that work in the block begins for the work that follows in it.
+
+    They take about a second to start, more than the small tables of a run. They end with the
+    block, and before where work is left early or one of them dies.
+    """
+    kept = _Kept()
+    _kept.append(kept)
+    try:
+        yield
+    finally:
+        keep_no_more()
+        _kept.remove(kept)
+
+
+def kept_workers() -> int:
+    """Return how many workers are kept, begun already."""
+    return sum(kept.workers for kept in _kept)
+
+
+@contextmanager
+def pool_at_hand(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
+    """Give the pool that is kept, or one for this work alone, which has no more than its series.
+
+    Its workers are ended at once where the work is left early (Ctrl-C, an error): a slow disk must
+    not hold up the end. What they were writing is beside its place, and the next run removes it.
+    """
+    if not _kept:
+        with pool_alone(min(workers, series)) as pool:
+            yield pool
+        return
+    kept = _kept[-1]
+    if kept.pool is None:
+        kept.pool, kept.workers = _pool(workers), workers
+    try:
+        with _terminated_when_left(kept.pool):
+            yield kept.pool
+    except BaseException:
+        keep_no_more()
+        raise
+
+
+@contextmanager
+def pool_alone(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool that ends with the block, as that of `pool_at_hand` where it is left early."""
+    pool = _pool(workers)
+    try:
+        with _terminated_when_left(pool):
+            yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def keep_no_more() -> None:
+    """Let go of a pool that is broken or was ended; the next work begins another."""
+    for kept in _kept:
+        if kept.pool is not None:
+            kept.pool.shutdown(wait=False, cancel_futures=True)
+        kept.pool, kept.workers = None, 0
+
+
+@contextmanager
+def _terminated_when_left(pool: ProcessPoolExecutor) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # Not fork: Dagster and polars run threads, and a forked child inherits their locks held.
+    return ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
+    )

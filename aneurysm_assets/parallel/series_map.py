@@ -1,0 +1,330 @@
+"""The same work for many series, in worker processes; one series' failure is its own.
+
+What the work is belongs to `extraction`, where its result is recorded to `recording`. A worker
+writes its own file and sends back counts: sending rows would cost more than reading them.
+"""
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+import polars as pl
+
+from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.parallel.pool import keep_no_more, kept_workers, pool_alone, pool_at_hand
+from aneurysm_assets.storage.atomic_files import placed_together
+from aneurysm_assets.storage.table_files import StoredPicture, StoredTable
+
+_AHEAD = 4
+"""Tasks handed to each worker ahead of its results: few enough to stop soon, enough to be busy."""
+
+_TASK_SECONDS = 0.1
+"""Series that take less go to a worker several at a time: handing one over takes this process up to
+some milliseconds while it records others, and their files are made safe together. A task ends after
+this time, whatever is left of it: what is done of it is recorded only then."""
+
+_MOST_IN_TASK = 32
+
+_TICK_SECONDS = 0.25
+
+_NO_WORKER = (
+    "no worker process could start (out of memory, or an installation that is not whole): run it "
+    "again once that is mended, or with fewer workers"
+)
+
+_WORTH_A_POOL = 4
+"""Fewer series than this are read before a second process has started."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One series' table, or its picture, is safe on disk, or once the task that it is part of ends.
+
+    Attributes
+    ----------
+    table : StoredTable or None
+        Where and how it is stored; None where a picture was made.
+    files : int
+        Input files read.
+    unreadable_files : int
+        Those of them that could not be read and have a `read_error`.
+    bytes : int
+        Size of the input files together.
+    seconds : float
+        Wall time of reading and writing, in a task without that of making files safe together.
+    notes : tuple of str
+        What a person should know about the series though it is done.
+    fast_files : int or None
+        Those of the files whose DICOM header was read by its bytes, without pydicom; None where
+        there are no such headers.
+    picture : StoredPicture or None
+        The picture, where that was made.
+    fingerprint : str
+        Of the input, taken before it was read.
+    csv_sha256 : str
+        Of the whole CSV of which the rows are; empty where it is not from a CSV.
+    """
+
+    table: StoredTable | None
+    files: int
+    unreadable_files: int
+    bytes: int
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    fast_files: int | None = None
+    picture: StoredPicture | None = None
+    fingerprint: str = ""
+    csv_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One series could not be taken.
+
+    Attributes
+    ----------
+    reason : str
+        What happened and to which file, in a sentence for the user.
+    traceback : str
+        Of what nobody expected; empty where the reason says it all.
+    """
+
+    reason: str
+    traceback: str = ""
+
+
+Outcome = Written | Failed
+Work = Callable[[str], Written]
+
+_Task = Future[list[Outcome]]
+
+
+def map_series(
+    work: Work,
+    series: Sequence[str],
+    workers: int,
+    *,
+    alone: Callable[[str], Work] | None = None,
+    threads: int = 1,
+) -> Iterator[tuple[str, Outcome] | None]:
+    """Do the work for each series and yield each outcome as soon as it is there.
+
+    Parameters
+    ----------
+    work : callable
+        From a SeriesInstanceUID to `Written`; must be picklable. What it raises becomes `Failed`.
+    series : sequence of str
+        SeriesInstanceUIDs.
+    workers : int
+        Processes. With 0, or for very few series, the work is done in this process, unless worker
+        processes are kept: see `workers_kept`.
+    alone : callable, optional
+        From a SeriesInstanceUID to the same work with what that series needs of it and no more,
+        where the whole is much to send to another process.
+    threads : int
+        Of this process, also where worker processes are kept: for work that waits for a store more
+        than it works.
+
+    Yields
+    ------
+    tuple of str and Outcome, or None
+        In the order of completion; each series once. A worker process that dies (out of memory,
+        a crash in a library) costs no series but the one that kills it. None, several times a
+        second, while workers are busy: the caller may have something to do meanwhile.
+    """
+    if threads < 2:
+        workers = workers or kept_workers()
+    if workers == 0 or len(series) < _WORTH_A_POOL:
+        yield from _map_here(work, series, threads)
+        return
+    left = list(series)
+    work_for = alone or (lambda _: work)
+    most_in_task = _MOST_IN_TASK
+    while left:
+        suspects: list[str] = []
+        for key, outcome in _map_in_pool(work_for, left, workers, most_in_task):
+            if key is None:
+                yield None
+            elif outcome is None:
+                suspects.append(key)
+            else:
+                yield key, outcome
+        if suspects:
+            keep_no_more()
+        if len(suspects) == len(left) and not _can_live():
+            yield from ((uid, Failed(_NO_WORKER)) for uid in suspects)
+            return
+        # A dead worker takes the pool with it and does not say over which series it died. Handed
+        # out singly it is among the first that were under way, of which each is tried alone.
+        most_in_task = 1
+        for uid in suspects[: workers * _AHEAD]:
+            yield from _attempt_alone(work_for(uid), uid)
+        left = suspects[workers * _AHEAD :]
+
+
+def attempt(work: Work, series_instance_uid: str) -> Outcome:
+    """Do the work for one series; whatever it raises becomes the reason of its failure."""
+    start = time.perf_counter()
+    try:
+        written = work(series_instance_uid)
+    except SeriesError as error:
+        return Failed(str(error))
+    except OSError as error:
+        return Failed(_reason(error))
+    except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return Failed(
+            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})",
+            "".join(traceback.format_exception(error)),
+        )
+    return replace(written, seconds=time.perf_counter() - start)
+
+
+def _reason(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{reason}: {error.filename}" if error.filename else reason
+
+
+def _map_here(
+    work: Work, series: Sequence[str], threads: int
+) -> Iterator[tuple[str, Outcome] | None]:
+    if threads < 2:
+        yield from ((uid, attempt(work, uid)) for uid in series)
+        return
+    waiting = iter(series)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="series")
+    try:
+        under_way = {pool.submit(attempt, work, uid): uid for uid in islice(waiting, 2 * threads)}
+        while under_way:
+            # With a time limit, as below: a Ctrl-C is to be heard.
+            done, _ = wait(under_way, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                yield under_way.pop(future), future.result()
+                for following in islice(waiting, 1):
+                    under_way[pool.submit(attempt, work, following)] = following
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _map_in_pool(
+    work_for: Callable[[str], Work], series: Sequence[str], workers: int, most_in_task: int
+) -> Iterator[tuple[str | None, Outcome | None]]:
+    """Yield outcomes, and (None, None) while there is none to yield.
+
+    Last come, without an outcome, the series that a broken pool did not get to finish, in the order
+    in which they were handed out.
+    """
+    waiting = deque(series)
+    under_way: dict[_Task, list[str]] = {}
+    finished: SimpleQueue[_Task] = SimpleQueue()
+    lost: set[str] = set()
+    at_once = 1
+    with pool_at_hand(workers, len(series)) as pool:
+        while waiting or under_way:
+            while waiting and not lost and len(under_way) < workers * _AHEAD:
+                # No worker is to have the last series while others have nothing to do.
+                share = -(-len(waiting) // workers)
+                taken = [waiting.popleft() for _ in range(min(at_once, share))]
+                try:
+                    task = pool.submit(attempt_some, [(work_for(uid), uid) for uid in taken])
+                except BrokenProcessPool:
+                    lost.update(taken)
+                else:
+                    under_way[task] = taken
+                    task.add_done_callback(finished.put)
+            if not under_way:
+                break
+            task_done = _next(finished)
+            if task_done is None:
+                yield None, None
+                continue
+            taken = under_way.pop(task_done)
+            try:
+                outcomes = task_done.result()
+            except BrokenProcessPool:
+                lost.update(taken)
+                continue
+            waiting.extendleft(reversed(taken[len(outcomes) :]))
+            at_once = _worth_a_task(outcomes, most_in_task)
+            yield from zip(taken, outcomes, strict=False)
+    lost.update(waiting)
+    yield from ((uid, None) for uid in series if uid in lost)
+
+
+def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
+    """Do the work for the first of some series: as many as a task has time for, at least one."""
+    until = time.monotonic() + _TASK_SECONDS
+    outcomes: list[Outcome] = []
+    files: list[slice] = []
+    with placed_together() as unplaced:
+        for work, uid in pairs:
+            before = len(unplaced)
+            outcomes.append(attempt(work, uid))
+            if isinstance(outcomes[-1], Failed):
+                unplaced.drop(before)
+            files.append(slice(before, len(unplaced)))
+            if time.monotonic() > until:
+                break
+        errors = unplaced.place()
+    return [_if_placed(outcome, errors[of]) for outcome, of in zip(outcomes, files, strict=True)]
+
+
+def _if_placed(outcome: Outcome, errors: Sequence[OSError | None]) -> Outcome:
+    reasons = [_reason(error) for error in errors if error is not None]
+    return Failed(reasons[0]) if reasons else outcome
+
+
+def _worth_a_task(outcomes: Sequence[Outcome], most: int) -> int:
+    """Return how many series are to be one task, given how long some have taken."""
+    seconds = max(each.seconds if isinstance(each, Written) else _TASK_SECONDS for each in outcomes)
+    return max(1, min(most, int(_TASK_SECONDS / max(seconds, 1e-6))))
+
+
+def _next(finished: "SimpleQueue[_Task]") -> _Task | None:
+    """Return what is finished next, None if nothing is for a while."""
+    try:
+        # With a time limit: polars handles SIGINT such that a wait without one is deaf to it.
+        return finished.get(timeout=_TICK_SECONDS)
+    except Empty:
+        return None
+
+
+def _can_live() -> bool:
+    """Tell whether a worker process starts at all, by one that has nothing to do."""
+    with pool_alone(1) as pool:
+        try:
+            future = pool.submit(int)
+            while not wait([future], timeout=_TICK_SECONDS).done:
+                pass
+            future.result()
+        except BrokenProcessPool:
+            return False
+    return True
+
+
+def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, Outcome] | None]:
+    """Do the work in a process of its own; yield None while it lasts, and then the outcome."""
+    with pool_alone(1) as pool:
+        try:
+            future = pool.submit(attempt, work, series_instance_uid)
+            # With a time limit, as above.
+            while not wait([future], timeout=_TICK_SECONDS).done:
+                yield None
+            yield series_instance_uid, future.result()
+        except BrokenProcessPool:
+            yield (
+                series_instance_uid,
+                Failed(
+                    "the worker process died while it read this series (out of memory, or a file "
+                    "that crashes a library)"
+                ),
+            )

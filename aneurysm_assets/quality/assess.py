@@ -1,0 +1,60 @@
+"""The tables of the stage to `series_quality`: what is read for it, and in which order.
+
+What a problem is stands in `problems`, how it is found in `extraction.quality`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from aneurysm_assets.quality.findings import Evidence, assess, summarise
+from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_KEY, UNIFIED_METADATA
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.table_files import find_table, scan_tables
+from aneurysm_assets.unified.combine import points_without_image, scan_series
+
+
+def assess_series(
+    settings: Settings, done: Sequence[str], left: Sequence[str], files: Mapping[str, int]
+) -> pl.DataFrame:
+    """Return `series_quality` from the tables on disk.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the tables are.
+    done : sequence of str
+        Partitions that are done in all four tables.
+    left : sequence of str
+        The other partitions; an older unified table may hold some of them all the same.
+    files : mapping of str to int
+        Files that Dagster recorded for each series.
+
+    Returns
+    -------
+    pl.DataFrame
+        With the schema of `tables.SERIES_QUALITY`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no unified table, or a file of one of its series is gone.
+    """
+    path = find_table(settings.unified_table)
+    if path is None:
+        raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
+    unified = scan_tables(UNIFIED_METADATA, [path])
+    of_series, images = summarise(unified)
+    there = of_series[SERIES_KEY].to_list()
+    points = scan_series(settings, LOCALIZERS, there).collect()
+    evidence = Evidence(
+        series=of_series,
+        images=images,
+        points=points,
+        placed=unified.filter(pl.col("localizer_index").is_not_null()).collect(),
+        labels=scan_series(settings, LABELS, there).collect(),
+        files=files,
+        not_done=sorted({*left, *(set(done) - set(there))}),
+        lost=points_without_image(points, unified),
+    )
+    return assess(evidence)

@@ -1,0 +1,4 @@
+"""The raw input: the two CSVs, which series and segmentations exist, what has changed.
+
+No DICOM or NIfTI file is opened here.
+"""

@@ -1,0 +1,284 @@
+"""The `series` partitions: which exist, which are done, which are to be taken.
+
+The only record of progress is Dagster's own: a series is done when its latest planned
+materialisation happened and its file is where it was put.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Literal
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from aneurysm_assets.raw.fingerprints import Fingerprints
+from aneurysm_assets.raw.inventory import Census
+from aneurysm_assets.schema.tables import (
+    DICOM_TAGS,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    Product,
+    Table,
+)
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.table_files import names_of_tables
+
+series_partitions = dg.DynamicPartitionsDefinition(name="series")
+
+Status = Literal["done", "failed", "under_way", "missing"]
+
+COMBINED_SERIES = "series_sha256"
+"""In the unified table's metadata: the digest of the series that it was combined from."""
+
+COMBINED_UPSTREAM = "upstream_event"
+"""In the unified table's metadata: the latest event of the series' tables before these were read.
+
+What was recorded after it may have been read before it was replaced, whatever the table's own event
+is later than. A file is in its place before its event has a number, so nothing up to it was."""
+
+# Dagster gives a data version of its own, of another length, where it is given none.
+_FINGERPRINT = re.compile(r"[0-9a-f]{32}")
+
+# One request with more keys than SQLite takes variables fails; one a key is slow.
+_REGISTERED_AT_ONCE = 5_000
+
+_EVENTS_AT_ONCE = 1_000
+
+_STATUS: Mapping[AssetPartitionStatus | None, Status] = {
+    AssetPartitionStatus.MATERIALIZED: "done",
+    AssetPartitionStatus.FAILED: "failed",
+    AssetPartitionStatus.IN_PROGRESS: "under_way",
+    None: "missing",
+}
+
+
+def register(instance: dg.DagsterInstance, series: Iterable[str]) -> int:
+    """Add series as partitions, in the order given; ranges of partitions follow that order.
+
+    Returns
+    -------
+    int
+        How many were new.
+    """
+    name = _name()
+    known = set(instance.get_dynamic_partitions(name))
+    new = [uid for uid in series if uid not in known]
+    for start in range(0, len(new), _REGISTERED_AT_ONCE):
+        instance.add_dynamic_partitions(name, new[start : start + _REGISTERED_AT_ONCE])
+    return len(new)
+
+
+def registered(instance: dg.DagsterInstance) -> list[str]:
+    """Return the partition keys in the order in which they were registered."""
+    return list(instance.get_dynamic_partitions(_name()))
+
+
+def statuses(
+    instance: dg.DagsterInstance, settings: Settings, table: Table, series: Sequence[str]
+) -> dict[str, Status]:
+    """Return the status of each series in one of the partitioned tables.
+
+    Parameters
+    ----------
+    instance : dg.DagsterInstance
+        Keeps the record.
+    settings : Settings
+        Where the files are.
+    table : Table
+        One of `tables.SERIES_TABLES`.
+    series : sequence of str
+        SeriesInstanceUIDs, registered or not.
+
+    Returns
+    -------
+    dict of str to Status
+        `missing` also where it was done once and its file has been removed since.
+    """
+    recorded = instance.get_status_by_partition(
+        dg.AssetKey(table.name), list(series), series_partitions
+    )
+    files = names_of_tables(settings.interim / table.name)
+    found: dict[str, Status] = {}
+    for uid in series:
+        status = _STATUS[(recorded or {}).get(uid)]
+        found[uid] = "missing" if status == "done" and uid not in files else status
+    return found
+
+
+def stale(
+    instance: dg.DagsterInstance, table: Product, done: Iterable[str], now: Fingerprints
+) -> list[str]:
+    """Return those of the done series whose input is no longer what was read.
+
+    Parameters
+    ----------
+    instance : dg.DagsterInstance
+        Keeps the record: a materialisation's data version is the fingerprint of what it read.
+    table : Product
+        One of `tables.SERIES_TABLES`, or the pictures.
+    done : iterable of str
+        SeriesInstanceUIDs.
+    now : mapping of str to str
+        The fingerprints of the table's input now. A series that is not in it, as its directory
+        is gone, is not stale.
+
+    Returns
+    -------
+    list of str
+        In the order of `done`. What was materialised without a data version, before there were
+        any, is not stale: it would mean to read all files again for no known reason.
+    """
+    recorded = recorded_fingerprints(instance, table)
+    return [uid for uid in done if uid in now and recorded.get(uid, now[uid]) != now[uid]]
+
+
+def recorded_fingerprints(instance: dg.DagsterInstance, table: Product) -> dict[str, str]:
+    """Return the fingerprint of what each series' latest materialisation read, by one query.
+
+    A series that was materialised before fingerprints were recorded is not there.
+    """
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        dg.AssetKey(table.name),
+        dg.DagsterEventType.ASSET_MATERIALIZATION,
+        [DATA_VERSION_TAG],
+    )
+    versions = {uid: of_series[DATA_VERSION_TAG] for uid, of_series in tags.items()}
+    return {uid: text for uid, text in versions.items() if _FINGERPRINT.fullmatch(text)}
+
+
+def vanished(keys: Iterable[str], census: Census) -> list[str]:
+    """Return those partitions whose directory is gone, sorted; what is done of them stays done."""
+    return sorted(set(keys) - {*census.series, *census.unlabelled})
+
+
+def on_disk(keys: Iterable[str], census: Census) -> list[str]:
+    """Return those partitions whose directory is there, in their order.
+
+    Also those that are not to be taken any more, as their row is gone from train.csv: what was
+    read of them is stale.
+    """
+    there = {*census.series, *census.unlabelled}
+    return [uid for uid in keys if uid in there]
+
+
+def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:
+    """Split the partitions into those done in every table and those not, both sorted.
+
+    A series that lacks its labels or its points would look like one without an aneurysm, so the
+    unified table takes only whole ones.
+    """
+    keys = registered(instance)
+    return split([statuses(instance, settings, table, keys) for table in SERIES_TABLES])
+
+
+def split(of_tables: Sequence[Mapping[str, Status]]) -> tuple[list[str], list[str]]:
+    """Split series into those done in every one of some tables and those not, both sorted.
+
+    Parameters
+    ----------
+    of_tables : sequence of mapping of str to Status
+        The status of the same series in each table.
+    """
+    keys = set().union(*of_tables)
+    done = {uid for uid in keys if all(status[uid] == "done" for status in of_tables)}
+    return sorted(done), sorted(keys - done)
+
+
+def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
+    """Return how many files each series had when its `dicom_tags` was last materialised."""
+    files: dict[str, int] = {}
+    cursor: str | None = None
+    while True:
+        page = instance.fetch_materializations(
+            dg.AssetKey(DICOM_TAGS.name), limit=_EVENTS_AT_ONCE, cursor=cursor
+        )
+        for record in page.records:
+            materialization = record.asset_materialization
+            if materialization is None or materialization.partition is None:
+                continue
+            count = materialization.metadata.get("files")
+            if count is not None and materialization.partition not in files:
+                files[materialization.partition] = int(str(count.value))
+        if not page.has_more:
+            return files
+        cursor = page.cursor
+
+
+def of_run(keys: Sequence[str], series: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return by what a single run takes some series: tags of a range, else an asset's config.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        All partitions in the order of registration, which ranges follow.
+    series : sequence of str
+        Some of them, in that order.
+
+    Returns
+    -------
+    tags : dict of str to str
+        Empty where the series are scattered.
+    config : dict of str to object
+        `recording.SeriesConfig`; empty where they are a range.
+    """
+    start = keys.index(series[0])
+    if list(keys[start : start + len(series)]) != list(series):
+        return {}, {"series": list(series)}
+    tags = {ASSET_PARTITION_RANGE_START_TAG: series[0], ASSET_PARTITION_RANGE_END_TAG: series[-1]}
+    return tags, {}
+
+
+def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
+    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing.
+
+    What Dagster keeps for its UI, `dagster/…`, is left out: not all of it can be JSON.
+    """
+    event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
+    if event is None or event.asset_materialization is None:
+        return {}
+    metadata = event.asset_materialization.metadata
+    return {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
+
+
+def digest(series: Iterable[str]) -> str:
+    """Return the digest of a set of series, by which it can be told from another."""
+    return sha256("\n".join(sorted(series)).encode()).hexdigest()
+
+
+def is_combined(instance: dg.DagsterInstance, complete_now: Iterable[str]) -> bool:
+    """Tell whether the unified table is of the series complete now, as their tables are.
+
+    A series that failed since, or whose table is gone, makes nothing newer and is to leave it.
+    """
+    metadata = latest_metadata(instance, UNIFIED_METADATA)
+    if metadata.get(COMBINED_SERIES) != digest(complete_now):
+        return False
+    upstream, unified, _ = latest_events(instance)
+    return upstream <= int(metadata.get(COMBINED_UPSTREAM, unified))
+
+
+def latest_events(instance: dg.DagsterInstance) -> tuple[int, int, int]:
+    """Return the latest events of the series' tables, of the unified table and of its quality."""
+    groups = (SERIES_TABLES, (UNIFIED_METADATA,), (SERIES_QUALITY,))
+    keys = [dg.AssetKey(table.name) for tables in groups for table in tables]
+    latest = {
+        record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id or 0
+        for record in instance.get_asset_records(keys)
+    }
+    upstream, unified, quality = (
+        max(latest.get(dg.AssetKey(table.name), 0) for table in tables) for tables in groups
+    )
+    return upstream, unified, quality
+
+
+def _name() -> str:
+    if series_partitions.name is None:
+        raise RuntimeError("the series partitions have a name")
+    return series_partitions.name

@@ -1,0 +1,471 @@
+"""Files of ours, each there whole or not at all; tables as Parquet, or CSV where that cannot be.
+
+How that is done on a disk belongs to `atomic_files`; in a bucket a file is put at once.
+
+What a table's columns are stands in `tables`; which tables exist and when they count as done is
+Dagster's to know. A table's path is given without suffix (its stem): after a write one of
+`.parquet` and `.csv` stands there, or where the old one could not be removed the newer counts.
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import polars as pl
+
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.schema.tables import Table
+from aneurysm_assets.storage.atomic_files import write_beside
+from aneurysm_assets.storage.bucket_files import fetch_file, put_file, scan_objects
+from aneurysm_assets.storage.object_path import Location, ObjectPath, list_directory
+
+Format = Literal["parquet", "csv"]
+
+_OTHER: Mapping[Format, Format] = {"parquet": "csv", "csv": "parquet"}
+
+Stamp = tuple[tuple[str | int, ...], ...]
+"""What is known of a table's file without opening it, and differs once it is replaced."""
+
+
+@dataclass(frozen=True)
+class StoredTable:
+    """What a write left.
+
+    Attributes
+    ----------
+    path : Location
+        The file, with its suffix.
+    format : {"parquet", "csv"}
+        How it is stored.
+    rows : int
+        Number of rows.
+    warning : str or None
+        Why it is not Parquet; None where it is.
+    """
+
+    path: Location
+    format: Format
+    rows: int
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture of a series, and what is shown of it elsewhere.
+
+    Attributes
+    ----------
+    path : Location
+        The PNG.
+    size : int
+        Its bytes.
+    thumbnail : bytes
+        The same small, as JPEG.
+    description : str
+        What it shows, in a line, for those who cannot see it.
+    points, points_shown : int
+        Aneurysm points of the series, and those of them that are marked.
+    layout : str
+        `planes` or `montage`.
+    """
+
+    path: Location
+    size: int
+    thumbnail: bytes
+    description: str
+    points: int
+    points_shown: int
+    layout: str
+
+
+def write_bytes(path: Location, content: bytes) -> None:
+    """Write a file so that a reader sees the whole of the old one or the whole of the new one.
+
+    Parameters
+    ----------
+    path : Location
+        Where to. Missing directories are made.
+    content : bytes
+        All of it.
+
+    Raises
+    ------
+    OSError
+        It cannot be written. What stood there before is untouched.
+    """
+    if isinstance(path, ObjectPath):
+        path.write_bytes(content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_beside(path, lambda beside: beside.write_bytes(content))
+
+
+def write_table(
+    frame: pl.DataFrame | pl.LazyFrame,
+    table: Table,
+    stem: Location,
+    *,
+    check: Callable[[], None] | None = None,
+) -> StoredTable:
+    """Write a table so that a reader sees the whole of the old one or the whole of the new one.
+
+    Parameters
+    ----------
+    frame : pl.DataFrame or pl.LazyFrame
+        Exactly the table's columns; a lazy frame is streamed to disk, for a bucket to that of the
+        temporary files.
+    table : Table
+        Its schema.
+    stem : Location
+        Where to, without suffix. Missing directories are made.
+    check : callable, optional
+        Called when all of the frame is written beside its place, or could not be: whether what it
+        was made of is still the same. What it raises keeps the table from its place.
+
+    Returns
+    -------
+    StoredTable
+        The file that stands there now, or within `placed_together` once all are placed, and a
+        warning if that is the CSV fallback.
+
+    Raises
+    ------
+    TypeError
+        The frame's schema is not the table's.
+    InputError
+        From `check`. What stood there before is untouched.
+    OSError, pl.exceptions.PolarsError
+        Neither Parquet nor CSV can be written, or the bucket cannot be read or written. What stood
+        there before is untouched.
+    """
+    schema = frame.collect_schema()
+    if schema != table.schema:
+        raise TypeError(f"not the schema of {table.name}: {schema}")
+    if isinstance(stem, Path):
+        stem.parent.mkdir(parents=True, exist_ok=True)
+    checked = check or (lambda: None)
+    try:
+        return _write(stem, "parquet", _followed_by(checked, partial(_write_parquet, frame)))
+    except InputError:
+        raise
+    except (Exception, pl.exceptions.PanicException) as error:
+        checked()  # a file that is replaced while it is read may look like a broken one
+        if isinstance(stem, ObjectPath) and isinstance(error, OSError):
+            raise  # the store, not the format: CSV would fare no better
+        warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
+    stored = _write(stem, "csv", _followed_by(checked, partial(_write_csv, frame)))
+    return replace(stored, warning=warning)
+
+
+def _followed_by(
+    check: Callable[[], None], write: Callable[[Path | IO[bytes]], int]
+) -> Callable[[Path | IO[bytes]], int]:
+    def write_and_check(to: Path | IO[bytes]) -> int:
+        rows = write(to)
+        check()
+        return rows
+
+    return write_and_check
+
+
+def stamps_of(directory: Location) -> Mapping[str, Stamp]:
+    """Return of each table of a directory, by the last part of its stem, what tells its version.
+
+    Returns
+    -------
+    mapping of str to Stamp
+        Names, sizes, times and inodes, or ETags; empty where the directory does not exist.
+
+    Raises
+    ------
+    OSError
+        The store does not tell, or the directory cannot be read.
+    """
+    stamps: dict[str, Stamp] = {}
+    try:
+        for name, stamp in sorted(_states(directory)):
+            if (stem := _stem(name)) is not None:
+                stamps[stem] = (*stamps.get(stem, ()), (name, *stamp))
+    except FileNotFoundError:
+        return {}
+    return stamps
+
+
+def _states(directory: Location) -> list[tuple[str, tuple[str | int, ...]]]:
+    if isinstance(directory, ObjectPath):
+        files = list_directory(directory).files
+        return [(name, (state.st_size, state.version)) for name, state in files.items()]
+    found: list[tuple[str, tuple[str | int, ...]]] = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # removed since it was listed
+                state = entry.stat()
+                found.append((entry.name, (state.st_size, state.st_mtime_ns, state.st_ino)))
+    return found
+
+
+def find_table(stem: Location) -> Location | None:
+    """Return the file that holds a table, or None where there is none.
+
+    Both suffixes stand side by side only where a process was killed between writing the one and
+    removing the other, or could not remove it: the newer one is the table.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
+    """
+    if isinstance(stem, ObjectPath):
+        return _find_objects(stem.parent).get(stem.name)
+    return _find_file(stem)
+
+
+def _find_file(stem: Path) -> Path | None:
+    candidates = [stem.parent / f"{stem.name}.{suffix}" for suffix in ("csv", "parquet")]
+    found = [path for path in candidates if path.is_file()]
+    return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
+
+
+def find_tables(directory: Location) -> Mapping[str, Location]:
+    """Return the tables of a directory by the last part of their stem, from one listing.
+
+    Returns
+    -------
+    mapping of str to Location
+        Empty where the directory does not exist.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
+    """
+    if isinstance(directory, ObjectPath):
+        return _find_objects(directory)
+    tables: dict[str, Path] = {}
+    for stem, name in _table_files(directory):
+        twice = stem in tables
+        tables[stem] = directory / name
+        if twice:
+            tables[stem] = _find_file(directory / stem) or tables[stem]
+    return tables
+
+
+def names_of_tables(directory: Location) -> Set[str]:
+    """Return the last part of the stem of each table of a directory, from one listing.
+
+    Raises
+    ------
+    OSError
+        The store does not tell.
+    """
+    if isinstance(directory, ObjectPath):
+        return _find_objects(directory).keys()
+    return {stem for stem, _ in _table_files(directory)}
+
+
+def _table_files(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield the stem and the name of each table's file in a directory that may not exist."""
+    if not directory.is_dir():
+        return
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            stem = _stem(entry.name)
+            if stem is not None and entry.is_file():
+                yield stem, entry.name
+
+
+def _find_objects(directory: ObjectPath) -> dict[str, ObjectPath]:
+    try:
+        files = list_directory(directory).files
+    except FileNotFoundError:
+        return {}
+    # The newer ones last: they stay.
+    newest_last = sorted(files, key=lambda name: (files[name].modified, name))
+    return {stem: directory / name for name in newest_last if (stem := _stem(name)) is not None}
+
+
+def _stem(name: str) -> str | None:
+    """Return the name of a table's file without its suffix; None where it is no table's."""
+    stem, _, suffix = name.rpartition(".")
+    return None if suffix not in {"parquet", "csv"} or stem[:1] in {"", "."} else stem
+
+
+def file_names(directory: Location) -> list[str]:
+    """Return the names of the files in a directory; none where it does not exist.
+
+    Raises
+    ------
+    OSError
+        It cannot be listed.
+    """
+    try:
+        if isinstance(directory, ObjectPath):
+            return list(list_directory(directory).files)
+        with os.scandir(directory) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except FileNotFoundError:
+        return []
+
+
+def read_table(table: Table, path: Location) -> pl.DataFrame:
+    """Read one file of a table, Parquet or CSV by its suffix, with the table's dtypes.
+
+    Raises
+    ------
+    OSError
+        There is no such object, or the store does not give it.
+    """
+    return scan_tables(table, [path]).collect()
+
+
+def open_table(path: Location) -> IO[bytes]:
+    """Open a table's file to read it; it stays the one opened though it is replaced meanwhile.
+
+    Raises
+    ------
+    OSError
+        There is none, or it cannot be read.
+    """
+    return path.open("rb") if isinstance(path, Path) else fetch_file(path)
+
+
+def scan_tables(table: Table, paths: Sequence[Location]) -> pl.LazyFrame:
+    """Scan many files of a table as one, in the order given.
+
+    Parameters
+    ----------
+    table : Table
+        The schema of each of them.
+    paths : sequence of Location
+        Parquet and CSV files, mixed as they come; all on this machine, or all in a bucket.
+
+    Returns
+    -------
+    pl.LazyFrame
+        Also where there are no paths: then without rows. A single object is fetched at once, of
+        many each when its turn comes; each by one request.
+
+    Raises
+    ------
+    OSError
+        There is no such object, or the store does not give it; of many, when it is collected.
+    """
+    objects = [path for path in paths if isinstance(path, ObjectPath)]
+    files = [path for path in paths if isinstance(path, Path)]
+    if objects and files:
+        raise ValueError(f"{objects[0]} is in a bucket and {files[0]} is not: scan them apart")
+    return _scan_objects(table, objects) if objects else _scan_files(table, files)
+
+
+def _scan_files(table: Table, paths: Sequence[Path]) -> pl.LazyFrame:
+    scans = [
+        _scan_parquet(table, list(group)) if suffix == ".parquet" else _read_csvs(table, group)
+        for suffix, group in groupby(paths, key=lambda path: path.suffix)
+    ]
+    if not scans:
+        return pl.LazyFrame(schema=table.schema)
+    return scans[0] if len(scans) == 1 else pl.concat(scans)
+
+
+def _scan_objects(table: Table, paths: Sequence[ObjectPath]) -> pl.LazyFrame:
+    if len(paths) > 1:
+        return scan_objects(paths, table.schema, partial(_parse, table))
+    file = fetch_file(paths[0])
+    if paths[0].suffix == ".parquet":
+        return _scan_parquet(table, file)
+    with file:
+        return _read_csv(table, file).lazy()
+
+
+def _parse(table: Table, paths: Sequence[ObjectPath], contents: Sequence[bytes]) -> pl.LazyFrame:
+    scans: list[pl.LazyFrame] = []
+    both = zip(paths, contents, strict=True)
+    for suffix, group in groupby(both, key=lambda pair: pair[0].suffix):
+        sources: list[IO[bytes]] = [io.BytesIO(content) for _, content in group]
+        if suffix == ".parquet":
+            scans.append(_scan_parquet(table, sources))
+        else:
+            scans.append(pl.concat([_read_csv(table, source) for source in sources]).lazy())
+    return scans[0] if len(scans) == 1 else pl.concat(scans)
+
+
+def _write(stem: Location, suffix: Format, write: Callable[[Path | IO[bytes]], int]) -> StoredTable:
+    """Write a table in one format, and remove it in the other."""
+    # Not Path.with_suffix: a UID's last component would be taken for a suffix.
+    name, other = f"{stem.name}.{suffix}", f"{stem.name}.{_OTHER[suffix]}"
+    if isinstance(stem, Path):
+        rows = write_beside(stem.parent / name, write, instead_of=stem.parent / other)
+    else:
+        rows = put_file(stem.parent / name, write)
+        (stem.parent / other).unlink(missing_ok=True)
+    return StoredTable(stem.parent / name, suffix, rows)
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
+    if isinstance(frame, pl.DataFrame):
+        frame.write_parquet(to)
+        return frame.height
+    frame.sink_parquet(to, maintain_order=True)
+    if not isinstance(to, Path):
+        to.seek(0)
+    return int(pl.scan_parquet(to, glob=False).select(pl.len()).collect().item())
+
+
+def _write_csv(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
+    frame = frame.lazy().collect()
+    frame.with_columns(_arrays_as_json(frame.schema)).write_csv(to, quote_style="non_numeric")
+    return frame.height
+
+
+def _array_columns(schema: pl.Schema) -> dict[str, pl.DataType]:
+    return {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.Array | pl.List)}
+
+
+def _arrays_as_json(schema: pl.Schema) -> list[pl.Expr]:
+    return [
+        pl.col(name).map_batches(_to_json, return_dtype=pl.String)
+        for name in _array_columns(schema)
+    ]
+
+
+def _to_json(column: pl.Series) -> pl.Series:
+    texts = [None if value is None else json.dumps(value) for value in _as_lists(column)]
+    return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def _as_lists(column: pl.Series) -> Iterable[Any]:
+    # Series.to_list gives Series for the inner arrays of a two-dimensional one; Arrow gives lists.
+    return column.to_arrow().to_pylist()  # type: ignore[no-any-return]
+
+
+def _scan_parquet(table: Table, source: IO[bytes] | list[Path] | list[IO[bytes]]) -> pl.LazyFrame:
+    return pl.scan_parquet(source, schema=table.schema, glob=False, hive_partitioning=False)
+
+
+def _read_csvs(table: Table, paths: Iterable[Path]) -> pl.LazyFrame:
+    return pl.concat([_read_csv(table, path) for path in paths]).lazy()
+
+
+def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
+    arrays = _array_columns(table.schema)
+    as_text = {name: pl.String() if name in arrays else d for name, d in table.schema.items()}
+    frame = pl.read_csv(source, schema=as_text, glob=False)
+    return frame.with_columns(
+        pl.Series(
+            name,
+            [None if text is None else json.loads(text) for text in frame[name]],
+            dtype=dtype,
+        )
+        for name, dtype in arrays.items()
+    )

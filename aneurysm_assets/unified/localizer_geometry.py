@@ -1,0 +1,178 @@
+"""Points and segmentations held against the images of their series: what needs two tables.
+
+The geometry itself stands in `extraction.grid` and `extraction.vessels`. Coordinates of points are
+LPS in mm, those of volumes RAS.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from aneurysm_assets.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.schema.problems import COSINES
+from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.volumes.grid import Grid, grids_match, series_grid
+
+POINT_KEY = (SERIES_KEY, "dicom_path", "frame_index", "localizer_index")
+"""Unique also where two files of a series have one SOPInstanceUID, and so the same points."""
+
+_VOXEL = {
+    **dict.fromkeys((SERIES_KEY, "dicom_path"), pl.String()),
+    **dict.fromkeys(("frame_index", "localizer_index"), pl.Int32()),
+    "localizer_voxel": pl.Array(pl.Int32, 3),
+    "localizer_vessel": pl.String(),
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What the segmentations say.
+
+    Attributes
+    ----------
+    points : pl.DataFrame
+        `localizer_voxel` and `localizer_vessel` by `POINT_KEY`, for points with a segmentation.
+    matches : pl.DataFrame
+        `segmentation_matches_series` by series, for series with a segmentation.
+    warnings : list of str
+        Volumes that could not be read any more; their points have null.
+    """
+
+    points: pl.DataFrame
+    matches: pl.DataFrame
+    warnings: list[str]
+
+
+def in_patient_coordinates() -> list[pl.Expr]:
+    """Return `localizer_x_mm`, `_y_mm`, `_z_mm` of rows with a point and its image's geometry.
+
+    Equation C.7.6.2.1-1 of PS3.3: whole pixel coordinates are centres of pixels. LPS, mm; null
+    where a part is missing.
+    """
+    position, cosines = pl.col("ImagePositionPatient"), pl.col("ImageOrientationPatient")
+    between_columns = pl.col("PixelSpacing").arr.get(1)
+    between_rows = pl.col("PixelSpacing").arr.get(0)
+    return [
+        (
+            position.arr.get(axis)
+            + cosines.arr.get(axis) * between_columns * pl.col("x")
+            + cosines.arr.get(axis + 3) * between_rows * pl.col("y")
+        ).alias(f"localizer_{name}_mm")
+        for axis, name in enumerate("xyz")
+    ]
+
+
+def place(
+    settings: Settings, images: pl.DataFrame, points: pl.DataFrame, segmentations: pl.DataFrame
+) -> Placement:
+    """Hold the segmentations of some series against their points and images.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the volumes are.
+    images : pl.DataFrame
+        Rows of `dicom_tags` of those series.
+    points : pl.DataFrame
+        Their points that found an image, with `POINT_KEY` and the three coordinates in mm (LPS).
+    segmentations : pl.DataFrame
+        Their rows of `segmentation_meta`.
+
+    Returns
+    -------
+    Placement
+        Of each point's volume only the neighbourhood is read.
+
+    Raises
+    ------
+    InputError
+        The store that has a volume does not give it.
+    """
+    found: list[pl.DataFrame] = []
+    matches: dict[str, bool | None] = {}
+    warnings: list[str] = []
+    by_series = _by_series(images)
+    points_by_series = _by_series(points.drop_nulls("localizer_x_mm"))
+    for row in segmentations.iter_rows(named=True):
+        uid = row[SERIES_KEY]
+        matches[uid] = _matches(row, by_series.get(uid))
+        if row["cowseg_path"] is None or uid not in points_by_series:
+            continue
+        try:
+            found.append(_vessels(settings, row["cowseg_path"], points_by_series[uid]))
+        except StoreError as error:
+            # Nulls now would stay: nothing that the table depends on changes when it is back.
+            raise InputError(str(error)) from error
+        except SeriesError as error:
+            warnings.append(f"{uid}: {error}")
+    schema = {SERIES_KEY: pl.String(), "segmentation_matches_series": pl.Boolean()}
+    return Placement(
+        points=pl.concat([pl.DataFrame(schema=_VOXEL), *found]),
+        matches=pl.DataFrame([list(matches), list(matches.values())], schema=schema),
+        warnings=warnings,
+    )
+
+
+def _by_series(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    parts = frame.partition_by(SERIES_KEY, as_dict=True, maintain_order=True)
+    return {str(uid): part for (uid,), part in parts.items()}
+
+
+def _vessels(settings: Settings, path: str, points: pl.DataFrame) -> pl.DataFrame:
+    # With nibabel, which every start of the definitions would wait for.
+    from aneurysm_assets.nifti.vessels import vessels_at  # noqa: PLC0415
+
+    coordinates = points.select(f"localizer_{axis}_mm" for axis in "xyz").to_numpy()
+    at = vessels_at(settings.raw / path, coordinates)
+    return points.select(POINT_KEY).with_columns(
+        pl.Series("localizer_voxel", [p.voxel for p in at], dtype=pl.Array(pl.Int32, 3)),
+        pl.Series("localizer_vessel", [p.vessel for p in at], dtype=pl.String),
+    )
+
+
+def _matches(segmentation: dict[str, object], images: pl.DataFrame | None) -> bool | None:
+    """Compare each volume of a series with the grid of its images; None where it has none."""
+    grid = None if images is None else _grid_of(images)
+    if grid is None:
+        return None
+    volumes = [
+        Grid(_three(segmentation[f"{name}_shape"]), np.array(segmentation[f"{name}_affine"], float))
+        for name in ("nii", "cowseg")
+        if segmentation[f"{name}_path"] is not None
+    ]
+    return all(grids_match(grid, volume) for volume in volumes)
+
+
+def _three(shape: object) -> tuple[int, int, int]:
+    i, j, k = (int(length) for length in np.asarray(shape).tolist())
+    return i, j, k
+
+
+def _grid_of(images: pl.DataFrame) -> Grid | None:
+    """Return the one grid of a series' images, scouts apart; None where they have no one grid."""
+    needed = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"]
+    main = images.filter(
+        pl.col("read_error").is_null(), ~pl.col("is_localizer_image").fill_null(value=False)
+    ).select(needed)
+    if main.is_empty() or main.null_count().sum_horizontal().item():
+        return None
+    orientations = main["ImageOrientationPatient"].to_numpy()
+    alike = (np.ptp(orientations, axis=0) <= COSINES).all()
+    if not alike or main.select("PixelSpacing", "Rows", "Columns").n_unique() > 1:
+        return None
+    return series_grid(
+        main["ImagePositionPatient"].to_numpy(),
+        orientations[0],
+        main["PixelSpacing"].to_numpy()[0],
+        int(main["Rows"][0]),
+        int(main["Columns"][0]),
+    )
+
+
+def segmented(series: Sequence[str], segmentations: pl.DataFrame) -> list[str]:
+    """Return those of the series that have a segmentation, in their order."""
+    there = set(segmentations[SERIES_KEY].to_list())
+    return [uid for uid in series if uid in there]

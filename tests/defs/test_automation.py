@@ -1,0 +1,620 @@
+"""The switch: what a tick of the sensor registers and requests, on a real instance."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+
+from aneurysm_assets.definitions import build_defs
+from aneurysm_assets.defs.automation import NAME
+from aneurysm_assets.instance import run_locks
+from aneurysm_assets.raw import fingerprints
+from aneurysm_assets.runs import active_runs, tick_plan
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.sample.dicom import uid
+from aneurysm_assets.schema.tables import ALL_TABLES, SERIES_TABLES
+from aneurysm_assets.storage.fingerprint import UNREADABLE
+from tests.graph import Graph, each_once
+from tests.record import ALL_TABLES as RECORDED
+
+CTA, DAMAGED = uid("sample", "CTA"), uid("sample", "damaged")
+FOUR = {table.name for table in SERIES_TABLES}
+RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+
+class Switched(Graph):
+    """The graph with its sensor: ticks by hand, and the runs that a tick requests."""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self.definitions = build_defs({"settings": SettingsResource(data=str(data), workers="1")})
+        self.sensor = self.definitions.resolve_sensor_def(NAME)
+        self._cursor: str | None = None
+
+    def tick(self) -> SensorExecutionData:
+        with dg.build_sensor_context(
+            instance=self.instance, cursor=self._cursor, definitions=self.definitions
+        ) as context:
+            ticked = self.sensor.evaluate_tick(context)
+        self._cursor = ticked.cursor
+        for event in ticked.asset_events:
+            self.instance.report_runless_asset_event(event)
+        return ticked
+
+    def requested(self) -> list[tuple[set[str], list[str]]]:
+        """Tick, do what is requested, and return the tables and series of each run."""
+        runs = []
+        for request in self.tick().run_requests or []:
+            tables = {key.to_user_string() for key in request.asset_selection}
+            runs.append((tables, self.series_of(request)))
+            self._job.execute_in_process(
+                instance=self.instance,
+                asset_selection=list(request.asset_selection),
+                tags=dict(request.tags),
+                run_config=dict(request.run_config or {})
+                | {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+                raise_on_error=False,
+            )
+        return runs
+
+    def series_of(self, request: dg.RunRequest) -> list[str]:
+        keys = list(self.instance.get_dynamic_partitions("series"))
+        if RANGE[0] in request.tags:
+            start, end = (keys.index(request.tags[tag]) for tag in RANGE)
+            return keys[start : end + 1]
+        configs = [op["config"]["series"] for op in request.run_config.get("ops", {}).values()]
+        assert all(config == configs[0] for config in configs)
+        return list(configs[0]) if configs else []
+
+    def take_all(self) -> None:
+        """Have every series done, and nothing combined."""
+        assert self.run_all(*FOUR).success
+
+
+@pytest.fixture(autouse=True)
+def _listing_takes_its_time(monkeypatch) -> None:
+    """Have each tick list all directories, however slow the machine."""
+    monkeypatch.setattr(tick_plan.survey, "__kwdefaults__", {"seconds": float("inf")})
+
+
+@pytest.fixture
+def graph(data: Path) -> Switched:
+    return Switched(data)
+
+
+def raw_series(graph: Graph, series: str) -> Path:
+    return graph.settings.series_root / series
+
+
+def rewrite_a_file(graph: Graph, series: str) -> None:
+    path = next(raw_series(graph, series).glob("*.dcm"))
+    path.write_bytes(path.read_bytes())
+
+
+def combining(runs: list[tuple[set[str], list[str]]]) -> bool:
+    return runs == [({"unified_metadata", "series_quality"}, [])]
+
+
+def test_the_switch_is_one_sensor_and_off() -> None:
+    (sensor,) = build_defs().get_repository_def().sensor_defs
+    assert sensor.name == NAME
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_every_asset_that_it_materialises_carries_a_condition() -> None:
+    graph = build_defs().resolve_asset_graph()
+    with_condition = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).automation_condition
+    }
+    assert with_condition == {table.name for table in ALL_TABLES}
+
+
+def test_series_missing_before_it_was_switched_on_are_one_run_over_a_range(graph) -> None:
+    ((tables, series),) = graph.requested()
+    assert tables == FOUR
+    assert series == list(graph.series)
+    for table in FOUR:
+        assert graph.with_status(table, "MATERIALIZED") == list(graph.series)
+    assert combining(graph.requested())
+    assert graph.metadata("unified_metadata")["series"] == 12
+    assert graph.requested() == []
+    assert {table: graph.events(table) for table in RECORDED} == dict.fromkeys(
+        FOUR, each_once(graph.series)
+    ) | {"unified_metadata": {None: 1}}
+
+
+def test_the_conditions_say_which_series_and_why(graph) -> None:
+    evaluations = {e.key.to_user_string(): e for e in graph.tick().automation_condition_evaluations}
+    with partition_loading_context(dynamic_partitions_store=graph.instance):
+        true = {
+            child.condition_snapshot.name: set(child.true_subset.value.get_partition_keys())
+            for child in evaluations["dicom_tags"].child_evaluations
+        }
+    assert true == {
+        "series_missing": set(graph.series),
+        "series_changed": set(),
+        "series_failed": set(),
+    }
+    assert not evaluations["unified_metadata"].true_subset.value
+
+
+def test_new_series_are_registered_taken_and_combined(data) -> None:
+    away = data / "away"
+    (data / "raw" / "series" / CTA).rename(away)
+    graph = Switched(data)
+    graph.take_all()
+    assert combining(graph.requested())
+    assert CTA not in graph.instance.get_dynamic_partitions("series")
+    away.rename(data / "raw" / "series" / CTA)
+    assert graph.requested() == [(FOUR, [CTA])]
+    assert graph.instance.get_dynamic_partitions("series")[-1] == CTA
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    assert graph.metadata("unified_metadata")["series"] == 12
+
+
+def test_a_file_that_was_overwritten_has_exactly_that_partition_taken_again(graph) -> None:
+    graph.take_all()
+    rewrite_a_file(graph, DAMAGED)
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+    assert graph.requested() == []
+
+
+def test_scattered_changes_are_one_run(graph) -> None:
+    graph.take_all()
+    scattered = [graph.series[place] for place in (0, 3, 7, 11)]
+    for series in scattered:
+        rewrite_a_file(graph, series)
+    assert graph.requested() == [({"dicom_tags"}, scattered)]
+    assert combining(graph.requested())
+
+
+def test_a_changed_row_of_train_csv_has_exactly_that_series_labels_taken_again(graph) -> None:
+    graph.take_all()
+    csv = graph.settings.train_csv
+    csv.write_text(re.sub(rf"^({re.escape(CTA)}),\d+,", r"\1,33,", csv.read_text(), flags=re.M))
+    assert graph.requested() == [({"labels"}, [CTA])]
+
+
+def empty(graph: Switched, series: str) -> Path:
+    """Leave a series without a file; return where its files are kept."""
+    away = graph.data / "away"
+    raw_series(graph, series).rename(away)
+    raw_series(graph, series).mkdir()
+    return away
+
+
+def test_a_failed_series_stops_no_combination_and_is_not_tried_for_ever(graph) -> None:
+    away = empty(graph, DAMAGED)
+    assert graph.requested() == [(FOUR, list(graph.series))]
+    assert graph.with_status("dicom_tags", "FAILED") == [DAMAGED]
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+    assert graph.metadata("unified_metadata")["series"] == 11
+    assert graph.requested() == graph.requested() == []
+
+    raw_series(graph, DAMAGED).rmdir()
+    away.rename(raw_series(graph, DAMAGED))
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+    assert graph.metadata("unified_metadata")["series"] == 12
+    assert graph.requested() == []
+
+
+def test_a_series_that_vanished_is_told_once_and_stays_done(graph) -> None:
+    graph.take_all()
+    shutil.rmtree(raw_series(graph, CTA))
+    (event,) = graph.tick().asset_events
+    assert event.asset_key == dg.AssetKey(["raw", "series"])
+    metadata = {name: value.value for name, value in event.metadata.items()}
+    assert metadata == {"series": 12, "new_series": 0, "vanished": 1, "vanished_series": CTA}
+    again = graph.tick()
+    assert list(again.asset_events) == []
+    assert {request.tags[active_runs.RUN_TAG] for request in again.run_requests} == {"combine"}
+    assert CTA in graph.with_status("dicom_tags", "MATERIALIZED")
+
+
+def test_what_it_registers_is_told_at_the_raw_series(graph) -> None:
+    graph.instance.delete_dynamic_partition("series", CTA)
+    (event,) = graph.tick().asset_events
+    assert event.metadata["new_series"].value == 1
+
+
+def test_a_file_that_the_user_deletes_is_made_again(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    (graph.settings.interim / "labels" / f"{CTA}.parquet").unlink()
+    assert graph.requested() == [({"labels"}, [CTA])]
+    assert combining(graph.requested())
+    (graph.settings.interim / "series_quality.parquet").unlink()
+    assert combining(graph.requested())
+    assert graph.requested() == []
+
+
+def test_a_combination_that_fails_is_tried_again_only_when_something_is_newer(graph) -> None:
+    graph.take_all()
+    unified = graph.settings.unified_table
+    in_the_way = [unified.with_suffix(suffix) for suffix in (".parquet", ".csv")]
+    for directory in in_the_way:
+        (directory / "held").mkdir(parents=True)
+    assert combining(graph.requested())
+    assert graph.events("unified_metadata") == {}
+    assert graph.requested() == []
+    for directory in in_the_way:
+        shutil.rmtree(directory)
+    rewrite_a_file(graph, CTA)
+    assert graph.requested() == [({"dicom_tags"}, [CTA])]
+    assert combining(graph.requested())
+    assert in_the_way[0].is_file()
+
+
+def test_nothing_is_requested_while_a_run_of_these_assets_is_under_way(graph) -> None:
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection={dg.AssetKey("labels")},
+    )
+    graph.instance.add_run(run)
+    ticked = graph.tick()
+    assert ticked.run_requests == []
+    assert ticked.skip_message == f"waits for run {run.run_id}"
+    graph.instance.report_run_canceled(run)
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_a_run_of_other_assets_is_not_waited_for(graph) -> None:
+    other = {dg.AssetKey("series_preview")}
+    graph.instance.add_run(
+        dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED, asset_selection=other)
+    )
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_a_run_whose_process_was_killed_is_not_waited_for(graph) -> None:
+    run = dg.DagsterRun("__ASSET_JOB", status=dg.DagsterRunStatus.STARTED)
+    graph.instance.add_run(run)
+    hold = (
+        "import sys; from aneurysm_assets.instance import run_locks; "
+        "from aneurysm_assets.settings import Settings; "
+        "run_locks.hold(Settings.from_environment(), sys.argv[1])"
+    )
+    subprocess.run(
+        [sys.executable, "-c", hold, run.run_id],
+        env=os.environ | {"ANEURYSM_DATA": str(graph.data)},
+        check=True,
+    )
+    assert len(graph.tick().run_requests) == 1
+    assert run_locks.end_dead_runs(graph.instance, graph.settings) == []
+
+
+def test_listing_is_cut_off_after_a_time_and_goes_on_with_the_next_tick(graph, monkeypatch) -> None:
+    graph.take_all()
+    monkeypatch.setattr(tick_plan.survey, "__kwdefaults__", {"seconds": 0.0})
+    for series in graph.series:
+        rewrite_a_file(graph, series)
+    taken = []
+    for _ in graph.series:
+        ((tables, series),) = graph.requested()
+        assert (tables, len(series)) == ({"dicom_tags"}, 1)
+        taken += series
+    assert sorted(taken) == sorted(graph.series)
+    assert combining(graph.requested())
+
+
+def test_a_run_that_cannot_begin_is_not_requested_for_ever(graph) -> None:
+    graph.take_all()
+    for series in (CTA, DAMAGED):
+        (graph.settings.interim / "dicom_tags" / f"{series}.parquet").unlink()
+    (request,) = graph.tick().run_requests
+    failed = dg.DagsterRun(
+        "__ASSET_JOB", status=dg.DagsterRunStatus.FAILURE, tags=dict(request.tags)
+    )
+    graph.instance.add_run(failed)
+    assert combining(graph.requested())
+    ticked = graph.tick()
+    assert ticked.run_requests == []
+    assert ticked.skip_message == f"waits for someone to mend what run {failed.run_id} failed of"
+    # Other series are another matter.
+    rewrite_a_file(graph, graph.series[0])
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_input_that_cannot_be_used_is_the_reason_of_a_skipped_tick(graph) -> None:
+    graph.settings.train_csv.write_text("<html>")
+    ticked = graph.tick()
+    assert ticked.run_requests is None
+    assert "train.csv: not a CSV but a page of HTML" in ticked.skip_message
+
+
+def test_conditions_outside_of_the_sensor_say_where_they_belong(graph) -> None:
+    with pytest.raises(Exception, match="evaluating conditions") as raised:
+        dg.evaluate_automation_conditions(graph.definitions, graph.instance)
+    assert "evaluated by the sensor series_automation only" in str(raised.value.__cause__)
+
+
+def test_a_series_whose_directory_cannot_be_listed_for_now_stays_as_it_is(
+    graph, monkeypatch
+) -> None:
+    graph.take_all()
+    # As for a disk that is away for a while; who runs the tests may be allowed to list anything.
+    monkeypatch.setattr(fingerprints, "fingerprint_or_unreadable", lambda _: UNREADABLE)
+    assert combining(graph.requested())
+
+
+def empty_for_good(graph: Switched, series: str) -> None:
+    for path in raw_series(graph, series).iterdir():
+        path.unlink()
+
+
+def test_a_series_that_fails_after_it_was_combined_leaves_the_unified_table(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    empty_for_good(graph, DAMAGED)
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+    assert graph.metadata("unified_metadata")["series"] == 11
+    said = graph.tick().skip_message
+    assert said == "nothing to do for 12 series; 1 of them failed again and wait for other input"
+
+
+def test_a_retry_that_was_never_launched_is_not_used_up(graph) -> None:
+    graph.take_all()
+    empty_for_good(graph, DAMAGED)
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    lost = graph.tick()
+    assert len(lost.run_requests) == 1
+    assert graph.requested() == [({"dicom_tags"}, [DAMAGED])]
+    assert combining(graph.requested())
+
+
+def without_row(graph: Switched, series: str) -> None:
+    lines = graph.settings.train_csv.read_text().splitlines(keepends=True)
+    graph.settings.train_csv.write_text("".join(x for x in lines if not x.startswith(series)))
+
+
+def test_a_row_removed_from_train_csv_has_its_labels_taken_again(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    without_row(graph, CTA)
+    assert graph.requested() == [({"labels"}, [CTA])]
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    labels = pl.read_parquet(graph.settings.interim / "labels" / f"{CTA}.parquet")
+    assert labels["Aneurysm Present"].to_list() == [None]
+
+
+def test_a_train_csv_that_is_away_for_a_while_changes_nothing(graph) -> None:
+    graph.take_all()
+    assert combining(graph.requested())
+    away = graph.settings.train_csv.rename(graph.data / "away.csv")
+    ticked = graph.tick()
+    assert ticked.run_requests is None
+    assert "put it back, or run `aneurysm-assets run`" in ticked.skip_message
+    assert list(graph.instance.get_dynamic_partitions("series")) == list(graph.series)
+    away.rename(graph.settings.train_csv)
+    assert graph.requested() == []
+
+
+def test_data_that_never_had_a_train_csv_are_taken(data) -> None:
+    (data / "raw" / "train.csv").unlink()
+    graph = Switched(data)
+    assert graph.requested() == [(FOUR, list(graph.series))]
+    assert combining(graph.requested())
+    assert graph.requested() == []
+
+
+def test_a_quality_that_cannot_be_made_is_not_tried_for_ever(graph) -> None:
+    graph.take_all()
+    quality = graph.settings.quality_table
+    for suffix in (".parquet", ".csv"):
+        (quality.with_suffix(suffix) / "held").mkdir(parents=True)
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    assert graph.events("unified_metadata") == {None: 1}
+    assert graph.tick().skip_message.startswith("waits for someone to mend what run ")
+
+
+def ended(graph: Switched, request: dg.RunRequest, **tags: str) -> dg.DagsterRun:
+    """Record a run of a request that was canceled before it took anything."""
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.CANCELED,
+        asset_selection=set(request.asset_selection),
+        run_config=request.run_config,
+        tags=dict(request.tags) | tags,
+    )
+    graph.instance.add_run(run)
+    return run
+
+
+def test_what_a_user_canceled_is_not_requested_again_and_what_is_new_is(graph) -> None:
+    (request,) = graph.tick().run_requests
+    run = ended(graph, request)
+    # It had taken some.
+    assert graph.run(*FOUR, series=graph.series[:4]).success
+    assert combining(graph.requested())
+    ticked = graph.tick()
+    assert ticked.run_requests == []
+    assert ticked.skip_message == (
+        f"waits for someone to take what is left of run {run.run_id}, which was canceled"
+    )
+    graph.instance.delete_run(run.run_id)
+    assert graph.requested() == [(FOUR, list(graph.series[4:]))]
+
+
+def test_requests_are_split_into_runs_of_so_many_series(graph, monkeypatch) -> None:
+    monkeypatch.setenv("ANEURYSM_SERIES_PER_RUN", "5")
+    series = list(graph.series)
+    assert graph.requested() == [(FOUR, series[:5]), (FOUR, series[5:10]), (FOUR, series[10:])]
+    assert combining(graph.requested())
+
+
+def test_of_several_runs_of_a_request_none_that_a_user_canceled_is_requested_again(
+    graph, monkeypatch
+) -> None:
+    monkeypatch.setenv("ANEURYSM_SERIES_PER_RUN", "5")
+    first, second, third = graph.tick().run_requests
+    ended(graph, first)
+    ended(graph, second)
+    # The latest one succeeded, and says nothing of the others.
+    assert graph.run(*FOUR, series=graph.series_of(third)).success
+    graph.instance.add_run(
+        dg.DagsterRun(
+            "__ASSET_JOB",
+            status=dg.DagsterRunStatus.SUCCESS,
+            asset_selection=set(third.asset_selection),
+            tags=dict(third.tags),
+        )
+    )
+    assert combining(graph.requested())
+    assert "which was canceled" in graph.tick().skip_message
+
+
+def test_a_run_that_dagster_will_retry_is_waited_for(graph, monkeypatch) -> None:
+    lost = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.FAILURE,
+        asset_selection={dg.AssetKey("labels")},
+        tags={"dagster/will_retry": "true"},
+    )
+    graph.instance.add_run(lost)
+    monkeypatch.setattr(dg.DagsterInstance, "run_retries_enabled", True)
+    assert graph.tick().skip_message == f"waits for the retry of run {lost.run_id}"
+    graph.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": "another"})
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_a_run_that_may_live_on_another_host_is_never_ended_for_want_of_a_lock(
+    graph, monkeypatch
+) -> None:
+    monkeypatch.setattr(active_runs, "_BEGINS_WITHIN", timedelta(0))
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.STARTED,
+        asset_selection={dg.AssetKey("labels")},
+        tags={run_locks.CARRIER_TAG: "celery"},
+    )
+    graph.instance.add_run(run)
+    assert graph.tick().skip_message == f"waits for run {run.run_id}"
+    assert graph.instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
+
+
+def test_a_run_that_was_killed_before_it_took_anything_is_not_requested_again(graph) -> None:
+    (request,) = graph.tick().run_requests
+    ended(graph, request, **{run_locks.CUT_OFF_TAG: run_locks.KILLED})
+    assert graph.requested() == []
+    # It goes on where it took some: a machine may have been started anew.
+    assert graph.run(*FOUR, series=graph.series[:4]).success
+    assert graph.requested() == [(FOUR, list(graph.series[4:]))]
+
+
+def test_a_run_that_ended_with_dagster_goes_on(graph) -> None:
+    (request,) = graph.tick().run_requests
+    ended(graph, request, **{run_locks.CUT_OFF_TAG: run_locks.INTERRUPTED})
+    assert graph.requested() == [(FOUR, list(graph.series))]
+
+
+def test_a_series_taken_since_a_run_of_it_failed_is_requested_when_it_changes_again(graph) -> None:
+    graph.take_all()
+    rewrite_a_file(graph, CTA)
+    (request,) = graph.tick().run_requests
+    graph.instance.add_run(
+        dg.DagsterRun("__ASSET_JOB", status=dg.DagsterRunStatus.FAILURE, tags=dict(request.tags))
+    )
+    assert combining(graph.requested())
+    assert graph.requested() == []
+    assert graph.run("dicom_tags", partition=CTA).success
+    rewrite_a_file(graph, CTA)
+    assert graph.requested() == [({"dicom_tags"}, [CTA])]
+
+
+def under(graph: Switched, job: str) -> None:
+    """Record a run of a whole job as the UI makes it, under way."""
+    graph.instance.create_run_for_job(
+        graph.definitions.resolve_job_def(job), status=dg.DagsterRunStatus.STARTED
+    )
+
+
+@pytest.mark.parametrize("job", ["register_series", "write_dataset_report"])
+def test_a_run_of_a_job_without_these_assets_is_not_waited_for(graph, job) -> None:
+    under(graph, job)
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_a_run_of_a_job_with_these_assets_is_waited_for(graph) -> None:
+    under(graph, "combine")
+    assert graph.tick().skip_message.startswith("waits for run ")
+
+
+@pytest.mark.parametrize(
+    ("table", "status", "waits"),
+    [
+        ("labels", "REQUESTED", True),
+        ("labels", "FAILING", True),
+        ("labels", "COMPLETED_SUCCESS", False),
+        ("series_preview", "REQUESTED", False),
+    ],
+)
+def test_a_backfill_is_waited_for_while_it_goes_on_and_is_of_these_assets(
+    graph, table, status, waits
+) -> None:
+    graph.instance.add_backfill(
+        PartitionBackfill(
+            "abcdefgh",
+            status=BulkActionStatus(status),
+            from_failure=False,
+            tags={},
+            backfill_timestamp=0.0,
+            asset_selection=[dg.AssetKey(table)],
+        )
+    )
+    said = graph.tick().skip_message
+    assert said == ("waits for backfill abcdefgh" if waits else None)
+
+
+def test_a_run_that_was_killed_before_it_began_is_ended_after_a_while(graph, monkeypatch) -> None:
+    run = dg.DagsterRun(
+        "__ASSET_JOB",
+        status=dg.DagsterRunStatus.STARTING,
+        asset_selection={dg.AssetKey("labels")},
+    )
+    graph.instance.add_run(run)
+    assert graph.tick().skip_message == f"waits for run {run.run_id}"
+    monkeypatch.setattr(active_runs, "_BEGINS_WITHIN", timedelta(0))
+    run_locks.hold(graph.settings, run.run_id)
+    assert graph.tick().skip_message == f"waits for run {run.run_id}"
+    run_locks.release(graph.settings, run.run_id)
+    assert len(graph.tick().run_requests) == 1
+    ended_now = graph.instance.get_run_by_id(run.run_id)
+    assert ended_now.status == dg.DagsterRunStatus.CANCELED
+    assert ended_now.tags[run_locks.CUT_OFF_TAG] == run_locks.KILLED
+
+
+def test_it_waits_for_a_run_of_the_command_line(graph) -> None:
+    run_locks.hold(graph.settings, run_locks.RUN)
+    assert graph.tick().skip_message == "waits for `aneurysm-assets run`"
+    run_locks.release(graph.settings, run_locks.RUN)
+    assert len(graph.tick().run_requests) == 1
+
+
+def test_what_another_version_remembered_is_passed_over(graph) -> None:
+    kept = {"place": CTA, "combined": [1, 2, 3], "of_a_later_version": None}
+    graph.instance.daemon_cursor_storage.set_cursor_values(
+        {"aneurysm_assets/automation": json.dumps(kept)}
+    )
+    assert tick_plan.Memory.load(graph.instance) == tick_plan.Memory(place=CTA)

@@ -1,0 +1,88 @@
+"""Whatever a header declares, reading it takes bounded memory and ends."""
+
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from aneurysm_assets.dicom.attributes import PER_FRAME, tag_of
+from aneurysm_assets.dicom.series import read_series
+from aneurysm_assets.errors import SeriesError
+from tests.dicom_bytes import (
+    DEFLATED,
+    UNDEFINED,
+    dicom,
+    element,
+    image,
+    item,
+    sequence,
+)
+from tests.dicom_files import SERIES, dataset, encode
+
+ZEROS = bytes(3 << 20)
+
+HEADERS = {
+    "functional groups of zeros": image(element(tag_of(PER_FRAME), "SQ", ZEROS)),
+    "functional groups that turn to zeros": image(element(tag_of(PER_FRAME), "SQ", item() + ZEROS)),
+    "a private sequence of zeros without end": image(
+        element(0x00091001, "UN", ZEROS, UNDEFINED), sequence(0x00091002, item())
+    ),
+    "a modality of 600 MB": element(0x00080060, "OB", b"", 600 << 20),
+}
+
+
+@pytest.fixture
+def series(tmp_path) -> Path:
+    directory = tmp_path / "series" / SERIES
+    directory.mkdir(parents=True)
+    (directory / "good.dcm").write_bytes(encode(dataset()))
+    return directory
+
+
+@pytest.mark.parametrize("what", HEADERS)
+def test_a_header_that_cannot_be_is_unreadable_and_takes_little_memory(series, what) -> None:
+    path = series / "vast.dcm"
+    path.write_bytes(dicom(HEADERS[what]))
+    with path.open("r+b") as file:
+        file.truncate(700 << 20)
+    tracemalloc.start()
+    read = read_series(series, series.parent.parent)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (read.files, read.unreadable_files) == (2, 1)
+    (refused,) = read.frame.filter(pl.col("read_error").is_not_null())["dicom_path"]
+    assert refused.endswith("vast.dcm")
+    assert peak < 600 << 20
+
+
+@pytest.mark.parametrize(("megabytes", "is_read"), [(200, True), (600, False)])
+def test_a_deflated_file_of_few_bytes_is_not_inflated_to_any_size(
+    series, megabytes, is_read
+) -> None:
+    deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    body = [deflate.compress(image(pixels=bytes(megabytes << 20))), deflate.flush()]
+    (series / "vast.dcm").write_bytes(dicom(*body, syntax=DEFLATED))
+    del body
+    tracemalloc.start()
+    read = read_series(series, series.parent.parent)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (read.files, read.unreadable_files) == (2, 0 if is_read else 1)
+    assert peak < 500 << 20
+
+
+@pytest.mark.parametrize("changes", [{}, {"ImageType": ["ORIGINAL", "PRIMARY"]}])
+@pytest.mark.parametrize(("frames", "is_read"), [(1_000, True), (1_001, False), (99_999, False)])
+def test_frames_that_the_file_has_no_room_for_do_not_become_rows(
+    series, frames, is_read, changes
+) -> None:
+    data = dataset(NumberOfFrames=str(frames), **changes)
+    del data.PixelData
+    (series / "good.dcm").write_bytes(encode(data))
+    if is_read:
+        assert read_series(series, series.parent.parent).frame.height == frames
+    else:
+        with pytest.raises(SeriesError, match=f"declares {frames} frames"):
+            read_series(series, series.parent.parent)

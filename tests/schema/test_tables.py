@@ -1,0 +1,315 @@
+"""The one schema: what the competition and the design fix, written out again here."""
+
+from itertools import pairwise
+
+import polars as pl
+import pytest
+
+from aneurysm_assets.schema.tables import (
+    ALL_TABLES,
+    ANEURYSM_PRESENT,
+    COMPETITION_TAGS,
+    DICOM_TAGS,
+    LABELS,
+    LOCALIZERS,
+    LOCATIONS,
+    SEGMENTATION_META,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    UNIFIED_ORIGINS,
+    VESSEL_CLASSES,
+    Column,
+    Table,
+)
+
+TAGS = [
+    "BitsAllocated",
+    "BitsStored",
+    "Columns",
+    "FrameOfReferenceUID",
+    "HighBit",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "InstanceNumber",
+    "Modality",
+    "PatientID",
+    "PhotometricInterpretation",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "PlanarConfiguration",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "Rows",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SamplesPerPixel",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "StudyInstanceUID",
+    "TransferSyntaxUID",
+]
+
+LOCATIONS_IN_ORDER = [
+    "Left Infraclinoid Internal Carotid Artery",
+    "Right Infraclinoid Internal Carotid Artery",
+    "Left Supraclinoid Internal Carotid Artery",
+    "Right Supraclinoid Internal Carotid Artery",
+    "Left Middle Cerebral Artery",
+    "Right Middle Cerebral Artery",
+    "Anterior Communicating Artery",
+    "Left Anterior Cerebral Artery",
+    "Right Anterior Cerebral Artery",
+    "Left Posterior Communicating Artery",
+    "Right Posterior Communicating Artery",
+    "Basilar Tip",
+    "Other Posterior Circulation",
+]
+
+UNITS = {"", "bit", "byte", "mm", "px", "voxel", "year"}
+
+DIMENSIONLESS = {
+    "HighBit": "a position among bits",
+    "ImageOrientationPatient": "cosines",
+    "InstanceNumber": "a number",
+    "PixelRepresentation": "a code",
+    "PlanarConfiguration": "a code",
+    "RescaleIntercept": "of RescaleType, a column of its own",
+    "RescaleSlope": "of RescaleType, a column of its own",
+    "SamplesPerPixel": "a count",
+    "NumberOfFrames": "a count",
+    "frame_index": "an index",
+    "localizer_index": "an index",
+    "slice_index": "an index",
+    "WindowCenter": "of RescaleType",
+    "WindowWidth": "of RescaleType",
+    "nii_determinant_sign": "a sign",
+    "cowseg_determinant_sign": "a sign",
+    "cowseg_labels": "labels",
+    **dict.fromkeys((*LOCATIONS_IN_ORDER, "Aneurysm Present"), "0 or 1"),
+}
+"""The numbers without a unit, and why."""
+
+EACH_COLUMN = pytest.mark.parametrize(
+    ("table", "column"),
+    [(table, column) for table in ALL_TABLES for column in table.columns],
+    ids=lambda value: value.name,
+)
+
+PLACED = (
+    "localizer_x_mm",
+    "localizer_y_mm",
+    "localizer_z_mm",
+    "localizer_voxel",
+    "localizer_vessel",
+    "segmentation_matches_series",
+)
+
+
+def test_the_tables_are_those_of_the_design() -> None:
+    assert [table.name for table in ALL_TABLES] == [
+        "dicom_tags",
+        "labels",
+        "localizers",
+        "segmentation_meta",
+        "unified_metadata",
+        "series_quality",
+    ]
+    assert (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY) == ALL_TABLES
+    assert all(table.description for table in ALL_TABLES)
+
+
+def test_the_25_tags_are_those_of_the_competition_in_its_order() -> None:
+    assert [column.name for column in COMPETITION_TAGS] == TAGS
+    assert len(TAGS) == 25
+    assert DICOM_TAGS.column_names[:26] == ("SeriesInstanceUID", *TAGS)
+
+
+def test_dicom_tags_has_besides_them_what_the_design_says() -> None:
+    assert DICOM_TAGS.column_names[26:] == (
+        "NumberOfFrames",
+        "frame_index",
+        "geometry_source",
+        "ImageType",
+        "Manufacturer",
+        "WindowCenter",
+        "WindowWidth",
+        "slice_position_mm",
+        "slice_index",
+        "slice_spacing_mm",
+        "orientation_plane",
+        "is_localizer_image",
+        "dicom_path",
+        "file_size",
+        "header_series_instance_uid",
+        "read_error",
+    )
+
+
+def test_the_13_locations_are_in_the_order_of_train_csv() -> None:
+    assert list(LOCATIONS) == LOCATIONS_IN_ORDER
+    assert ANEURYSM_PRESENT == "Aneurysm Present"
+    assert LABELS.column_names == (
+        "SeriesInstanceUID",
+        "PatientAge",
+        "PatientSex",
+        "Modality",
+        *LOCATIONS_IN_ORDER,
+        "Aneurysm Present",
+    )
+
+
+def test_localizers_and_segmentation_meta_have_the_columns_of_the_design() -> None:
+    assert LOCALIZERS.column_names == (
+        "SeriesInstanceUID",
+        "SOPInstanceUID",
+        "x",
+        "y",
+        "frame_index",
+        "location",
+    )
+    fields = (
+        *("path", "shape", "affine", "pixdim", "dtype"),
+        *("axis_codes", "determinant_sign", "voxel_size"),
+    )
+    assert SEGMENTATION_META.column_names == (
+        "SeriesInstanceUID",
+        *(f"{file}_{field}" for file in ("nii", "cowseg") for field in fields),
+        "cowseg_labels",
+        *(f"cowseg_voxels_{vessel.lower().replace(' ', '_')}" for vessel in VESSEL_CLASSES),
+    )
+
+
+def test_the_vessel_classes_are_the_13_locations_in_the_order_of_their_labels() -> None:
+    assert sorted(VESSEL_CLASSES) == sorted(LOCATIONS)
+    assert VESSEL_CLASSES[0] == "Other Posterior Circulation"
+    assert VESSEL_CLASSES[1] == "Basilar Tip"
+    sides = [vessel.split()[0] for vessel in VESSEL_CLASSES[2:12]]
+    assert sides == ["Right", "Left"] * 5
+    assert VESSEL_CLASSES[12] == "Anterior Communicating Artery"
+
+
+def test_the_unified_table_has_every_column_once_and_suffixes_only_where_names_are_shared() -> None:
+    assert UNIFIED_METADATA.column_names == (
+        *("Modality_dicom" if n == "Modality" else n for n in DICOM_TAGS.column_names),
+        *("Modality_train" if n == "Modality" else n for n in LABELS.column_names[1:]),
+        "localizer_index",
+        "x",
+        "y",
+        "location",
+        *SEGMENTATION_META.column_names[1:],
+        *PLACED,
+    )
+
+
+def test_every_unified_column_says_which_columns_it_is_made_from() -> None:
+    tables = {table.name: table for table in SERIES_TABLES}
+    assert tuple(UNIFIED_ORIGINS) == UNIFIED_METADATA.column_names
+    for name, origins in UNIFIED_ORIGINS.items():
+        assert origins, name
+        assert len(set(origins)) == len(origins), name
+        for table, column in origins:
+            assert column in tables[table].column_names, name
+
+
+def test_a_column_that_is_taken_over_has_one_origin_of_its_own_dtype() -> None:
+    dtypes = {(t.name, c.name): c.dtype for t in SERIES_TABLES for c in t.columns}
+    taken = {name: o for name, o in UNIFIED_ORIGINS.items() if len(o) == 1}
+    for name, (origin,) in taken.items():
+        assert dtypes[origin] == UNIFIED_METADATA.schema[name]
+        assert name.removesuffix("_dicom").removesuffix("_train") == origin[1]
+    assert set(UNIFIED_ORIGINS) - set(taken) == {
+        *("localizer_index", "localizer_x_mm", "localizer_y_mm", "localizer_z_mm"),
+        *("localizer_voxel", "localizer_vessel", "segmentation_matches_series"),
+    }
+
+
+def test_no_column_of_a_series_goes_nowhere() -> None:
+    used = {origin for origins in UNIFIED_ORIGINS.values() for origin in origins}
+    for table in SERIES_TABLES:
+        for column in table.column_names:
+            assert (table.name, column) in used or column == "SeriesInstanceUID"
+
+
+def test_a_unified_column_has_the_dtype_unit_and_words_of_the_column_it_comes_from() -> None:
+    origins = {c.name: c for table in reversed(SERIES_TABLES) for c in table.columns}
+    labels = {c.name: c for c in LABELS.columns}
+    for column in UNIFIED_METADATA.columns:
+        if column.name in ("localizer_index", *PLACED):
+            continue
+        origin = labels["Modality"] if column.name == "Modality_train" else None
+        origin = origin or origins[column.name.removesuffix("_dicom")]
+        assert column == Column(
+            column.name, origin.dtype, origin.description, origin.source, origin.unit
+        )
+
+
+@pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
+def test_names_are_unique_and_the_key_is_of_them(table: Table) -> None:
+    assert len(set(table.column_names)) == len(table.columns) == len(table.schema)
+    assert tuple(table.schema.names()) == table.column_names
+    assert set(table.key) <= set(table.column_names)
+    assert table.column_names[0] == "SeriesInstanceUID"
+
+
+def test_the_keys_are_those_of_the_design() -> None:
+    assert {table.name: table.key for table in ALL_TABLES} == {
+        "dicom_tags": ("dicom_path", "frame_index"),
+        "labels": ("SeriesInstanceUID",),
+        "localizers": (),
+        "segmentation_meta": ("SeriesInstanceUID",),
+        "unified_metadata": ("SOPInstanceUID", "frame_index", "localizer_index"),
+        "series_quality": ("SeriesInstanceUID",),
+    }
+
+
+@EACH_COLUMN
+def test_every_column_says_what_it_is_and_where_it_comes_from(table: Table, column: Column) -> None:
+    assert column.description.endswith(".")
+    assert column.description == column.description.strip()
+    assert column.source
+    assert "  " not in column.description + column.source
+
+
+@EACH_COLUMN
+def test_every_number_has_a_unit_or_a_reason_for_none(table: Table, column: Column) -> None:
+    inner = column.dtype
+    while isinstance(inner, pl.Array | pl.List):
+        inner = inner.inner  # type: ignore[assignment]
+    assert column.unit in UNITS
+    if inner in (pl.String, pl.Boolean) or column.name in DIMENSIONLESS:
+        assert column.unit == ""
+    else:
+        assert column.unit
+
+
+@EACH_COLUMN
+def test_no_column_has_a_null_type_and_only_the_labels_present_vary_in_number(
+    table: Table, column: Column
+) -> None:
+    scalars = (pl.String, pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean)
+    if column.name == "cowseg_labels":
+        assert column.dtype == pl.List(pl.Int32)
+    else:
+        assert isinstance(column.dtype, (pl.Array, *scalars))
+
+
+def test_vectors_are_arrays_of_fixed_size() -> None:
+    arrays = {n: d.shape for n, d in UNIFIED_METADATA.schema.items() if isinstance(d, pl.Array)}
+    assert arrays == {
+        "ImageOrientationPatient": (6,),
+        "ImagePositionPatient": (3,),
+        "PixelSpacing": (2,),
+        **{f"{file}_shape": (3,) for file in ("nii", "cowseg")},
+        **{f"{file}_affine": (4, 4) for file in ("nii", "cowseg")},
+        **{f"{file}_pixdim": (3,) for file in ("nii", "cowseg")},
+        **{f"{file}_voxel_size": (3,) for file in ("nii", "cowseg")},
+        "localizer_voxel": (3,),
+    }
+
+
+def test_a_column_of_the_same_name_has_the_same_dtype_in_every_table() -> None:
+    columns = sorted((c for t in ALL_TABLES for c in t.columns), key=lambda c: c.name)
+    for one, other in pairwise(columns):
+        assert one.name != other.name or one.dtype == other.dtype
