@@ -25,7 +25,7 @@ from aneurysm_assets.defs.jobs import (
 )
 from aneurysm_assets.defs.presentation import presented
 from aneurysm_assets.defs.registration import register_series
-from aneurysm_assets.runs.resources import SettingsResource, Silent
+from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.settings import series_per_run
 
 
@@ -48,7 +48,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
     InputError
         ANEURYSM_SERIES_PER_RUN has a value that cannot be used.
     """
-    defaults: dict[str, Any] = {"settings": SettingsResource(), "reporter": Silent()}
+    defaults: dict[str, Any] = {"settings": SettingsResource(), "reporter": NullReporter()}
     resources = {**defaults, **(resource_overrides or {})}
     return dg.Definitions(
         assets=presented(

@@ -81,7 +81,7 @@ def images_of(number: int, count: int) -> pl.DataFrame:
         "slice_index": np.arange(count),
         "slice_spacing_mm": np.full(count, 0.5),
         "orientation_plane": ["axial"] * count,
-        "is_localizer_image": np.full(count, False),
+        "is_scout": np.full(count, False),
         "dicom_path": [f"series/{uid}/{uid}.{n}.dcm" for n in range(count)],
         "file_size": np.full(count, 525_000),
     }

@@ -10,7 +10,7 @@ from statistics import median
 
 import dagster as dg
 
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample.load import write_load_sample
 from aneurysm_assets.schema.tables import SERIES_TABLES
@@ -75,7 +75,7 @@ def _backfill(root: Path, workers: int) -> float:
 
 def _seconds(cluster: Cluster) -> float:
     with dg.DagsterInstance.get() as instance:
-        series = take_census(Settings.from_environment()).series
+        series = take_inventory(Settings.from_environment()).series
         register(instance, series)
     backfill = cluster.launch_backfill([table.name for table in SERIES_TABLES], series)
     while (state := cluster.backfill(backfill))["status"] not in ENDED:

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 
 from aneurysm_assets.dicom.table import write_dicom_tags
-from aneurysm_assets.parallel.series_map import Written, map_series
+from aneurysm_assets.parallel.series_map import SeriesResult, map_series
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings, default_workers
 from benchmarks.large import drop_pages, enlarge
@@ -53,7 +53,7 @@ def _by_workers(data: Path, series: list[str]) -> float:
         if result is None:
             continue
         outcome = result[1]
-        if not isinstance(outcome, Written):
+        if not isinstance(outcome, SeriesResult):
             raise TypeError(outcome.reason)
         if start:
             counted += outcome.files

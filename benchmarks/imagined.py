@@ -158,7 +158,7 @@ _CONSTANT = {
     "WindowCenter": 40.0,
     "WindowWidth": 400.0,
     "orientation_plane": "axial",
-    "is_localizer_image": False,
+    "is_scout": False,
 }
 
 

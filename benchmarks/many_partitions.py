@@ -20,9 +20,9 @@ from pathlib import Path
 import dagster as dg
 
 from aneurysm_assets.instance.data_root import open_instance
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs import partitions
-from aneurysm_assets.runs.resources import SettingsResource, Silent
+from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
 from aneurysm_assets.schema.tables import LABELS
 from aneurysm_assets.settings import Settings
@@ -131,7 +131,7 @@ def _record(instance: dg.DagsterInstance, series: list[str]) -> None:
         directory = now.interim / LABELS.name
         directory.mkdir(parents=True, exist_ok=True)
         batch = Batch(LABELS, partial(_empty_file, directory), workers=0)
-        yield from materialize_series(context, config, Silent(), now, batch)
+        yield from materialize_series(context, config, NullReporter(), now, batch)
 
     job = dg.Definitions(assets=[labels]).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -143,11 +143,11 @@ def _record(instance: dg.DagsterInstance, series: list[str]) -> None:
         raise RuntimeError("the run that fills the instance failed")
 
 
-def _empty_file(directory: Path, uid: str) -> Written:
+def _empty_file(directory: Path, uid: str) -> SeriesResult:
     path = directory / f"{uid}.parquet"
     path.touch()
     fingerprint = blake2b(uid.encode(), digest_size=16).hexdigest()
-    return Written(StoredTable(path, "parquet", 1), 1, 0, 0, fingerprint=fingerprint)
+    return SeriesResult(StoredTable(path, "parquet", 1), 1, 0, 0, fingerprint=fingerprint)
 
 
 def _ask(count: int) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.raw.fingerprint_processes import Inquiry
+from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings, default_workers
@@ -57,8 +57,10 @@ def _fill_up(raw: Path, files: int) -> None:
 def _look(data: Path) -> None:
     """Take the names, sizes and times of all DICOM files, as a run does and with nothing beside."""
     settings = _settings(data)
-    with Inquiry(settings, _series(settings), default_workers()) as inquiry:
-        inquiry.answers()
+    with FingerprintProcesses(
+        settings, _series(settings), default_workers()
+    ) as fingerprint_processes:
+        fingerprint_processes.answers()
 
 
 def _opened(data: Path) -> float:

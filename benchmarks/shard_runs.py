@@ -16,10 +16,11 @@ import dagster as dg
 import polars as pl
 
 from aneurysm_assets.errors import SeriesError
-from aneurysm_assets.instance.data_root import open_instance, run_locks
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.instance import run_locks
+from aneurysm_assets.instance.data_root import open_instance
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs.partitions import recorded_fingerprints
-from aneurysm_assets.runs.resources import SettingsResource, Silent
+from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
 from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY, SERIES_TABLES, Table
 from aneurysm_assets.settings import Settings
@@ -157,7 +158,7 @@ def take_what_is_left(
     }
 
 
-def take_shard(root: Path, of: Plan, key: str) -> Written:
+def take_shard(root: Path, of: Plan, key: str) -> SeriesResult:
     """Take the series of one shard; what the stage's recording calls for each partition.
 
     Raises
@@ -174,7 +175,7 @@ def take_shard(root: Path, of: Plan, key: str) -> Written:
         raise SeriesError(f"{failed.height} of {manifest.height} series failed: {reasons}")
     path = shard.part_path(str(manifest["part"].drop_nulls()[0]))
     rows = int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
-    return Written(
+    return SeriesResult(
         StoredTable(path, "parquet", rows), manifest.height, 0, 0, fingerprint=digest(manifest)
     )
 
@@ -186,7 +187,7 @@ def _asset(root: Path, of: Plan) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         now = settings_of_run(context, SettingsResource())
         batch = Batch(of.table, partial(take_shard, root, of), workers=0)
-        yield from materialize_series(context, config, Silent(), now, batch)
+        yield from materialize_series(context, config, NullReporter(), now, batch)
 
     return asset
 

@@ -20,7 +20,7 @@ import dagster as dg
 import polars as pl
 
 from aneurysm_assets.cluster.celery_launcher import WORKER_TAG
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample import write_sample
 from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
@@ -94,7 +94,7 @@ def _put_sample(sample: Path, raw: ObjectPath) -> None:
 
 def _backfill(cluster: Cluster, settings: Settings) -> int:
     with dg.DagsterInstance.get() as instance:
-        series = take_census(settings).series
+        series = take_inventory(settings).series
         register(instance, series)
         assets = [table.name for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)]
         backfill = cluster.launch_backfill(assets, series)

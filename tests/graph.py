@@ -9,7 +9,7 @@ import dagster as dg
 
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.parallel import series_map
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from tests import record
@@ -31,7 +31,7 @@ class Graph:
         resource = SettingsResource(data=str(data), workers=str(processes or 1))
         self._worth_a_pool = 1 if processes else sys.maxsize
         self.settings = resource.get()
-        register(self.instance, take_census(self.settings).series)
+        register(self.instance, take_inventory(self.settings).series)
         self.series = self.instance.get_dynamic_partitions("series")
         self._job = build_defs(
             {"settings": resource} | ({"reporter": reporter} if reporter else {})

@@ -32,7 +32,7 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat
 
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.runs.resources import SettingsResource
 
@@ -369,7 +369,7 @@ class Stage:
         self.settings = resource.get()
         self.instance = dg.DagsterInstance.ephemeral()
         self._job = build_defs({"settings": resource}).resolve_implicit_global_asset_job_def()
-        register(self.instance, take_census(self.settings).series)
+        register(self.instance, take_inventory(self.settings).series)
 
     def read(self, *series: str) -> dg.ExecuteInProcessResult:
         """Materialise the four tables of the series, of all where none is named."""

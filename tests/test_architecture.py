@@ -19,38 +19,20 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
-GROUND = (
-    "extraction",
-    "problems",
-    "tables",
-    "location",
-    "atomic_files",
-    "bucket_files",
-    "patience",
-    "store",
-    "threads",
-    "sources",
-    "settings",
-    "workers",
-    "worker_pool",
-    "worker_process",
-    "writers",
-    "fingerprints",
-    "inquiry",
-    "placement",
-    "combine",
-    "assessment",
-    "completion",
-    "extras",
-    "export",
-    "run_log",
-    "preview",
-    "report",
-    "sample",
+TIERS = (
+    ("errors", "uid", "schema"),
+    ("storage", "settings", "parallel", "optional_dependencies"),
+    ("volumes", "raw", "dicom", "nifti"),
+    ("unified", "quality", "preview", "report", "sample"),
+    ("dagster_internals", "instance", "runs", "cluster"),
+    ("defs", "definitions", "cli"),
 )
-GROUND_FLOOR = [
-    name for name in MODULES if any(f"{name}.".startswith(f"aneurysm_assets.{g}.") for g in GROUND)
-]
+"""From the bottom: words, machine, one series, the data set, what Dagster records, what is seen."""
+
+WITHOUT_DAGSTER = 4
+"""So many tiers from the bottom know nothing of Dagster."""
+
+TIER_OF = {room: number for number, rooms in enumerate(TIERS) for room in rooms}
 
 HEAVY = ("dagster", "polars", "pyarrow", "pydicom", "nibabel", "numpy", "sqlalchemy", "rich")
 
@@ -83,29 +65,57 @@ def loaded_by(*modules: str) -> dict[str, list[str]]:
     return loaded
 
 
-def test_the_ground_floor_is_all_there() -> None:
-    assert {f"aneurysm_assets.{name}" for name in GROUND} <= set(GROUND_FLOOR)
-    assert {"aneurysm_assets.dicom.header", "aneurysm_assets.sample.small"} <= set(GROUND_FLOOR)
+def room(module: str) -> str:
+    """Return the folder, or the flat module, that a module of the package stands in."""
+    return module.split(".")[1]
 
 
-def test_no_module_of_the_ground_floor_loads_dagster_be_it_through_others() -> None:
-    for name, packages in loaded_by(*GROUND_FLOOR).items():
+def rooms_imported() -> dict[str, set[str]]:
+    """Return for each room the other rooms that its modules import."""
+    found: dict[str, set[str]] = {room(name): set() for name in MODULES if "." in name}
+    for name, path in MODULES.items():
+        if "." in name:
+            found[room(name)] |= {
+                room(imported)
+                for _, imported in imports(path)
+                if imported.startswith("aneurysm_assets.")
+            } - {room(name)}
+    return found
+
+
+def test_each_folder_stands_in_a_tier_and_imports_run_down_only() -> None:
+    for name, imported in rooms_imported().items():
+        for other in imported:
+            assert TIER_OF[other] <= TIER_OF[name], f"{name} imports {other}"
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    left = rooms_imported()
+    while left:
+        free = {name for name, imported in left.items() if not imported & left.keys()}
+        assert free, f"a circle among {sorted(left)}"
+        left = {name: imported for name, imported in left.items() if name not in free}
+
+
+def test_nothing_imports_the_command_line_and_only_the_composition_the_assets() -> None:
+    imported = rooms_imported()
+    assert [name for name, others in imported.items() if "cli" in others] == []
+    assert [name for name, others in imported.items() if "defs" in others] == ["definitions"]
+    assert [name for name, others in imported.items() if "cluster" in others] == []
+
+
+def test_what_reads_and_joins_data_loads_no_dagster_be_it_through_others() -> None:
+    rooms = {name for rooms in TIERS[:WITHOUT_DAGSTER] for name in rooms}
+    names = [name for name in MODULES if "." in name and room(name) in rooms]
+    for name, packages in loaded_by(*names).items():
         assert not [package for package in packages if package.startswith("dagster")], name
 
 
-@pytest.mark.parametrize("name", GROUND_FLOOR)
-def test_no_module_of_the_ground_floor_imports_what_is_above_it(name: str) -> None:
-    for _, imported in imports(MODULES[name]):
-        assert not imported.startswith("dagster")
-        if imported.startswith("aneurysm_assets."):
-            assert imported.split(".")[1] in GROUND
-
-
-def test_extraction_does_not_know_how_tables_are_stored_or_work_is_shared_out() -> None:
-    above = {f"aneurysm_assets.{name}" for name in ("store", "workers", "writers", "combine")}
-    for name, path in MODULES.items():
-        if name.startswith("aneurysm_assets.extraction"):
-            assert above.isdisjoint(imported for _, imported in imports(path)), name
+def test_at_most_ten_modules_lie_flat_and_each_folder_says_what_belongs_in_it() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 10
+    for folder in {path.parent for path in MODULES.values()}:
+        said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+        assert said.count(".") >= 2, folder
 
 
 @pytest.mark.parametrize("name", MODULES)

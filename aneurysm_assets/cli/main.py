@@ -20,7 +20,7 @@ from dotenv import load_dotenv
 
 from aneurysm_assets import settings as variables
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.raw.fingerprint_processes import Inquiry
+from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.uid import is_uid
 
@@ -194,15 +194,17 @@ def run(
     settings = Settings.from_environment()
     # Begun before the imports, which take about as long.
     with (
-        Inquiry(settings, [] if force else _with_tables(settings), settings.workers) as inquiry,
-        _trouble_told("what is done is done: run it again"),
+        FingerprintProcesses(
+            settings, [] if force else _with_tables(settings), settings.workers
+        ) as listing,
+        _exit_with_reason("what is done is done: run it again"),
     ):
         with _no_collection():
             from aneurysm_assets.cli.run_log import RunLog
 
         with RunLog(settings, only=series, force=force) as log:
             # Where none was asked for, what is to be asked about is known later.
-            begun = inquiry if isinstance(settings.interim, Path) else None
+            begun = listing if isinstance(settings.interim, Path) else None
             summary = _run(settings, series, force, log, begun)
             _print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
@@ -241,7 +243,7 @@ def status(as_json: bool, unlabelled: bool) -> None:
     with _no_collection():
         from aneurysm_assets.cli.status import take_overview
 
-    with _trouble_told("run it again once that is mended"):
+    with _exit_with_reason("run it again once that is mended"):
         overview = take_overview(Settings.from_environment())
     if as_json:
         click.echo(json.dumps(overview.as_dict(), indent=2))
@@ -281,7 +283,7 @@ def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
     """
     from aneurysm_assets.unified.export import export as export_table
 
-    with _trouble_told(f"what was at {to} before is untouched"):
+    with _exit_with_reason(f"what was at {to} before is untouched"):
         exported = export_table(Settings.from_environment(), to, by, overwrite=overwrite)
     click.echo(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
 
@@ -369,7 +371,7 @@ def _run(
     series: tuple[str, ...],
     force: bool,
     log: "RunLog",
-    inquiry: Inquiry | None,
+    listing: FingerprintProcesses | None,
 ) -> "Summary":
     with _no_collection():
         from aneurysm_assets.cli.progress import Reporters, reporter_for
@@ -378,7 +380,11 @@ def _run(
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     with reporter_for(_console()) as reporter:
         return run_stage(
-            settings, Reporters(reporter, log), only=series, force=force, inquiry=inquiry
+            settings,
+            Reporters(reporter, log),
+            only=series,
+            force=force,
+            listing=listing,
         )
 
 
@@ -394,7 +400,7 @@ def _no_collection() -> Iterator[None]:
 
 
 @contextmanager
-def _trouble_told(what_now: str) -> Iterator[None]:
+def _exit_with_reason(what_now: str) -> Iterator[None]:
     """End with a sentence where the disk or Dagster's record lets us down."""
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -425,8 +431,8 @@ def _print_summary(summary: "Summary", log: "RunLog") -> None:
 
 def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
     """Yield the lines of the closing summary, each with its colour."""
-    census = summary.census
-    if not census.has_train_csv:
+    inventory = summary.inventory
+    if not inventory.has_train_csv:
         warning = "warning: there is no train.csv: all series on disk are taken, labels are null"
         yield warning, "yellow"
     if summary.interrupted_runs:
@@ -434,12 +440,15 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
     for problem in summary.problems:
         of = f" {problem.series_instance_uid}" if problem.series_instance_uid else ""
         yield f"failed: {problem.table}{of}: {problem.reason}", "red"
-    for row in census.refused:
+    for row in inventory.refused:
         yield f"refused: train.csv row {row.row}: {row.text}: {row.reason}", "yellow"
     for what, names in (
-        ("not on disk", census.not_on_disk),
-        ("directory without a train.csv row", census.unlabelled if census.has_train_csv else ()),
-        ("no series", census.foreign),
+        ("not on disk", inventory.not_on_disk),
+        (
+            "directory without a train.csv row",
+            inventory.unlabelled if inventory.has_train_csv else (),
+        ),
+        ("no series", inventory.foreign),
     ):
         yield from ((line, None) for line in _listed(what, names))
     for name, value in _summary_rows(summary).items():
@@ -455,7 +464,7 @@ def _summary_rows(summary: "Summary") -> dict[str, object]:
         "series changed and taken again": summary.changed,
         "series failed": len(summary.failed_series),
         "series under way in another run": summary.under_way,
-        "series not on disk": len(summary.census.not_on_disk),
+        "series not on disk": len(summary.inventory.not_on_disk),
         "images": combined.get("images", 0),
         "unreadable files": combined.get("unreadable_files", 0),
         "images with localizers": combined.get("images_with_localizers", 0),

@@ -20,9 +20,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs.resources import Reporter
-from aneurysm_assets.schema.tables import Product
+from aneurysm_assets.schema.tables import Artifact
 
 _LINE_SECONDS = 60.0
 
@@ -74,16 +74,16 @@ class TerminalReporter:
         """Leave the last state on the screen."""
         self._progress.stop()
 
-    def begin(self, table: Product, series: int) -> None:
+    def begin(self, table: Artifact, series: int) -> None:
         """Add a table's bar."""
         self._failed[table.name] = 0
         self._bars[table.name] = self._progress.add_task(table.name, total=series, failed="")
 
-    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
         """Advance a table's bar."""
         self._progress.advance(self._bars[table.name])
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         """Advance a table's bar and count the failure."""
         self._failed[table.name] += 1
         bar = self._bars[table.name]
@@ -133,21 +133,21 @@ class LineReporter:
                 self._say(f"{name}: stopped at {count.so_far(self._clock())}")
             self._under_way.clear()
 
-    def begin(self, table: Product, series: int) -> None:
+    def begin(self, table: Artifact, series: int) -> None:
         """Say that a table begins."""
         with self._lock:
             self._under_way[table.name] = _Count(series, self._clock())
             self._say(f"{table.name}: {series} series")
 
-    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
         """Count a series."""
         self._count(table, failed=False)
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         """Count a series as failed."""
         self._count(table, failed=True)
 
-    def _count(self, table: Product, *, failed: bool) -> None:
+    def _count(self, table: Artifact, *, failed: bool) -> None:
         with self._lock:
             count = self._under_way[table.name]
             count.done += 1
@@ -203,17 +203,17 @@ class Reporters:
     def __init__(self, *reporters: Reporter) -> None:
         self._reporters = reporters
 
-    def begin(self, table: Product, series: int) -> None:
+    def begin(self, table: Artifact, series: int) -> None:
         """Tell each."""
         for reporter in self._reporters:
             reporter.begin(table, series)
 
-    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
         """Tell each."""
         for reporter in self._reporters:
             reporter.done(table, series_instance_uid, written)
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         """Tell each."""
         for reporter in self._reporters:
             reporter.failed(table, series_instance_uid, reason)

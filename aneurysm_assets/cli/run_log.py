@@ -21,8 +21,8 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from aneurysm_assets.parallel.series_map import Written
-    from aneurysm_assets.schema.tables import Product
+    from aneurysm_assets.parallel.series_map import SeriesResult
+    from aneurysm_assets.schema.tables import Artifact
 
 _PACKAGE = "aneurysm_assets"
 _LOG = logging.getLogger(__name__)
@@ -100,14 +100,14 @@ class RunLog:
         logging.getLogger(_PACKAGE).removeHandler(self._file)
         self._file.close()
 
-    def begin(self, table: "Product", series: int) -> None:
+    def begin(self, table: "Artifact", series: int) -> None:
         """Write that a table begins."""
         self._file.open()
         self._left[table.name] = series
         self._begun[table.name] = time.monotonic()
         _LOG.info("%s: begins, %d series", table.name, series)
 
-    def done(self, table: "Product", series_instance_uid: str, written: "Written") -> None:
+    def done(self, table: "Artifact", series_instance_uid: str, written: "SeriesResult") -> None:
         """Write that a series is done, and what is odd about it."""
         _LOG.info(
             "%s %s: done, %d rows of %d files in %.3f s",
@@ -128,7 +128,7 @@ class RunLog:
             _LOG.warning("%s %s: %s", table.name, series_instance_uid, note)
         self._one_less(table)
 
-    def failed(self, table: "Product", series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: "Artifact", series_instance_uid: str, reason: str) -> None:
         """Write that a series failed, and why."""
         _LOG.error("%s %s: failed: %s", table.name, series_instance_uid, reason)
         self._one_less(table)
@@ -138,7 +138,7 @@ class RunLog:
         self._file.open()
         _LOG.info("summary: %s", line.strip())
 
-    def _one_less(self, table: "Product") -> None:
+    def _one_less(self, table: "Artifact") -> None:
         self._left[table.name] -= 1
         if not self._left[table.name]:
             seconds = time.monotonic() - self._begun[table.name]

@@ -19,11 +19,11 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim, open_instance
 from aneurysm_assets.parallel.pool import workers_kept
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.competition import read_localizers_csv
-from aneurysm_assets.raw.fingerprint_processes import Inquiry
+from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.raw.fingerprints import take_fingerprints
-from aneurysm_assets.raw.inventory import Census, take_census
+from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.partitions import Status, latest_metadata
 from aneurysm_assets.runs.resources import Reporter
@@ -31,7 +31,7 @@ from aneurysm_assets.schema.tables import (
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
-    Product,
+    Artifact,
     Table,
 )
 from aneurysm_assets.settings import Settings
@@ -55,7 +55,7 @@ class Summary:
 
     Attributes
     ----------
-    census : Census
+    inventory : Inventory
         Which series there are.
     done : int
         Series that now are done in all four tables, and of which this run did something.
@@ -80,7 +80,7 @@ class Summary:
         That of `series_quality`: how many series have which problems.
     """
 
-    census: Census
+    inventory: Inventory
     done: int = 0
     skipped: int = 0
     under_way: int = 0
@@ -110,21 +110,21 @@ class _Collector:
         self._reporter = reporter
         self._summary = summary
 
-    def begin(self, table: Product, series: int) -> None:
+    def begin(self, table: Artifact, series: int) -> None:
         self._reporter.begin(table, series)
 
-    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
         if written.fast_files is not None:
             self._summary.headers += written.files
             self._summary.fast_headers += written.fast_files
         self._reporter.done(table, series_instance_uid, written)
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         self._summary.problems.append(Problem(table.name, series_instance_uid, reason))
         self._reporter.failed(table, series_instance_uid, reason)
 
 
-def check_input(settings: Settings) -> Census:
+def check_input(settings: Settings) -> Inventory:
     """Read what decides which series there are, and write nothing.
 
     Raises
@@ -132,17 +132,17 @@ def check_input(settings: Settings) -> Census:
     InputError
         There is nothing to read, or a CSV cannot be used.
     """
-    census = take_census(settings)
+    inventory = take_inventory(settings)
     with suppress(FileNotFoundError):
         read_localizers_csv(settings.localizers_csv)
-    if not census.series:
-        hint = " (--unlabelled takes the directories without a row)" if census.unlabelled else ""
+    if not inventory.series:
+        hint = " (--unlabelled takes the directories without a row)" if inventory.unlabelled else ""
         raise InputError(
             f"no series of {settings.train_csv} is on disk in {settings.series_root}{hint}"
-            if census.has_train_csv
+            if inventory.has_train_csv
             else f"there is no series directory in {settings.series_root}"
         )
-    return census
+    return inventory
 
 
 def run(
@@ -151,7 +151,7 @@ def run(
     *,
     only: Sequence[str] = (),
     force: bool = False,
-    inquiry: Inquiry | None = None,
+    listing: FingerprintProcesses | None = None,
 ) -> Summary:
     """Materialise every series that is on disk and not done, or stale, then combine.
 
@@ -165,7 +165,7 @@ def run(
         Take these series alone; all that are on disk where empty.
     force : bool
         Take done ones again.
-    inquiry : Inquiry, optional
+    listing : FingerprintProcesses, optional
         Into what has changed, where it was begun before.
 
     Returns
@@ -178,31 +178,31 @@ def run(
     InputError
         The input or the options cannot be used; nothing was written.
     """
-    census = check_input(settings)
-    wanted = _wanted(census, only)
+    inventory = check_input(settings)
+    wanted = _wanted(inventory, only)
     try:
         run_locks.hold(settings, run_locks.RUN)
     except run_locks.AlreadyRunning as error:
         raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
     try:
         with open_instance(settings) as instance:
-            stage = _Run(instance, settings, reporter, census, inquiry)
+            stage = _Run(instance, settings, reporter, inventory, listing)
             return stage.over(wanted, only=bool(only), force=force)
     finally:
         run_locks.release(settings, run_locks.RUN)
 
 
-def _wanted(census: Census, only: Sequence[str]) -> list[str]:
-    there = set(census.series)
+def _wanted(inventory: Inventory, only: Sequence[str]) -> list[str]:
+    there = set(inventory.series)
     for uid in only:
         if uid in there:
             continue
-        if uid in census.not_on_disk:
+        if uid in inventory.not_on_disk:
             raise InputError(f"series {uid} is in train.csv and its directory is not on disk")
-        if uid in census.unlabelled:
+        if uid in inventory.unlabelled:
             raise InputError(f"series {uid} has no row in train.csv: take it with --unlabelled")
         raise InputError(f"series {uid!r} is neither in train.csv nor on disk")
-    return sorted(set(only)) or list(census.series)
+    return sorted(set(only)) or list(inventory.series)
 
 
 class _Run:
@@ -213,13 +213,13 @@ class _Run:
         instance: dg.DagsterInstance,
         settings: Settings,
         reporter: Reporter,
-        census: Census,
-        inquiry: Inquiry | None,
+        inventory: Inventory,
+        listing: FingerprintProcesses | None,
     ) -> None:
-        self._inquiry = inquiry
+        self._listing = listing
         self._instance = instance
         self._settings = settings
-        self._summary = Summary(census)
+        self._summary = Summary(inventory)
         self._reporter = _Collector(reporter, self._summary)
 
     @cached_property
@@ -241,7 +241,7 @@ class _Run:
         claim(self._instance, self._settings)
         summary = self._summary
         summary.interrupted_runs = len(run_locks.end_dead_runs(self._instance, self._settings))
-        partitions.register(self._instance, summary.census.series)
+        partitions.register(self._instance, summary.inventory.series)
         status = self._statuses()
         taken: set[str] = set()
         rowless = set() if only else self._rowless(wanted)
@@ -266,7 +266,7 @@ class _Run:
     def _rowless(self, wanted: Sequence[str]) -> set[str]:
         """Return the partitions on disk that are not asked for: their row may have been removed."""
         return set(
-            partitions.on_disk(partitions.registered(self._instance), self._summary.census)
+            partitions.on_disk(partitions.registered(self._instance), self._summary.inventory)
         ) - set(wanted)
 
     def _to_do(
@@ -309,7 +309,10 @@ class _Run:
         if not any_done:
             return {}
         now = take_fingerprints(
-            self._settings, any_done, processes=self._settings.workers, inquiry=self._inquiry
+            self._settings,
+            any_done,
+            processes=self._settings.workers,
+            listing=self._listing,
         )
         return {
             table.name: set(partitions.stale(self._instance, table, of_table, now[table.name]))

@@ -14,7 +14,7 @@ from aneurysm_assets.raw.fingerprints import (
     fingerprints_of_previews,
     take_fingerprints,
 )
-from aneurysm_assets.raw.inventory import Census, take_census
+from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.partitions import Status, latest_metadata
 from aneurysm_assets.schema.tables import (
@@ -113,30 +113,30 @@ def take_overview(settings: Settings) -> Overview:
         There is nothing to read, a CSV cannot be used, or the Dagster instance keeps the
         progress of other data.
     """
-    census = take_census(settings)
+    inventory = take_inventory(settings)
     with open_instance(settings) as instance:
         claim(instance, settings)
         # A killed run's series would be shown as under way for ever.
         run_locks.end_dead_runs(instance, settings)
         registered = partitions.registered(instance)
-        there = partitions.on_disk(registered, census)
+        there = partitions.on_disk(registered, inventory)
         now = take_fingerprints(
-            settings, sorted({*census.series, *there}), processes=settings.workers
+            settings, sorted({*inventory.series, *there}), processes=settings.workers
         )
-        keys = list(dict.fromkeys(chain(census.known, registered)))
+        keys = list(dict.fromkeys(chain(inventory.known, registered)))
         status = [partitions.statuses(instance, settings, table, keys) for table in SERIES_TABLES]
         complete, _ = partitions.split(status)
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),
             interim=str(settings.interim),
-            series_on_disk=len(census.series),
-            series_not_on_disk=list(census.not_on_disk),
-            series_vanished=partitions.vanished(registered, census),
-            unlabelled_directories=list(census.unlabelled),
-            refused_rows=[asdict(row) for row in census.refused],
+            series_on_disk=len(inventory.series),
+            series_not_on_disk=list(inventory.not_on_disk),
+            series_vanished=partitions.vanished(registered, inventory),
+            unlabelled_directories=list(inventory.unlabelled),
+            refused_rows=[asdict(row) for row in inventory.refused],
             assets={
-                table.name: _of_asset(instance, census, table, of_table, now[table.name])
+                table.name: _of_asset(instance, inventory, table, of_table, now[table.name])
                 for table, of_table in zip(SERIES_TABLES, status, strict=True)
             },
             unified_metadata=_of_unified(instance, settings, complete),
@@ -147,17 +147,17 @@ def take_overview(settings: Settings) -> Overview:
 
 def _of_asset(
     instance: dg.DagsterInstance,
-    census: Census,
+    inventory: Inventory,
     table: Table,
     status: Mapping[str, Status],
     now: Fingerprints,
 ) -> AssetOverview:
-    gone = set(census.not_on_disk)
+    gone = set(inventory.not_on_disk)
     by_status = {
-        name: [uid for uid in census.known if status[uid] == name and uid not in gone]
+        name: [uid for uid in inventory.known if status[uid] == name and uid not in gone]
         for name in ("failed", "under_way", "missing")
     }
-    done = [uid for uid in census.known if status[uid] == "done"]
+    done = [uid for uid in inventory.known if status[uid] == "done"]
     read = sorted(uid for uid, of_series in status.items() if of_series == "done")
     stale = partitions.stale(instance, table, read, now)
     return AssetOverview(

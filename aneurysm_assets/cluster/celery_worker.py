@@ -1,4 +1,6 @@
-"""The Celery worker that executes runs: `celery --app aneurysm_assets.cluster.celery_worker worker`.
+"""The Celery worker that executes runs.
+
+It is started by `celery --app aneurysm_assets.cluster.celery_worker worker`.
 
 It reads its configuration where the launcher does, in the instance of DAGSTER_HOME, so that the two
 never differ. One worker a host: a run does its own parallel work.

@@ -25,7 +25,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.active_runs import RUN_TAG
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.tick_plan import Reason, Survey, survey
+from aneurysm_assets.runs.tick_plan import Reason, TickPlan, survey
 from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
 
 NAME = "series_automation"
@@ -45,7 +45,7 @@ _EXPLANATIONS: Mapping[Reason, str] = {
     "failed": "failed, and not yet tried again with this input",
 }
 
-_current: ContextVar[Survey] = ContextVar("survey")
+_current: ContextVar[TickPlan] = ContextVar("survey")
 
 
 class ToTake(dg.AutomationCondition[dg.AssetKey]):
@@ -133,7 +133,7 @@ class SeriesAutomation(dg.AutomationConditionSensorDefinition):
         return self
 
     def evaluate_tick(self, context: dg.SensorEvaluationContext) -> SensorExecutionData:
-        """Survey, and return the runs to make; or why there are none."""
+        """Plan the tick, and return the runs to make; or why there are none."""
         try:
             settings = self._settings.get()
             found = survey(context.instance, settings)
@@ -161,7 +161,7 @@ def automated(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AssetsDefinition
     return [asset.map_asset_specs(with_condition) for asset in assets]
 
 
-def run_requests(found: Survey, series_per_run: int | None = None) -> list[dg.RunRequest]:
+def run_requests(found: TickPlan, series_per_run: int | None = None) -> list[dg.RunRequest]:
     """Return a run for each group of series, in parts of so many, or one run to combine."""
     if found.combine:
         keys = [dg.AssetKey(table.name) for table in (UNIFIED_METADATA, SERIES_QUALITY)]
@@ -173,7 +173,7 @@ def run_requests(found: Survey, series_per_run: int | None = None) -> list[dg.Ru
     ]
 
 
-def _request(found: Survey, series: tuple[str, ...], tables: Sequence[str]) -> dg.RunRequest:
+def _request(found: TickPlan, series: tuple[str, ...], tables: Sequence[str]) -> dg.RunRequest:
     keys = [dg.AssetKey(table) for table in tables]
     tags = {RUN_TAG: "series", **found.tags}
     of_range, config = partitions.of_run(found.registered, series)
@@ -191,7 +191,7 @@ def _conditions() -> dict[str, dg.AutomationCondition[Any]]:
 
 
 @contextmanager
-def _in_force(found: Survey) -> Iterator[None]:
+def _in_force(found: TickPlan) -> Iterator[None]:
     token = _current.set(found)
     try:
         yield
@@ -199,7 +199,7 @@ def _in_force(found: Survey) -> Iterator[None]:
         _current.reset(token)
 
 
-def _survey() -> Survey:
+def _survey() -> TickPlan:
     try:
         return _current.get()
     except LookupError:
@@ -208,7 +208,7 @@ def _survey() -> Survey:
         ) from None
 
 
-def _skip_message(found: Survey) -> str:
+def _skip_message(found: TickPlan) -> str:
     if found.waits_for:
         return f"waits for {found.waits_for}"
     given_up = (
@@ -219,7 +219,7 @@ def _skip_message(found: Survey) -> str:
     return f"nothing to do for {len(found.registered)} series{given_up}"
 
 
-def _observations(found: Survey) -> list[dg.AssetObservation]:
+def _observations(found: TickPlan) -> list[dg.AssetObservation]:
     """Return what changed among the raw series, to be seen at the raw asset."""
     if not found.new and not found.vanished_differs:
         return []

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import told_as_failure
+from aneurysm_assets.runs.series_run import fail_run_with_reason
 from aneurysm_assets.schema.problems import PROBLEMS, Problem
 from aneurysm_assets.schema.tables import SERIES_KEY, SERIES_QUALITY
 from aneurysm_assets.storage.table_files import find_table, read_table
@@ -39,7 +39,7 @@ def series_quality_checks(
     context: dg.AssetCheckExecutionContext, settings: SettingsResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Say of each problem which series have it."""
-    with told_as_failure("the checks"):
+    with fail_run_with_reason("the checks"):
         path = find_table(settings.get().quality_table)
         if path is None:
             raise dg.Failure("there is no series_quality yet: materialise it", allow_retries=False)

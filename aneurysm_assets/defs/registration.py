@@ -4,7 +4,7 @@ import dagster as dg
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import claim
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.runs.resources import SettingsResource
 
@@ -14,14 +14,14 @@ def register_partitions(context: dg.OpExecutionContext, settings: SettingsResour
     """Add every series of train.csv that is on disk to the `series` partitions."""
     try:
         now = settings.get()
-        census = take_census(now)
+        inventory = take_inventory(now)
         claim(context.instance, now)
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    new = register(context.instance, census.series)
+    new = register(context.instance, inventory.series)
     context.log.info(
-        f"{len(census.series)} series, {new} of them new; {len(census.not_on_disk)} rows of "
-        f"train.csv without a directory, {len(census.unlabelled)} directories without a row"
+        f"{len(inventory.series)} series, {new} of them new; {len(inventory.not_on_disk)} rows of "
+        f"train.csv without a directory, {len(inventory.unlabelled)} directories without a row"
     )
 
 

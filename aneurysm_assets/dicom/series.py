@@ -14,7 +14,6 @@ from aneurysm_assets.dicom.attributes import ROW, SLOTS
 from aneurysm_assets.dicom.columns import SeriesColumns
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.dicom.fast_parser.walk import Walked
-from aneurysm_assets.dicom.geometry import add_geometry
 from aneurysm_assets.dicom.header import Header, read_header
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.schema.tables import SERIES_KEY
@@ -23,6 +22,7 @@ from aneurysm_assets.storage.fingerprint import fingerprint_of_versions
 from aneurysm_assets.storage.listing import is_directory
 from aneurysm_assets.storage.object_path import Location, ObjectPath, relative_name
 from aneurysm_assets.storage.read_ahead import OpenFile, ReadAhead, open_ahead
+from aneurysm_assets.volumes.series_geometry import add_geometry
 
 _ROWS = SLOTS["Rows"]
 

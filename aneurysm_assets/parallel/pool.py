@@ -46,14 +46,14 @@ def kept_workers() -> int:
 
 
 @contextmanager
-def pool_at_hand(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
+def shared_pool(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
     """Give the pool that is kept, or one for this work alone, which has no more than its series.
 
     Its workers are ended at once where the work is left early (Ctrl-C, an error): a slow disk must
     not hold up the end. What they were writing is beside its place, and the next run removes it.
     """
     if not _kept:
-        with pool_alone(min(workers, series)) as pool:
+        with dedicated_pool(min(workers, series)) as pool:
             yield pool
         return
     kept = _kept[-1]
@@ -68,8 +68,8 @@ def pool_at_hand(workers: int, series: int) -> Iterator[ProcessPoolExecutor]:
 
 
 @contextmanager
-def pool_alone(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool that ends with the block, as that of `pool_at_hand` where it is left early."""
+def dedicated_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool that ends with the block, as that of `shared_pool` where it is left early."""
     pool = _pool(workers)
     try:
         with _terminated_when_left(pool):

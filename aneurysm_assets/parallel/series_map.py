@@ -18,8 +18,8 @@ from queue import Empty, SimpleQueue
 import polars as pl
 
 from aneurysm_assets.errors import SeriesError
-from aneurysm_assets.parallel.pool import keep_no_more, kept_workers, pool_alone, pool_at_hand
-from aneurysm_assets.storage.atomic_files import placed_together
+from aneurysm_assets.parallel.pool import dedicated_pool, keep_no_more, kept_workers, shared_pool
+from aneurysm_assets.storage.atomic_files import batch_commit
 from aneurysm_assets.storage.table_files import StoredPicture, StoredTable
 
 _AHEAD = 4
@@ -44,7 +44,7 @@ _WORTH_A_POOL = 4
 
 
 @dataclass(frozen=True)
-class Written:
+class SeriesResult:
     """One series' table, or its picture, is safe on disk, or once the task that it is part of ends.
 
     Attributes
@@ -85,7 +85,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Failed:
+class SeriesFailure:
     """One series could not be taken.
 
     Attributes
@@ -100,8 +100,8 @@ class Failed:
     traceback: str = ""
 
 
-Outcome = Written | Failed
-Work = Callable[[str], Written]
+Outcome = SeriesResult | SeriesFailure
+Work = Callable[[str], SeriesResult]
 
 _Task = Future[list[Outcome]]
 
@@ -119,7 +119,8 @@ def map_series(
     Parameters
     ----------
     work : callable
-        From a SeriesInstanceUID to `Written`; must be picklable. What it raises becomes `Failed`.
+        From a SeriesInstanceUID to `SeriesResult`; must be picklable. What it raises becomes
+        `SeriesFailure`.
     series : sequence of str
         SeriesInstanceUIDs.
     workers : int
@@ -159,7 +160,7 @@ def map_series(
         if suspects:
             keep_no_more()
         if len(suspects) == len(left) and not _can_live():
-            yield from ((uid, Failed(_NO_WORKER)) for uid in suspects)
+            yield from ((uid, SeriesFailure(_NO_WORKER)) for uid in suspects)
             return
         # A dead worker takes the pool with it and does not say over which series it died. Handed
         # out singly it is among the first that were under way, of which each is tried alone.
@@ -175,12 +176,12 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
     try:
         written = work(series_instance_uid)
     except SeriesError as error:
-        return Failed(str(error))
+        return SeriesFailure(str(error))
     except OSError as error:
-        return Failed(_reason(error))
+        return SeriesFailure(_reason(error))
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
         place = traceback.extract_tb(error.__traceback__)[-1]
-        return Failed(
+        return SeriesFailure(
             f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})",
             "".join(traceback.format_exception(error)),
         )
@@ -228,7 +229,7 @@ def _map_in_pool(
     finished: SimpleQueue[_Task] = SimpleQueue()
     lost: set[str] = set()
     at_once = 1
-    with pool_at_hand(workers, len(series)) as pool:
+    with shared_pool(workers, len(series)) as pool:
         while waiting or under_way:
             while waiting and not lost and len(under_way) < workers * _AHEAD:
                 # No worker is to have the last series while others have nothing to do.
@@ -265,11 +266,11 @@ def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
     until = time.monotonic() + _TASK_SECONDS
     outcomes: list[Outcome] = []
     files: list[slice] = []
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         for work, uid in pairs:
             before = len(unplaced)
             outcomes.append(attempt(work, uid))
-            if isinstance(outcomes[-1], Failed):
+            if isinstance(outcomes[-1], SeriesFailure):
                 unplaced.drop(before)
             files.append(slice(before, len(unplaced)))
             if time.monotonic() > until:
@@ -280,12 +281,14 @@ def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
 
 def _if_placed(outcome: Outcome, errors: Sequence[OSError | None]) -> Outcome:
     reasons = [_reason(error) for error in errors if error is not None]
-    return Failed(reasons[0]) if reasons else outcome
+    return SeriesFailure(reasons[0]) if reasons else outcome
 
 
 def _worth_a_task(outcomes: Sequence[Outcome], most: int) -> int:
     """Return how many series are to be one task, given how long some have taken."""
-    seconds = max(each.seconds if isinstance(each, Written) else _TASK_SECONDS for each in outcomes)
+    seconds = max(
+        each.seconds if isinstance(each, SeriesResult) else _TASK_SECONDS for each in outcomes
+    )
     return max(1, min(most, int(_TASK_SECONDS / max(seconds, 1e-6))))
 
 
@@ -300,7 +303,7 @@ def _next(finished: "SimpleQueue[_Task]") -> _Task | None:
 
 def _can_live() -> bool:
     """Tell whether a worker process starts at all, by one that has nothing to do."""
-    with pool_alone(1) as pool:
+    with dedicated_pool(1) as pool:
         try:
             future = pool.submit(int)
             while not wait([future], timeout=_TICK_SECONDS).done:
@@ -313,7 +316,7 @@ def _can_live() -> bool:
 
 def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, Outcome] | None]:
     """Do the work in a process of its own; yield None while it lasts, and then the outcome."""
-    with pool_alone(1) as pool:
+    with dedicated_pool(1) as pool:
         try:
             future = pool.submit(attempt, work, series_instance_uid)
             # With a time limit, as above.
@@ -323,7 +326,7 @@ def _attempt_alone(work: Work, series_instance_uid: str) -> Iterator[tuple[str, 
         except BrokenProcessPool:
             yield (
                 series_instance_uid,
-                Failed(
+                SeriesFailure(
                     "the worker process died while it read this series (out of memory, or a file "
                     "that crashes a library)"
                 ),

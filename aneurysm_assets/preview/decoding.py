@@ -16,9 +16,9 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.optional_dependencies import how_to_install
-from aneurysm_assets.preview.plane import Pixels
 from aneurysm_assets.storage.fetching import ObjectFile, in_order, open_object
 from aneurysm_assets.storage.object_path import Location, ObjectPath
+from aneurysm_assets.volumes.plane import Pixels
 
 _AHEAD = 8
 """Files of a bucket that are fetched at the same time."""

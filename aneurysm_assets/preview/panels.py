@@ -9,15 +9,15 @@ import numpy as np
 import polars as pl
 
 from aneurysm_assets.preview.decoding import Row, Undecodable, decode
-from aneurysm_assets.preview.plane import (
+from aneurysm_assets.preview.window import Window, choose_window
+from aneurysm_assets.storage.object_path import Location
+from aneurysm_assets.volumes.plane import (
     Letters,
     Pixels,
     Plane,
     direction_letters,
     plane_of_image,
 )
-from aneurysm_assets.preview.window import Window, choose_window
-from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.volumes.stack import NoStack, Stack, find_stack
 
 MOST_POINT_IMAGES = 6
@@ -249,7 +249,7 @@ class _Composer:
     def _montage(self) -> list[int]:
         """Return an even choice of images in their order, scouts where there is nothing else."""
         everything = range(len(self._rows))
-        main = [n for n in everything if not self._rows[n]["is_localizer_image"]] or everything
+        main = [n for n in everything if not self._rows[n]["is_scout"]] or everything
         in_order = sorted(main, key=lambda n: (self._rows[n]["slice_index"] or 0, n))
         return _even(in_order, _MOST_IN_MONTAGE)
 

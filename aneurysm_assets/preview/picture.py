@@ -4,7 +4,7 @@ import polars as pl
 
 from aneurysm_assets.dicom.series import SeriesTable, read_series
 from aneurysm_assets.errors import SeriesError, StoreError
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
 from aneurysm_assets.preview.panels import Composition, Panel, compose
@@ -17,7 +17,7 @@ from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.table_files import StoredPicture, write_bytes
 
 
-def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str) -> Written:
+def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str) -> SeriesResult:
     """Draw a series and write its picture.
 
     Parameters
@@ -61,7 +61,7 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
     write_bytes(path, content)
     decoded = images.filter(pl.col("dicom_path").is_in(list(shown.decoded)))
     sizes = decoded.unique("dicom_path")["file_size"].to_list()
-    return Written(
+    return SeriesResult(
         table=None,
         picture=StoredPicture(
             path=path,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aneurysm_assets.preview.decoding import Row
-from aneurysm_assets.preview.plane import Pixels
+from aneurysm_assets.volumes.plane import Pixels
 
 VESSELS_HU = (-150.0, 550.0)
 """Centre 200, width 700: contrast-filled arteries before brain, and bone not yet blinding."""

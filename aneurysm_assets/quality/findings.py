@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.dicom.geometry import orientation_centres
 from aneurysm_assets.schema.problems import (
     AIR_HU,
     ALONG_NORMAL,
@@ -29,6 +28,7 @@ from aneurysm_assets.schema.tables import (
     SERIES_QUALITY,
     UNIFIED_METADATA,
 )
+from aneurysm_assets.volumes.series_geometry import orientation_centres
 
 Finder = Callable[["Evidence"], pl.DataFrame]
 
@@ -135,7 +135,7 @@ def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame, pl.concat([_flagged(once), uneven], how="diagonal")
 
 
-_SCOUT = pl.col("is_localizer_image").fill_null(value=False)
+_SCOUT = pl.col("is_scout").fill_null(value=False)
 _CT = pl.col("Modality_dicom") == "CT"
 _COSINES = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
 _ROW, _COLUMN = _COSINES[:3], _COSINES[3:]

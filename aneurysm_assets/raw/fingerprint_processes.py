@@ -21,7 +21,7 @@ _WORTH_PROCESSES = 500
 """Fewer series than this are listed before a second interpreter has started."""
 
 
-class Inquiry:
+class FingerprintProcesses:
     """Lists directories in other processes, as a context manager; they end with the block.
 
     Interpreters of their own and no pool: a pool's processes would import all that this one has

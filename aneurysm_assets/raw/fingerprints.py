@@ -17,7 +17,7 @@ from aneurysm_assets.raw.competition import (
     read_localizers_csv,
     read_train_csv,
 )
-from aneurysm_assets.raw.fingerprint_processes import Inquiry
+from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair, list_pairs
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
 from aneurysm_assets.settings import Settings
@@ -139,7 +139,7 @@ def take_fingerprints(
     series: Sequence[str],
     *,
     processes: int = 1,
-    inquiry: Inquiry | None = None,
+    listing: FingerprintProcesses | None = None,
 ) -> dict[str, Fingerprints]:
     """Return the fingerprints of all series for each of the partitioned tables.
 
@@ -151,7 +151,7 @@ def take_fingerprints(
         SeriesInstanceUIDs.
     processes : int
         Interpreters that list directories at the same time, where there are many.
-    inquiry : Inquiry, optional
+    listing : FingerprintProcesses, optional
         One that was begun before.
 
     Returns
@@ -166,7 +166,7 @@ def take_fingerprints(
         answer.
     """
     return {
-        DICOM_TAGS.name: _of_directories(settings, series, processes, inquiry),
+        DICOM_TAGS.name: _of_directories(settings, series, processes, listing),
         **take_light_fingerprints(settings, series),
     }
 
@@ -251,11 +251,14 @@ def _or_unreadable(settings: Settings, series_instance_uid: str) -> str:
 
 
 def _of_directories(
-    settings: Settings, series: Sequence[str], processes: int, inquiry: Inquiry | None
+    settings: Settings,
+    series: Sequence[str],
+    processes: int,
+    listing: FingerprintProcesses | None,
 ) -> dict[str, str]:
-    if inquiry is None:
-        with Inquiry(settings, series, processes) as now:
+    if listing is None:
+        with FingerprintProcesses(settings, series, processes) as now:
             return _of_directories(settings, series, 1, now)
-    found = inquiry.answers()
+    found = listing.answers()
     rest = [uid for uid in series if uid not in found]
     return {**found, **dict(fingerprints_in_turn(settings, rest))}

@@ -10,7 +10,7 @@ from aneurysm_assets.uid import is_uid
 
 
 @dataclass(frozen=True)
-class Census:
+class Inventory:
     """What is to be read, and what is not there.
 
     Attributes
@@ -43,12 +43,12 @@ class Census:
         return tuple(sorted({*self.series, *self.not_on_disk}))
 
 
-def take_census(settings: Settings) -> Census:
+def take_inventory(settings: Settings) -> Inventory:
     """Compare train.csv with the directories on disk.
 
     Returns
     -------
-    Census
+    Inventory
         From one read of the CSV and one listing; no directory of a series is opened.
 
     Raises
@@ -60,7 +60,7 @@ def take_census(settings: Settings) -> Census:
     try:
         train = read_train_csv(settings.train_csv)
     except FileNotFoundError:
-        return Census(
+        return Inventory(
             series=tuple(sorted(directories)),
             not_on_disk=(),
             unlabelled=tuple(sorted(directories)),
@@ -70,7 +70,7 @@ def take_census(settings: Settings) -> Census:
         )
     labelled = set(train.series)
     unlabelled = directories - labelled
-    return Census(
+    return Inventory(
         series=tuple(sorted(directories if settings.unlabelled else directories & labelled)),
         not_on_disk=tuple(sorted(labelled - directories)),
         unlabelled=tuple(sorted(unlabelled)),

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from aneurysm_assets.raw.inventory import Census
+from aneurysm_assets.raw.inventory import Inventory
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 
@@ -112,7 +112,9 @@ class Numbers:
         }
 
 
-def take_numbers(unified: pl.LazyFrame, quality: pl.DataFrame, census: Census | None) -> Numbers:
+def take_numbers(
+    unified: pl.LazyFrame, quality: pl.DataFrame, inventory: Inventory | None
+) -> Numbers:
     """Count what the report shows.
 
     Parameters
@@ -121,7 +123,7 @@ def take_numbers(unified: pl.LazyFrame, quality: pl.DataFrame, census: Census | 
         The unified table; a few of its columns are read, once, and streamed.
     quality : pl.DataFrame
         `series_quality`.
-    census : Census or None
+    inventory : Inventory or None
         What is on disk; None where that cannot be told.
     """
     per_series = _per_series(unified)
@@ -139,7 +141,7 @@ def take_numbers(unified: pl.LazyFrame, quality: pl.DataFrame, census: Census | 
         spacing=of_modality.with_columns(value=per_series["spacing"]).drop_nulls(),
         matrices=_counted(per_series, "matrix", MODALITY),
         orientations=_counted(per_series, "orientation", MODALITY),
-        missing=_missing(per_series, quality, census),
+        missing=_missing(per_series, quality, inventory),
         checks=_checks(quality),
     )
 
@@ -149,7 +151,7 @@ def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
     # A further point on the same image is a further row, which is no further image.
     once = pl.col("localizer_index").fill_null(0) == 0
     readable = pl.col("read_error").is_null()
-    main = once & readable & ~pl.col("is_localizer_image").fill_null(value=False)
+    main = once & readable & ~pl.col("is_scout").fill_null(value=False)
     rows_by_columns = pl.format("{} x {}", "Rows", "Columns")
     frame = (
         unified.group_by(SERIES_KEY)
@@ -237,20 +239,20 @@ def _by_location(per_series: pl.DataFrame, unified: pl.LazyFrame) -> pl.DataFram
 
 
 def _missing(
-    per_series: pl.DataFrame, quality: pl.DataFrame, census: Census | None
+    per_series: pl.DataFrame, quality: pl.DataFrame, inventory: Inventory | None
 ) -> list[Missing]:
     series = per_series.height
     found: list[Missing] = []
-    if census is not None:
+    if inventory is not None:
         taken = set(per_series[SERIES_KEY])
-        left = tuple(uid for uid in census.series if uid not in taken)
+        left = tuple(uid for uid in inventory.series if uid not in taken)
         found += [
             _of_series("series_not_on_disk", "rows of train.csv without a directory on disk",
-                       census.not_on_disk, len(census.known)),
+                       inventory.not_on_disk, len(inventory.known)),
             _of_series("series_not_in_table", "series on disk, not yet in the unified table",
-                       left, len(census.series)),
+                       left, len(inventory.series)),
             _of_series("series_without_row", "directories without a row in train.csv",
-                       census.unlabelled, None),
+                       inventory.unlabelled, None),
         ]  # fmt: skip
     without = per_series.filter(~pl.col("segmented"))[SERIES_KEY]
     found += [

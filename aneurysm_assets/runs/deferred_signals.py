@@ -13,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Let interrupts that come in the block take effect at its end, none of them lost.
 
     Outside the main thread, which alone receives signals, there is nothing to hold back.

@@ -18,13 +18,13 @@ from dagster._core.storage.tags import (
 )
 
 from aneurysm_assets.raw.fingerprints import Fingerprints
-from aneurysm_assets.raw.inventory import Census
+from aneurysm_assets.raw.inventory import Inventory
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
-    Product,
+    Artifact,
     Table,
 )
 from aneurysm_assets.settings import Settings
@@ -113,7 +113,7 @@ def statuses(
 
 
 def stale(
-    instance: dg.DagsterInstance, table: Product, done: Iterable[str], now: Fingerprints
+    instance: dg.DagsterInstance, table: Artifact, done: Iterable[str], now: Fingerprints
 ) -> list[str]:
     """Return those of the done series whose input is no longer what was read.
 
@@ -121,7 +121,7 @@ def stale(
     ----------
     instance : dg.DagsterInstance
         Keeps the record: a materialisation's data version is the fingerprint of what it read.
-    table : Product
+    table : Artifact
         One of `tables.SERIES_TABLES`, or the pictures.
     done : iterable of str
         SeriesInstanceUIDs.
@@ -139,7 +139,7 @@ def stale(
     return [uid for uid in done if uid in now and recorded.get(uid, now[uid]) != now[uid]]
 
 
-def recorded_fingerprints(instance: dg.DagsterInstance, table: Product) -> dict[str, str]:
+def recorded_fingerprints(instance: dg.DagsterInstance, table: Artifact) -> dict[str, str]:
     """Return the fingerprint of what each series' latest materialisation read, by one query.
 
     A series that was materialised before fingerprints were recorded is not there.
@@ -153,18 +153,18 @@ def recorded_fingerprints(instance: dg.DagsterInstance, table: Product) -> dict[
     return {uid: text for uid, text in versions.items() if _FINGERPRINT.fullmatch(text)}
 
 
-def vanished(keys: Iterable[str], census: Census) -> list[str]:
+def vanished(keys: Iterable[str], inventory: Inventory) -> list[str]:
     """Return those partitions whose directory is gone, sorted; what is done of them stays done."""
-    return sorted(set(keys) - {*census.series, *census.unlabelled})
+    return sorted(set(keys) - {*inventory.series, *inventory.unlabelled})
 
 
-def on_disk(keys: Iterable[str], census: Census) -> list[str]:
+def on_disk(keys: Iterable[str], inventory: Inventory) -> list[str]:
     """Return those partitions whose directory is there, in their order.
 
     Also those that are not to be taken any more, as their row is gone from train.csv: what was
     read of them is stale.
     """
-    there = {*census.series, *census.unlabelled}
+    there = {*inventory.series, *inventory.unlabelled}
     return [uid for uid in keys if uid in there]
 
 

@@ -7,8 +7,8 @@ import dagster as dg
 from pydantic import Field
 
 from aneurysm_assets import settings as variables
-from aneurysm_assets.parallel.series_map import Written
-from aneurysm_assets.schema.tables import Product
+from aneurysm_assets.parallel.series_map import SeriesResult
+from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.settings import Settings
 
 
@@ -58,24 +58,24 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 class Reporter(Protocol):
     """Someone who is told of each series, in the process of the run; the command line's part."""
 
-    def begin(self, table: Product, series: int) -> None:
+    def begin(self, table: Artifact, series: int) -> None:
         """Hear that a table's batch of so many series begins."""
 
-    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
         """Hear that a series is safe on disk and recorded."""
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         """Hear that a series failed, and why."""
 
 
-class Silent:
+class NullReporter:
     """Tells nobody: Dagster's own log and events say what a user of Dagster wants to know."""
 
-    def begin(self, table: Product, series: int) -> None:
+    def begin(self, table: Artifact, series: int) -> None:
         """Say nothing."""
 
-    def done(self, table: Product, series_instance_uid: str, written: Written) -> None:
+    def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
         """Say nothing."""
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         """Say nothing."""

@@ -13,17 +13,17 @@ from dagster._core.storage.tags import RESUME_RETRY_TAG, RETRY_NUMBER_TAG
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw.fingerprints import fingerprints_of_previews, take_fingerprints
-from aneurysm_assets.schema.tables import SERIES_PREVIEW, Product, Table
+from aneurysm_assets.schema.tables import SERIES_PREVIEW, Artifact, Table
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import names_of_tables
 
 _AT_ONCE = 500
 
 
-def left_by_predecessors(
+def remaining_after_retries(
     context: dg.AssetExecutionContext,
     settings: Settings,
-    product: Product,
+    product: Artifact,
     series: Sequence[str],
 ) -> list[str]:
     """Return the series that a run has to take: of a retry, those not done before it.
@@ -37,7 +37,7 @@ def left_by_predecessors(
         Of the run.
     settings : Settings
         Where inputs and tables are.
-    product : Product
+    product : Artifact
         What the run makes.
     series : sequence of str
         Those the run was started with.
@@ -65,7 +65,7 @@ def left_by_predecessors(
         else prints[product.name]
     )
     done = {uid for uid in there if recorded[uid] == now[uid]}
-    _unplan(context.instance, context.run.run_id, context.asset_key, sorted(done))
+    _delete_planned_events(context.instance, context.run.run_id, context.asset_key, sorted(done))
     context.log.info(f"{len(done)} of {len(series)} series were done before this retry")
     return [uid for uid in series if uid not in done]
 
@@ -99,14 +99,14 @@ def _recorded_by(
     return recorded
 
 
-def _with_file(settings: Settings, product: Product, recorded: dict[str, str]) -> list[str]:
+def _with_file(settings: Settings, product: Artifact, recorded: dict[str, str]) -> list[str]:
     directory = settings.interim / product.name
     if isinstance(product, Table):
         return sorted(recorded.keys() & names_of_tables(directory))
     return [uid for uid in recorded if (directory / f"{uid}.png").is_file()]
 
 
-def _unplan(
+def _delete_planned_events(
     instance: dg.DagsterInstance, run_id: str, key: dg.AssetKey, series: Sequence[str]
 ) -> None:
     storage, table = instance.event_log_storage, SqlEventLogStorageTable

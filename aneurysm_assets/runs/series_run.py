@@ -33,11 +33,11 @@ from aneurysm_assets.instance.run_locks import (
     end_dead_runs,
     hold_run,
 )
-from aneurysm_assets.parallel.series_map import Failed, Work, Written, map_series
-from aneurysm_assets.runs.deferred_signals import held_back
+from aneurysm_assets.parallel.series_map import SeriesFailure, SeriesResult, Work, map_series
+from aneurysm_assets.runs.deferred_signals import deferred_signals
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
-from aneurysm_assets.runs.retries import left_by_predecessors
-from aneurysm_assets.schema.tables import Product
+from aneurysm_assets.runs.retries import remaining_after_retries
+from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.fetching import THREADS
@@ -80,17 +80,17 @@ class Batch:
 
     Attributes
     ----------
-    table : Product
+    table : Artifact
         What it makes.
     work : callable
-        From a SeriesInstanceUID to `Written`; picklable.
+        From a SeriesInstanceUID to `SeriesResult`; picklable.
     workers : int
         Processes to do it in; 0 for this one, or those that the run has anyway.
     alone : callable, optional
         From a SeriesInstanceUID to the same work with what that series needs of it and no more.
     """
 
-    table: Product
+    table: Artifact
     work: Work
     workers: int
     alone: Callable[[str], Work] | None = None
@@ -115,7 +115,7 @@ def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResourc
 
 
 @contextmanager
-def told_as_failure(what: str) -> Iterator[None]:
+def fail_run_with_reason(what: str) -> Iterator[None]:
     """End a step with a sentence where the input cannot be used or the storage refuses.
 
     Parameters
@@ -171,7 +171,7 @@ def materialize_series(
     series, is_partitioned = _series_of_run(context, config)
     is_alone = is_partitioned and len(series) == 1
     if not is_alone:
-        series = left_by_predecessors(context, settings, table, series)
+        series = remaining_after_retries(context, settings, table, series)
     remove_partials(settings.interim / table.name)
     if not is_partitioned:
         _plan(context, series)
@@ -186,7 +186,7 @@ def materialize_series(
             if result is None:
                 continue
             uid, outcome = result
-            if isinstance(outcome, Failed):
+            if isinstance(outcome, SeriesFailure):
                 failed[uid] = outcome.reason
                 _tell_failed(context, table, uid, outcome)
                 reporter.failed(table, uid, outcome.reason)
@@ -219,7 +219,10 @@ def _threads(settings: Settings) -> int:
 
 
 def _tell_failed(
-    context: dg.AssetExecutionContext, table: Product, series_instance_uid: str, failed: Failed
+    context: dg.AssetExecutionContext,
+    table: Artifact,
+    series_instance_uid: str,
+    failed: SeriesFailure,
 ) -> None:
     context.log.error(f"{series_instance_uid}: {failed.reason}")
     if failed.traceback:
@@ -271,15 +274,15 @@ class _Recorder:
     """
 
     def __init__(
-        self, context: dg.AssetExecutionContext, reporter: Reporter, table: Product
+        self, context: dg.AssetExecutionContext, reporter: Reporter, table: Artifact
     ) -> None:
         self._context = context
         self._reporter = reporter
         self._table = table
-        self._pending: list[tuple[str, Written]] = []
+        self._pending: list[tuple[str, SeriesResult]] = []
         self._since = 0.0
 
-    def add(self, series_instance_uid: str, written: Written) -> None:
+    def add(self, series_instance_uid: str, written: SeriesResult) -> None:
         """Take a series whose file is safe on disk."""
         if not self._pending:
             self._since = time.monotonic()
@@ -301,7 +304,7 @@ class _Recorder:
         if self._pending:
             _stop_if_ended(self._context)
         batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
-        with held_back():
+        with deferred_signals():
             pending, self._pending = self._pending, []
             for index, (uid, written) in enumerate(pending):
                 DagsterEvent.asset_materialization(
@@ -364,11 +367,11 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
         context.instance.report_run_canceling(run)
 
 
-def _data_version(written: Written) -> dg.DataVersion | None:
+def _data_version(written: SeriesResult) -> dg.DataVersion | None:
     return dg.DataVersion(written.fingerprint) if written.fingerprint else None
 
 
-def _metadata(written: Written) -> Metadata:
+def _metadata(written: SeriesResult) -> Metadata:
     # The picture first: in the UI it is behind a link, which is to be the first thing seen.
     metadata: Metadata = _of_picture(written.picture) if written.picture is not None else {}
     metadata |= {
@@ -404,7 +407,7 @@ def _of_picture(picture: StoredPicture) -> Metadata:
     }
 
 
-def _failure(table: Product, failed: dict[str, str], series: int) -> dg.Failure:
+def _failure(table: Artifact, failed: dict[str, str], series: int) -> dg.Failure:
     named = [f"{uid}: {reason}" for uid, reason in list(failed.items())[:_NAMED_IN_FULL]]
     if len(failed) > len(named):
         named.append(f"and {len(failed) - len(named)} more, in the metadata of this failure")

@@ -21,7 +21,7 @@ from aneurysm_assets.raw.fingerprints import (
     fingerprints_in_turn,
     take_light_fingerprints,
 )
-from aneurysm_assets.raw.inventory import Census, take_census
+from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs import active_runs, partitions
 from aneurysm_assets.runs.active_runs import REQUEST_TAG
 from aneurysm_assets.runs.partitions import Status
@@ -49,7 +49,7 @@ _MEMORY = "aneurysm_assets/automation"
 
 
 @dataclass
-class Memory:
+class SensorState:
     """What one survey leaves to the next.
 
     Attributes
@@ -99,7 +99,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Survey:
+class TickPlan:
     """What there is to do.
 
     Attributes
@@ -158,7 +158,7 @@ class _Found:
 
 def survey(
     instance: dg.DagsterInstance, settings: Settings, *, seconds: float = LISTING_SECONDS
-) -> Survey:
+) -> TickPlan:
     """Register new series and find what there is to do.
 
     Parameters
@@ -174,7 +174,7 @@ def survey(
 
     Returns
     -------
-    Survey
+    TickPlan
         Nothing to do while a run or a backfill of the same assets is under way: batches follow
         each other, and the unified table is combined between them.
 
@@ -186,13 +186,13 @@ def survey(
     """
     claim(instance, settings)
     run_locks.end_dead_runs(instance, settings)
-    memory = Memory.load(instance)
+    memory = SensorState.load(instance)
     memory.settle(instance)
-    census = take_census(settings)
-    _refuse_without_train_csv(instance, census)
-    new = partitions.register(instance, census.series)
+    inventory = take_inventory(settings)
+    _refuse_without_train_csv(instance, inventory)
+    new = partitions.register(instance, inventory.series)
     registered = partitions.registered(instance)
-    vanished = partitions.vanished(registered, census)
+    vanished = partitions.vanished(registered, inventory)
     differs = vanished != memory.vanished
     memory.vanished = vanished
     waits_for = active_runs.under_way(instance, settings)
@@ -202,7 +202,7 @@ def survey(
             table.name: partitions.statuses(instance, settings, table, registered)
             for table in SERIES_TABLES
         }
-        found = _to_take(instance, settings, census, status, memory, seconds=seconds)
+        found = _to_take(instance, settings, inventory, status, memory, seconds=seconds)
         upstream, *_ = partitions.latest_events(instance)
         request = _digest(upstream, _untaken(found.take))
         waits_for = _drop_in_vain(instance, found, request, registered)
@@ -214,7 +214,7 @@ def survey(
             combine, waits_too = _to_combine(instance, settings, status)
             tags, waits_for = {REQUEST_TAG: combine}, waits_for or waits_too
     memory.save(instance)
-    return Survey(
+    return TickPlan(
         tuple(registered),
         new=new,
         vanished=tuple(vanished),
@@ -227,9 +227,9 @@ def survey(
     )
 
 
-def _refuse_without_train_csv(instance: dg.DagsterInstance, census: Census) -> None:
+def _refuse_without_train_csv(instance: dg.DagsterInstance, inventory: Inventory) -> None:
     """Take no series to be unlabelled while train.csv is away: who replaces it may be between."""
-    if census.has_train_csv:
+    if inventory.has_train_csv:
         return
     no_row = fingerprint_of_rows(())
     recorded = partitions.recorded_fingerprints(instance, LABELS)
@@ -243,13 +243,13 @@ def _refuse_without_train_csv(instance: dg.DagsterInstance, census: Census) -> N
 def _to_take(
     instance: dg.DagsterInstance,
     settings: Settings,
-    census: Census,
+    inventory: Inventory,
     status: Mapping[str, Mapping[str, Status]],
-    memory: Memory,
+    memory: SensorState,
     *,
     seconds: float,
 ) -> _Found:
-    there = sorted(partitions.on_disk(status[DICOM_TAGS.name], census))
+    there = sorted(partitions.on_disk(status[DICOM_TAGS.name], inventory))
     listed = [uid for uid in there if status[DICOM_TAGS.name][uid] in {"done", "failed"}]
     now: dict[str, Fingerprints] = {
         DICOM_TAGS.name: _list_some(settings, listed, memory, seconds),
@@ -261,14 +261,14 @@ def _to_take(
         readable = {uid: text for uid, text in prints.items() if text != UNREADABLE}
         # Also where the row is gone from train.csv: the labels of those are wrong now.
         done = [uid for uid in there if of_table[uid] == "done"]
-        failed = [uid for uid in census.series if of_table[uid] == "failed"]
+        failed = [uid for uid in inventory.series if of_table[uid] == "failed"]
         known = {u: text for u, text in memory.failed.get(table.name, {}).items() if u in failed}
         again = {u: prints[u] for u in failed if u in prints and known.get(u) != prints[u]}
         memory.failed[table.name] = known
         found.retried[table.name] = again
         found.given_up.update(known.keys() - again.keys())
         found.take[table.name] = {
-            "missing": tuple(uid for uid in census.series if of_table[uid] == "missing"),
+            "missing": tuple(uid for uid in inventory.series if of_table[uid] == "missing"),
             # One that cannot be listed just now, as its disk is away, stays as it is.
             "changed": tuple(partitions.stale(instance, table, done, readable)),
             "failed": tuple(again),
@@ -277,7 +277,7 @@ def _to_take(
 
 
 def _list_some(
-    settings: Settings, series: Sequence[str], memory: Memory, seconds: float
+    settings: Settings, series: Sequence[str], memory: SensorState, seconds: float
 ) -> dict[str, str]:
     """Return the fingerprints of some series, from where the last survey stopped."""
     start = bisect_left(series, memory.place)

@@ -86,9 +86,7 @@ PROBLEMS: tuple[Problem, ...] = (
         "A header's SeriesInstanceUID is not the directory's name.",
         source="(0020,000E)",
     ),
-    Problem(
-        "scouts", "Holds localizer images (scouts): `is_localizer_image`.", source="PS3.3 C.8.2.1"
-    ),
+    Problem("scouts", "Holds localizer images (scouts): `is_scout`.", source="PS3.3 C.8.2.1"),
     Problem(
         "mixed_orientation",
         "Images that are no scouts differ in ImageOrientationPatient.",

@@ -77,7 +77,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Product:
+class Artifact:
     """What an asset makes.
 
     Attributes
@@ -93,7 +93,7 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Table(Product):
+class Table(Artifact):
     """A table: its columns in order.
 
     Attributes
@@ -304,7 +304,7 @@ _GEOMETRY_COLUMNS: tuple[Column, ...] = (
         "computed from ImageOrientationPatient",
     ),
     Column(
-        "is_localizer_image",
+        "is_scout",
         pl.Boolean(),
         "A scout: ImageType says LOCALIZER, or its orientation and matrix are those of at most "
         "a fifth of the series' images while half or more share others.",
@@ -546,7 +546,7 @@ _MADE_FROM: Mapping[str, tuple[Origin, ...]] = {
     "localizer_vessel": (*_FROM_POINT, *_of(SEGMENTATION_META, "cowseg_path", "cowseg_affine")),
     "segmentation_matches_series": (
         *_FROM_IMAGE,
-        *_of(DICOM_TAGS, "Rows", "Columns", "is_localizer_image"),
+        *_of(DICOM_TAGS, "Rows", "Columns", "is_scout"),
         *_of(SEGMENTATION_META, "nii_shape", "nii_affine", "cowseg_shape", "cowseg_affine"),
     ),
 }
@@ -618,13 +618,13 @@ SERIES_QUALITY = Table(
 
 ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)
 
-SERIES_PREVIEW = Product(
+SERIES_PREVIEW = Artifact(
     name="series_preview",
     description="One PNG a series: three planes through its middle, its aneurysm points, and the "
     "vessel labels where there is a segmentation. Made from the raw files alone.",
 )
 
-DATASET_REPORT = Product(
+DATASET_REPORT = Artifact(
     name="dataset_report",
     description="One HTML page of the data set: series by modality, sex and age, positives by "
     "location, geometry by modality, what is missing and which checks fired.",

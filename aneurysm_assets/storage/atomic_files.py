@@ -60,7 +60,7 @@ class _Whole:
                 self.instead_of.unlink()
 
 
-class Unplaced:
+class StagedFiles:
     """Files that are written, and wait to be made safe together and to take their places."""
 
     def __init__(self) -> None:
@@ -129,17 +129,17 @@ def _placed(files: Sequence[_Whole]) -> list[OSError | None]:
     return errors
 
 
-_unplaced: ContextVar[Unplaced | None] = ContextVar("unplaced", default=None)
+_unplaced: ContextVar[StagedFiles | None] = ContextVar("unplaced", default=None)
 
 
 @contextmanager
-def placed_together() -> Iterator[Unplaced]:
+def batch_commit() -> Iterator[StagedFiles]:
     """Let files that are written in the block wait to be placed together, which is for it to do.
 
     A file on its own is waited for twice, for its bytes and for its name; on a slow disk that
     takes longer than to make it. What the block has not placed at its end is removed.
     """
-    unplaced = Unplaced()
+    unplaced = StagedFiles()
     token = _unplaced.set(unplaced)
     try:
         yield unplaced
@@ -148,10 +148,10 @@ def placed_together() -> Iterator[Unplaced]:
         unplaced.drop()
 
 
-def write_beside(path: Path, write: Callable[[Path], T], *, instead_of: Path | None = None) -> T:
+def atomic_write(path: Path, write: Callable[[Path], T], *, instead_of: Path | None = None) -> T:
     """Write a file so that a reader sees the whole of the old one or the whole of the new one.
 
-    Within `placed_together` the old one stands there until all are placed.
+    Within `batch_commit` the old one stands there until all are placed.
 
     Parameters
     ----------

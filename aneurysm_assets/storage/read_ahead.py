@@ -17,8 +17,10 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from aneurysm_assets.dicom.fast_parser.elements import FIRST_READ
 from aneurysm_assets.storage.threads import start_threads
+
+FIRST_READ = 8 << 10
+"""Bytes that hold the whole header of nearly all DICOM files."""
 
 THREADS = 16
 """Threads of one reader where it waits: about what a disk or a file server takes in parallel."""

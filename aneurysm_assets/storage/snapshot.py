@@ -18,12 +18,12 @@ T = TypeVar("T")
 _NAMED = 10
 
 
-class Replaced(InputError):  # noqa: N818 - as `UnreadableFile`
+class InputsChanged(InputError):  # noqa: N818 - as `UnreadableFile`
     """What a table is made from was replaced while it was read, so it was not put in its place."""
 
 
 @dataclass(frozen=True)
-class Sources:
+class InputSnapshot:
     """What some tables' files were at a moment.
 
     Attributes
@@ -55,7 +55,7 @@ class Sources:
 
         Raises
         ------
-        Replaced
+        InputsChanged
             They are not; the text names those that are not.
         OSError
             A directory cannot be listed.
@@ -65,23 +65,23 @@ class Sources:
             now = _stamps(directory, before)
             replaced |= {stem for stem in before if before[stem] != now[stem]}
         if replaced:
-            raise Replaced(
+            raise InputsChanged(
                 f"{_listed(sorted(replaced))}: taken again by another run while it was read, so "
                 "what was made of it is not kept; make it again when that run has ended"
             )
 
 
-def made_of_one_state(make: Callable[[], T]) -> T:
+def retry_if_replaced(make: Callable[[], T]) -> T:
     """Return what is made; where its sources were replaced meanwhile, try once more.
 
     Raises
     ------
-    Replaced
+    InputsChanged
         They were replaced again.
     """
     try:
         return make()
-    except Replaced:
+    except InputsChanged:
         return make()
 
 

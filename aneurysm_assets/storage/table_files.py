@@ -22,7 +22,7 @@ import polars as pl
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.schema.tables import Table
-from aneurysm_assets.storage.atomic_files import write_beside
+from aneurysm_assets.storage.atomic_files import atomic_write
 from aneurysm_assets.storage.bucket_files import fetch_file, put_file, scan_objects
 from aneurysm_assets.storage.object_path import Location, ObjectPath, list_directory
 
@@ -54,6 +54,11 @@ class StoredTable:
     format: Format
     rows: int
     warning: str | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warning, where there is one."""
+        return (self.warning,) if self.warning else ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def write_bytes(path: Location, content: bytes) -> None:
         path.write_bytes(content)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_beside(path, lambda beside: beside.write_bytes(content))
+    atomic_write(path, lambda beside: beside.write_bytes(content))
 
 
 def write_table(
@@ -132,7 +137,7 @@ def write_table(
     Returns
     -------
     StoredTable
-        The file that stands there now, or within `placed_together` once all are placed, and a
+        The file that stands there now, or within `batch_commit` once all are placed, and a
         warning if that is the CSV fallback.
 
     Raises
@@ -401,7 +406,7 @@ def _write(stem: Location, suffix: Format, write: Callable[[Path | IO[bytes]], i
     # Not Path.with_suffix: a UID's last component would be taken for a suffix.
     name, other = f"{stem.name}.{suffix}", f"{stem.name}.{_OTHER[suffix]}"
     if isinstance(stem, Path):
-        rows = write_beside(stem.parent / name, write, instead_of=stem.parent / other)
+        rows = atomic_write(stem.parent / name, write, instead_of=stem.parent / other)
     else:
         rows = put_file(stem.parent / name, write)
         (stem.parent / other).unlink(missing_ok=True)

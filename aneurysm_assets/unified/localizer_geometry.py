@@ -155,7 +155,7 @@ def _grid_of(images: pl.DataFrame) -> Grid | None:
     """Return the one grid of a series' images, scouts apart; None where they have no one grid."""
     needed = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"]
     main = images.filter(
-        pl.col("read_error").is_null(), ~pl.col("is_localizer_image").fill_null(value=False)
+        pl.col("read_error").is_null(), ~pl.col("is_scout").fill_null(value=False)
     ).select(needed)
     if main.is_empty() or main.null_count().sum_horizontal().item():
         return None

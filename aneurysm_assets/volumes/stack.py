@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.dicom.geometry import (
+from aneurysm_assets.volumes.plane import Floats, Plane, plane_of_image
+from aneurysm_assets.volumes.series_geometry import (
     DISTINCT_TOLERANCE,
     Integers,
     orientation_centres,
     slice_normals,
 )
-from aneurysm_assets.preview.plane import Floats, Plane, plane_of_image
 
 LEAST_SLICES = 6
 """Fewer slices than this give no picture from the side worth looking at."""
@@ -93,7 +93,7 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
 
 def _largest_group(images: pl.DataFrame) -> Integers:
     """Return the rows of the commonest orientation, matrix and pixel spacing."""
-    scouts = images["is_localizer_image"].fill_null(value=False).to_numpy()
+    scouts = images["is_scout"].fill_null(value=False).to_numpy()
     place = images["ImagePositionPatient"].to_numpy()
     spacing = images["PixelSpacing"].to_numpy()
     cosines = images["ImageOrientationPatient"].to_numpy()

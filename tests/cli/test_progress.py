@@ -14,12 +14,12 @@ from rich.console import Console
 
 from aneurysm_assets.cli.main import _console
 from aneurysm_assets.cli.progress import LineReporter, TerminalReporter, reporter_for
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS
 from aneurysm_assets.storage.table_files import StoredTable
 from tests.processes import read_to_the_end
 
-WRITTEN = Written(StoredTable(Path("x.parquet"), "parquet", 1), 1, 0, 1)
+WRITTEN = SeriesResult(StoredTable(Path("x.parquet"), "parquet", 1), 1, 0, 1)
 
 
 class Time:

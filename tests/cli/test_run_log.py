@@ -11,13 +11,13 @@ from aneurysm_assets.cli import run_log
 from aneurysm_assets.cli.run_log import RunLog
 from aneurysm_assets.defs.assets import labels as labels_asset
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.schema.tables import LABELS
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import StoredTable
 from tests.graph import Graph
 
-WRITTEN = Written(StoredTable(Path("x.parquet"), "parquet", 1), 2, 1, 1, notes=("odd",))
+WRITTEN = SeriesResult(StoredTable(Path("x.parquet"), "parquet", 1), 2, 1, 1, notes=("odd",))
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (INFO|WARNING|ERROR|CRITICAL) (.*)")
 
 
@@ -94,7 +94,7 @@ def test_the_unexpected_is_there_with_its_traceback(settings) -> None:
 
 
 def test_so_is_what_nobody_expected_of_a_series_though_the_run_goes_on(data, monkeypatch) -> None:
-    def breaks(*_: object) -> Written:
+    def breaks(*_: object) -> SeriesResult:
         return 1 / 0  # what is unexpected
 
     monkeypatch.setattr(labels_asset, "write_labels", breaks)

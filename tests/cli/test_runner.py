@@ -12,7 +12,7 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from aneurysm_assets.cli import runner
 from aneurysm_assets.cli.status import take_overview
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.runs.resources import Silent
+from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.settings import Settings
 from tests.processes import started
@@ -31,7 +31,7 @@ time.sleep(600)
 """
 
 
-class Taken(Silent):
+class Taken(NullReporter):
     """Remembers what was taken."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ def two_done_once(sample_data, tmp_path_factory) -> Path:
         if directory.name not in {CTA, DAMAGED}:
             shutil.rmtree(directory)
     with pytest.MonkeyPatch.context() as patch:
-        assert runner.run(settings_of(data, patch), Silent()).problems == []
+        assert runner.run(settings_of(data, patch), NullReporter()).problems == []
     return data
 
 
@@ -157,7 +157,7 @@ def test_a_directory_that_is_gone_takes_nothing_from_what_is_done(two_done) -> N
     summary, taken = run(two_done)
     assert taken == {}
     assert summary.combined["series"] == 2
-    assert CTA in summary.census.not_on_disk
+    assert CTA in summary.inventory.not_on_disk
     overview = take_overview(two_done)
     assert {asset.done for asset in overview.assets.values()} == {2}
 

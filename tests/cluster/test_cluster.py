@@ -26,7 +26,7 @@ from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.cluster.celery_launcher import WORKER_TAG, CeleryLauncher
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
@@ -74,7 +74,7 @@ def two(directory: Path, data: Path, expected: pl.DataFrame) -> Iterator[Cluster
     """Return a cluster of the workers `one` and `two`, which has its series registered."""
     with skipped_where_missing(), Cluster(directory, data, ("one", "two")) as made:
         with made.instance() as instance:
-            register(instance, take_census(Settings.from_environment(made.variables)).series)
+            register(instance, take_inventory(Settings.from_environment(made.variables)).series)
         wait_until(made.is_ready, "the webserver had loaded the project")
         yield made
 

@@ -25,7 +25,8 @@ from sqlalchemy.exc import OperationalError
 from aneurysm_assets.cluster import backfill_failures, celery_worker, postgresql
 from aneurysm_assets.cluster.postgresql import BatchingPostgresEventLogStorage
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.instance.data_root import claim, run_locks
+from aneurysm_assets.instance import run_locks
+from aneurysm_assets.instance.data_root import claim
 from aneurysm_assets.settings import Settings
 from deploy.procfile import make_home
 from deploy.servers.pgbouncer import Pgbouncer

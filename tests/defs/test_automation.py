@@ -617,4 +617,4 @@ def test_what_another_version_remembered_is_passed_over(graph) -> None:
     graph.instance.daemon_cursor_storage.set_cursor_values(
         {"aneurysm_assets/automation": json.dumps(kept)}
     )
-    assert tick_plan.Memory.load(graph.instance) == tick_plan.Memory(place=CTA)
+    assert tick_plan.SensorState.load(graph.instance) == tick_plan.SensorState(place=CTA)

@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.dicom.table import write_dicom_tags
-from aneurysm_assets.parallel.series_map import Written
-from aneurysm_assets.runs.resources import SettingsResource, Silent
+from aneurysm_assets.parallel.series_map import SeriesResult
+from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
@@ -172,7 +172,7 @@ def test_a_series_without_points_or_segmentation_is_done_and_empty(graph) -> Non
 
 
 def test_a_series_is_recorded_when_its_file_is_safe_and_reported_when_it_is_recorded(data) -> None:
-    class Watching(Silent):
+    class Watching(NullReporter):
         def done(self, table, series_instance_uid, written) -> None:
             seen.append(series_instance_uid)
             recorded = graph.events(table.name)
@@ -189,7 +189,7 @@ def test_a_series_is_recorded_when_its_file_is_safe_and_reported_when_it_is_reco
     assert sorted(seen) == sorted(graph.series)
 
 
-def write_the_slow_one_last(settings: Settings, series_instance_uid: str) -> Written:
+def write_the_slow_one_last(settings: Settings, series_instance_uid: str) -> SeriesResult:
     """Write a series; one waits until a file says that the others are recorded."""
     if series_instance_uid == CTA:
         wait_until((settings.data / "others are recorded").exists, "the others were recorded")
@@ -197,7 +197,7 @@ def write_the_slow_one_last(settings: Settings, series_instance_uid: str) -> Wri
 
 
 def test_what_is_done_is_recorded_while_a_slow_series_is_still_read(data, monkeypatch) -> None:
-    class Watching(Silent):
+    class Watching(NullReporter):
         def done(self, table, series_instance_uid, written) -> None:
             if set(graph.events(table.name)) == set(graph.series) - {CTA}:
                 (data / "others are recorded").touch()
@@ -573,7 +573,7 @@ def test_a_run_removes_the_partial_files_of_dead_processes_and_no_others(graph, 
     assert files(data, "localizers") == {alive.name, elsewhere.name, f"{CTA}.parquet"}
 
 
-def write_and_be_killed_with_the_last(settings: Settings, series_instance_uid: str) -> Written:
+def write_and_be_killed_with_the_last(settings: Settings, series_instance_uid: str) -> SeriesResult:
     """Write a series; with one of them the process dies, before what it wrote has its place."""
     written = write_dicom_tags(settings, series_instance_uid)
     if series_instance_uid == CTA:

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from aneurysm_assets.cli.main import cli, runner
+from aneurysm_assets.cli import runner
+from aneurysm_assets.cli.main import cli
 from aneurysm_assets.cli.status import take_overview
 from aneurysm_assets.defs.assets import series_preview as asset
 from aneurysm_assets.errors import InputError
@@ -16,7 +17,7 @@ from aneurysm_assets.instance.data_root import open_instance
 from aneurysm_assets.preview import picture
 from aneurysm_assets.raw.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.runs import partitions
-from aneurysm_assets.runs.resources import Silent
+from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import SERIES_PREVIEW
 from aneurysm_assets.settings import Settings
@@ -116,7 +117,7 @@ def test_the_default_run_neither_draws_nor_waits_for_pictures(data, monkeypatch)
     monkeypatch.setenv("ANEURYSM_DATA", str(data))
     monkeypatch.setenv("ANEURYSM_WORKERS", "1")
     settings = Settings.from_environment()
-    summary = runner.run(settings, Silent(), only=[CTA])
+    summary = runner.run(settings, NullReporter(), only=[CTA])
     assert (summary.done, summary.problems) == (1, [])
     assert not (data / "interim" / PREVIEW).exists()
     assert set(take_overview(settings).assets) == set(SERIES_TABLES)

@@ -184,5 +184,5 @@ def test_a_scout_among_slices_is_known_by_the_image_type_of_its_file(folder, tmp
     data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     dcmwrite(path, data)
     frame = read_series(folder, tmp_path).frame
-    scouts = frame.filter("is_localizer_image")
+    scouts = frame.filter("is_scout")
     assert scouts["SOPInstanceUID"].to_list() == [data.SOPInstanceUID]

@@ -26,7 +26,7 @@ from aneurysm_assets.dicom.attributes import (
     tag_of,
 )
 from aneurysm_assets.dicom.fast_parser import values
-from aneurysm_assets.dicom.fast_parser.values import InDoubt, encoding_of
+from aneurysm_assets.dicom.fast_parser.values import FallBackToPydicom, encoding_of
 from aneurysm_assets.dicom.fast_parser.walk import walk_header
 from aneurysm_assets.sample import write_load_sample, write_sample
 from tests.dicom_bytes import (
@@ -313,7 +313,7 @@ class TestValues:
         for term, encoding in python_encoding.items():
             try:
                 encoding_of(term.encode())
-            except InDoubt:
+            except FallBackToPydicom:
                 continue
             assert ascii_but_escape.decode(encoding) == ascii_but_escape.decode("ascii")
         assert len(values._CHARACTER_SETS) > 30
@@ -329,7 +329,7 @@ class TestValues:
         assert decode(b"40", values.LATIN_1) == 40.0
         assert decode(b"  ", values.LATIN_1) is None
         for doubtful in (b"40\\", b"\\40 ", b"40\\x "):
-            with pytest.raises(InDoubt):
+            with pytest.raises(FallBackToPydicom):
                 decode(doubtful, values.LATIN_1)
 
     def test_an_attribute_without_a_rule(self):

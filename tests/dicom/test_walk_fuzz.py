@@ -16,10 +16,11 @@ import pytest
 from aneurysm_assets.dicom.fast_parser import elements as source_module
 from aneurysm_assets.dicom.fast_parser import reader as reader_module
 from aneurysm_assets.dicom.fast_parser import template, walk
-from aneurysm_assets.dicom.fast_parser.elements import FIRST_READ, Source
+from aneurysm_assets.dicom.fast_parser.elements import HeaderStream
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.dicom.fast_parser.walk import Walker, walk_header
 from aneurysm_assets.sample import write_load_sample, write_sample
+from aneurysm_assets.storage.read_ahead import FIRST_READ
 from tests.dicom_bytes import PYDICOM_FILES, by_pydicom, comparable
 
 CASES = int(os.environ.get("ANEURYSM_FUZZ_CASES", "10000"))
@@ -95,7 +96,7 @@ class Seed:
         spans = []
         try:
             read = partial(os.pread, descriptor)
-            source = Source(read, size, read(8192, 0))
+            source = HeaderStream(read, size, read(8192, 0))
             Walker().walk(source, spans)
         finally:
             os.close(descriptor)

@@ -21,9 +21,9 @@ import pytest
 from aneurysm_assets.parallel import pool
 from aneurysm_assets.parallel.pool import kept_workers, workers_kept
 from aneurysm_assets.parallel.series_map import (
-    Failed,
     Outcome,
-    Written,
+    SeriesFailure,
+    SeriesResult,
     attempt,
     attempt_some,
     map_series,
@@ -97,7 +97,7 @@ def _no_worker_is_left() -> Iterator[None]:
 
 
 def finished(
-    do: Callable[[str], Written], series: Sequence[str], workers: int
+    do: Callable[[str], SeriesResult], series: Sequence[str], workers: int
 ) -> Iterator[tuple[str, Outcome]]:
     """Yield what is done, without the moments in which there is nothing."""
     with closing(map_series(do, series, workers)) as results:  # type: ignore[type-var]
@@ -105,7 +105,7 @@ def finished(
 
 
 def outcomes(
-    do: Callable[[str], Written], series: Sequence[str], workers: int
+    do: Callable[[str], SeriesResult], series: Sequence[str], workers: int
 ) -> dict[str, Outcome]:
     """Return the outcome of each series, having seen that each came exactly once."""
     pairs = list(finished(do, series, workers))
@@ -126,10 +126,10 @@ def opened(gate: Path) -> Iterator[None]:
 
 def is_written(series: str, outcome: Outcome) -> bool:
     """Tell whether the outcome is just what the work returned, but for the time it took."""
-    assert isinstance(outcome, Written), outcome
+    assert isinstance(outcome, SeriesResult), outcome
     table = StoredTable(Path(f"/interim/{series}.parquet"), "parquet", rows=len(series))
     process = outcome.notes[1]
-    return outcome == Written(table, 1, 0, 10, outcome.seconds, (series, process))
+    return outcome == SeriesResult(table, 1, 0, 10, outcome.seconds, (series, process))
 
 
 # -- one series ----------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def is_written(series: str, outcome: Outcome) -> bool:
 )
 def test_a_failure_says_what_happened_and_to_which_file(series: str, reason: str) -> None:
     outcome = attempt(work.fail, series)
-    assert isinstance(outcome, Failed)
+    assert isinstance(outcome, SeriesFailure)
     if reason.endswith("(work.py:"):
         head, _, place = outcome.reason.rpartition(":")
         assert f"{head}:" == reason
@@ -165,13 +165,13 @@ def test_a_failure_says_what_happened_and_to_which_file(series: str, reason: str
 def test_what_the_work_returns_is_passed_on_with_the_time_it_took() -> None:
     outcome = attempt(work.fail, "good")
     assert is_written("good", outcome)
-    assert isinstance(outcome, Written)
+    assert isinstance(outcome, SeriesResult)
     assert outcome.seconds > 0
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_no_failure_of_a_series(error: type[BaseException]) -> None:
-    def interrupted(_: str) -> Written:
+    def interrupted(_: str) -> SeriesResult:
         raise error
 
     with pytest.raises(error):
@@ -197,7 +197,7 @@ def test_a_series_that_fails_touches_no_other(workers: int) -> None:
     assert all(is_written(uid, results[uid]) for uid in good)
     for uid, reason in FAILING.items():
         outcome = results[uid]
-        assert isinstance(outcome, Failed)
+        assert isinstance(outcome, SeriesFailure)
         assert outcome.reason.partition(" (work.py")[0] == reason
 
 
@@ -206,7 +206,7 @@ def test_without_workers_or_with_few_series_the_work_is_done_in_this_process(
     number: int, workers: int
 ) -> None:
     for outcome in outcomes(work.written, [str(i) for i in range(number)], workers).values():
-        assert isinstance(outcome, Written)
+        assert isinstance(outcome, SeriesResult)
         assert outcome.notes[1] == str(os.getpid())
 
 
@@ -244,7 +244,7 @@ def test_an_outcome_is_there_as_soon_as_its_series_is_done(tmp_path: Path) -> No
 def test_a_worker_does_not_load_pandas_though_pyarrow_would() -> None:
     assert find_spec("pandas") is not None
     done = outcomes(work.make_an_arrow_array, list("1234"), 1)
-    assert {outcome.notes for outcome in done.values() if isinstance(outcome, Written)} == {
+    assert {outcome.notes for outcome in done.values() if isinstance(outcome, SeriesResult)} == {
         ("pandas loaded: False",)
     }
     here = work.make_an_arrow_array("here")
@@ -273,7 +273,7 @@ def test_ctrl_c_is_not_for_the_workers_to_heed(
 
 
 def processes(done: dict[str, Outcome]) -> set[str]:
-    return {outcome.notes[1] for outcome in done.values() if isinstance(outcome, Written)}
+    return {outcome.notes[1] for outcome in done.values() if isinstance(outcome, SeriesResult)}
 
 
 def test_kept_workers_do_the_work_that_follows_also_what_needs_none() -> None:
@@ -295,9 +295,9 @@ def test_kept_workers_are_replaced_where_one_of_them_died() -> None:
     with workers_kept():
         series = ["good 1", "dies", *(f"good {i}" for i in range(2, 20))]
         results = outcomes(work.fail, series, 2)
-        assert results.pop("dies") == Failed(DIED)
+        assert results.pop("dies") == SeriesFailure(DIED)
         again = outcomes(work.fail, list(results), 0)
-        assert not any(isinstance(outcome, Failed) for outcome in (results | again).values())
+        assert not any(isinstance(outcome, SeriesFailure) for outcome in (results | again).values())
 
 
 def test_kept_workers_end_where_work_is_left_early_and_others_do_what_follows(
@@ -331,7 +331,7 @@ def test_a_task_ends_after_its_time_and_what_is_left_of_it_is_handed_out_again(
 def test_a_worker_is_sent_no_more_than_its_series_needs() -> None:
     unpicklable = {uid: uid for uid in "123456"}.__getitem__
 
-    def whole(uid: str) -> Written:
+    def whole(uid: str) -> SeriesResult:
         return work.written(unpicklable(uid))
 
     results = map_series(whole, list("123456"), 2, alone=lambda _: work.written)
@@ -353,9 +353,9 @@ def test_where_no_worker_can_start_every_series_says_so_and_none_is_tried_alone(
 
     monkeypatch.setattr("aneurysm_assets.parallel.pool._pool", begin_pool)
     results = outcomes(work.written, [f"good {i}" for i in range(1_000)], 2)
-    assert {outcome.reason[:31] for outcome in results.values() if isinstance(outcome, Failed)} == {
-        "no worker process could start ("
-    }
+    assert {
+        outcome.reason[:31] for outcome in results.values() if isinstance(outcome, SeriesFailure)
+    } == {"no worker process could start ("}
     assert started == [2, 1]
 
 
@@ -366,7 +366,7 @@ def test_a_series_that_kills_its_worker_fails_and_every_other_is_done(
     series = [f"good {i}" for i in range(30)]
     series[place] = killer
     results = outcomes(work.fail, series, 2)
-    assert results.pop(killer) == Failed(DIED)
+    assert results.pop(killer) == SeriesFailure(DIED)
     assert all(is_written(uid, outcome) for uid, outcome in results.items())
 
 
@@ -384,7 +384,7 @@ def test_among_many_small_series_one_that_kills_its_worker_takes_few_others_to_b
     series = [f"good {i}" for i in range(400)]
     series[300] = "dies"
     results = outcomes(work.fail, series, 2)
-    assert results.pop("dies") == Failed(DIED)
+    assert results.pop("dies") == SeriesFailure(DIED)
     assert all(is_written(uid, outcome) for uid, outcome in results.items())
     # Two that died, at most one in which it was handed out again, and each tried alone.
     assert begun.count(1) <= 16
@@ -395,7 +395,7 @@ def test_of_several_series_that_kill_their_worker_each_fails_and_every_other_is_
     killers = {"dies 1", "dies 2", "exits 3"}
     series = ["good 1", "dies 1", "dies 2", *(f"good {i}" for i in range(2, 20)), "exits 3"]
     results = outcomes(work.fail, series, 2)
-    assert {uid for uid, outcome in results.items() if outcome == Failed(DIED)} == killers
+    assert {uid for uid, outcome in results.items() if outcome == SeriesFailure(DIED)} == killers
     assert all(is_written(uid, results[uid]) for uid in results.keys() - killers)
 
 
@@ -472,14 +472,14 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(
 def test_threads_take_series_at_the_same_time_and_each_failure_is_its_own() -> None:
     meeting = threading.Barrier(8, timeout=DEADLINE)
 
-    def met(series: str) -> Written:
+    def met(series: str) -> SeriesResult:
         meeting.wait()
         return work.fail(series)
 
     series = [*(f"series {n}" for n in range(3)), *map(str, range(37))]
     outcomes = [pair for pair in map_series(met, series, 0, threads=8) if pair is not None]
     assert sorted(uid for uid, _ in outcomes) == sorted(series)
-    failed = {uid: outcome for uid, outcome in outcomes if isinstance(outcome, Failed)}
+    failed = {uid: outcome for uid, outcome in outcomes if isinstance(outcome, SeriesFailure)}
     assert {uid: outcome.reason for uid, outcome in failed.items()} == {
         uid: f"{uid} has no files" for uid in series[:3]
     }
@@ -488,7 +488,7 @@ def test_threads_take_series_at_the_same_time_and_each_failure_is_its_own() -> N
 def test_whoever_stops_asking_stops_the_threads() -> None:
     begun: list[str] = []
 
-    def note(series: str) -> Written:
+    def note(series: str) -> SeriesResult:
         begun.append(series)
         return work.written(series)
 
@@ -506,8 +506,8 @@ def test_of_the_files_of_a_task_one_that_gets_no_place_fails_its_series_alone(
     first, taken, failed, last = attempt_some(pairs)
     assert is_written("1", first)
     assert is_written("2", last)
-    assert taken == Failed(f"Is a directory: {tmp_path}/taken")
-    assert failed == Failed("series without success has no files")
+    assert taken == SeriesFailure(f"Is a directory: {tmp_path}/taken")
+    assert failed == SeriesFailure("series without success has no files")
     assert {path.name for path in tmp_path.iterdir()} == {"1", "taken", "2"}
 
 
@@ -527,7 +527,9 @@ def test_where_nothing_can_be_written_or_removed_any_more_each_series_fails_alon
     series = [str(number) for number in range(20)]
     results = dict(finished(partial(work.write_in_a_directory_that_closes, tmp_path), series, 2))
     assert results.keys() == set(series)
-    failed = {uid: outcome for uid, outcome in results.items() if isinstance(outcome, Failed)}
+    failed = {
+        uid: outcome for uid, outcome in results.items() if isinstance(outcome, SeriesFailure)
+    }
     placed = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert failed.keys() == set(series) - placed
     assert failed

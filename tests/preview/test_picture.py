@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from aneurysm_assets.errors import SeriesError
-from aneurysm_assets.parallel.series_map import Written
+from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.overlay import labels_at
 from aneurysm_assets.preview.picture import write_preview
 from aneurysm_assets.raw.competition import read_localizers_csv
@@ -30,7 +30,7 @@ def settings(data: Path) -> Settings:
     return Settings.from_environment({"ANEURYSM_DATA": str(data)})
 
 
-def written(settings: Settings, series: str) -> Written:
+def written(settings: Settings, series: str) -> SeriesResult:
     return write_preview(settings, read_localizers_csv(settings.localizers_csv), series)
 
 

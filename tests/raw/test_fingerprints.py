@@ -204,10 +204,10 @@ def test_modules_in_the_working_directory_are_not_those_of_the_processes(
 
 
 def test_a_package_that_only_this_process_has_on_its_path_is_found(graph, monkeypatch) -> None:
-    root = Path(fingerprint_processes.__file__).parents[1]
+    root = Path(fingerprint_processes.__file__).parents[2]
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setattr(fingerprint_processes, "_WORTH_PROCESSES", 2)
-    with fingerprint_processes.Inquiry(graph.settings, graph.series, 2) as asked:
+    with fingerprint_processes.FingerprintProcesses(graph.settings, graph.series, 2) as asked:
         assert set(asked.answers()) == set(graph.series)
     assert str(root) in fingerprint_processes._environment()["PYTHONPATH"].split(":")
 

@@ -21,19 +21,20 @@ from pydicom.uid import (
 from aneurysm_assets.cli.runner import check_input
 from aneurysm_assets.dicom import series
 from aneurysm_assets.dicom.series import SeriesTable, read_series
-from aneurysm_assets.dicom.table import write_dicom_tags, write_segmentation_meta
+from aneurysm_assets.dicom.table import write_dicom_tags
 from aneurysm_assets.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.nifti.segmentation import segmentation_meta
+from aneurysm_assets.nifti.table import write_segmentation_meta
 from aneurysm_assets.nifti.vessels import vessels_at
 from aneurysm_assets.preview import decoding
 from aneurysm_assets.preview.panels import compose
 from aneurysm_assets.preview.picture import write_preview
 from aneurysm_assets.raw.competition import read_localizers_csv, read_train_csv
 from aneurysm_assets.raw.fingerprints import csv_digests, fingerprints_in_turn, take_fingerprints
-from aneurysm_assets.raw.inventory import take_census
+from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.raw.segmentation_files import find_pair, list_pairs, segmentation_files
-from aneurysm_assets.runs.resources import Silent
-from aneurysm_assets.schema.tables import Product
+from aneurysm_assets.runs.resources import NullReporter
+from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage import object_path
 from aneurysm_assets.storage.fetching import HEAD, ObjectFile, in_order, list_files, open_all
@@ -70,13 +71,13 @@ def in_memory(monkeypatch) -> ObjectPath:
     return ObjectPath("s3://memory")
 
 
-class Reasons(Silent):
+class Reasons(NullReporter):
     """A reporter that keeps why series failed."""
 
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def failed(self, table: Product, series_instance_uid: str, reason: str) -> None:
+    def failed(self, table: Artifact, series_instance_uid: str, reason: str) -> None:
         self.reasons.append(reason)
 
 
@@ -114,11 +115,11 @@ def long_header(length: int, explicit: bool = True) -> bytes:
 
 def test_every_series_of_the_sample_is_the_same_in_every_column(sample) -> None:
     local, remote = sample
-    census = take_census(remote)
-    assert census == take_census(settings_with(local.data, local.raw))
-    assert len(census.series) > 10
+    inventory = take_inventory(remote)
+    assert inventory == take_inventory(settings_with(local.data, local.raw))
+    assert len(inventory.series) > 10
     failed = 0
-    for uid in census.series:
+    for uid in inventory.series:
         try:
             expected = read_series(local.directory_of_series(uid), local.raw)
         except SeriesError as error:
@@ -131,12 +132,12 @@ def test_every_series_of_the_sample_is_the_same_in_every_column(sample) -> None:
             for threads in (None, 0, 3):
                 found = read_series(remote.directory_of_series(uid), remote.raw, threads)
                 require_same(found, expected)
-    assert failed < len(census.series) / 4
+    assert failed < len(inventory.series) / 4
 
 
 def test_csvs_and_segmentations_of_the_sample_are_the_same(sample) -> None:
     local, remote = sample
-    series = take_census(remote).series
+    series = take_inventory(remote).series
     for path, read in (("train_csv", read_train_csv), ("localizers_csv", read_localizers_csv)):
         here, there = read(getattr(local, path)), read(getattr(remote, path))
         assert (here.rows, here.sha256, here.refused) == (there.rows, there.sha256, there.refused)
@@ -174,7 +175,7 @@ def test_a_picture_of_each_kind_of_series_is_the_same(sample, tmp_path) -> None:
     )
     points = read_localizers_csv(local.localizers_csv)
     drawn = 0
-    for uid in take_census(settings_with(tmp_path, remote.raw)).series:
+    for uid in take_inventory(settings_with(tmp_path, remote.raw)).series:
         try:
             expected = write_preview(local, points, uid)
         except SeriesError:
@@ -323,14 +324,14 @@ def test_a_series_without_files_is_no_empty_one(bucket) -> None:
 
 def test_wrong_credentials_fail_what_asks_and_empty_nothing(sample, monkeypatch) -> None:
     _, remote = sample
-    uid = take_census(remote).series[0]
+    uid = take_inventory(remote).series[0]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     require_no_answer(remote, uid, "credentials")
 
 
 def test_a_store_that_is_down_fails_what_asks_and_empties_nothing(sample, s3_server) -> None:
     _, remote = sample
-    uid = take_census(remote).series[0]
+    uid = take_inventory(remote).series[0]
     s3_server.stop()
     try:
         with impatient():
@@ -342,7 +343,7 @@ def test_a_store_that_is_down_fails_what_asks_and_empties_nothing(sample, s3_ser
 
 def require_no_answer(settings: Settings, uid: str, reason: str) -> None:
     for ask in (
-        lambda: take_census(settings),
+        lambda: take_inventory(settings),
         lambda: check_input(settings),
         lambda: take_fingerprints(settings, [uid]),
         lambda: list(fingerprints_in_turn(settings, [uid])),
@@ -391,7 +392,7 @@ def test_what_is_recorded_is_what_the_fingerprint_is_as_long_as_nothing_changes(
 ) -> None:
     _, remote = sample
     settings = settings_with(tmp_path, remote.raw)
-    series = take_census(settings).series
+    series = take_inventory(settings).series
     now = take_fingerprints(settings, series)
     for write, table in (
         (write_dicom_tags, "dicom_tags"),
@@ -428,7 +429,7 @@ def test_a_name_that_cannot_be_asked_for_fails_its_series_alone(
     with pytest.raises(SeriesError, match=r"rename it.*1\.2\.3/line") as caught:
         read_series(settings.series_root / "1.2.3", bucket)
     assert not isinstance(caught.value, StoreError)
-    assert set(take_census(settings).series) == {SERIES, "1.2.3"}
+    assert set(take_inventory(settings).series) == {SERIES, "1.2.3"}
     found = take_fingerprints(settings, [SERIES, "1.2.3"])["dicom_tags"]
     assert found["1.2.3"] == UNREADABLE != found[SERIES]
 
@@ -437,15 +438,15 @@ def test_the_census_of_a_bucket_counts_series_and_names_what_is_none(bucket, tmp
     settings = settings_with(tmp_path, bucket / "raw")
     for name in ("1.2.3/a.dcm", "1.2.4/b/c.dcm", "notes/x", "1.2.5", "readme.txt"):
         (settings.series_root / name).write_bytes(b"x")
-    census = take_census(settings)
-    assert census.series == ("1.2.3", "1.2.4")
-    assert census.foreign == ("1.2.5", "notes", "readme.txt")
-    assert not census.has_train_csv
+    inventory = take_inventory(settings)
+    assert inventory.series == ("1.2.3", "1.2.4")
+    assert inventory.foreign == ("1.2.5", "notes", "readme.txt")
+    assert not inventory.has_train_csv
 
 
 def test_a_bucket_without_series_is_no_input(bucket, tmp_path) -> None:
     with pytest.raises(InputError, match="there is nothing"):
-        take_census(settings_with(tmp_path, bucket / "raw"))
+        take_inventory(settings_with(tmp_path, bucket / "raw"))
 
 
 def test_results_come_in_order_and_a_fault_in_its_place() -> None:
@@ -553,7 +554,7 @@ def test_no_picture_is_drawn_of_what_the_store_stops_to_give(sample, tmp_path, s
     local, remote = sample
     settings = settings_with(tmp_path, remote.raw)
     points = read_localizers_csv(local.localizers_csv)
-    for uid in take_census(remote).series:
+    for uid in take_inventory(remote).series:
         series = read_series(remote.directory_of_series(uid), remote.raw).frame
         images = series.filter(pl.col("read_error").is_null())
         s3_server.stop()

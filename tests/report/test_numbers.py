@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from aneurysm_assets.raw.inventory import Census
+from aneurysm_assets.raw.inventory import Inventory
 from aneurysm_assets.report.numbers import NOT_KNOWN, OTHERS, Numbers, take_numbers
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import LOCATIONS, SERIES_QUALITY, UNIFIED_METADATA
@@ -22,7 +22,7 @@ def image(series: str, **values) -> dict:
         "Columns": 256,
         "slice_spacing_mm": 0.5,
         "orientation_plane": "axial",
-        "is_localizer_image": False,
+        "is_scout": False,
         **dict.fromkeys(LOCATIONS, 0),
         "Aneurysm Present": 0,
     }
@@ -42,11 +42,11 @@ def quality_of(series: dict[str, list[str]]) -> pl.DataFrame:
 def numbers_of(
     *images: dict,
     problems: dict[str, list[str]] | None = None,
-    census: Census | None = None,
+    inventory: Inventory | None = None,
 ) -> Numbers:
     unified = pl.DataFrame(list(images), schema=UNIFIED_METADATA.schema, orient="row").lazy()
     series = {row["SeriesInstanceUID"]: [] for row in images}
-    return take_numbers(unified, quality_of(series | (problems or {})), census)
+    return take_numbers(unified, quality_of(series | (problems or {})), inventory)
 
 
 def missing(numbers: Numbers) -> dict[str, tuple[int, int | None]]:
@@ -78,7 +78,7 @@ def test_an_unreadable_file_is_a_file_and_no_image() -> None:
 
 
 def test_scouts_are_no_slices() -> None:
-    numbers = numbers_of(image("1"), image("1"), image("1", is_localizer_image=True))
+    numbers = numbers_of(image("1"), image("1"), image("1", is_scout=True))
     assert numbers.slices["value"].to_list() == [2]
 
 
@@ -133,8 +133,8 @@ def test_values_of_the_csv_are_made_fit_to_label_a_figure() -> None:
 
 
 def test_what_the_listing_knows_is_among_what_is_missing() -> None:
-    census = Census(("1", "2"), ("8", "9"), ("7",), (), (), has_train_csv=True)
-    numbers = numbers_of(image("1"), census=census)
+    inventory = Inventory(("1", "2"), ("8", "9"), ("7",), (), (), has_train_csv=True)
+    numbers = numbers_of(image("1"), inventory=inventory)
     assert missing(numbers)["series_not_on_disk"] == (2, 4)
     assert missing(numbers)["series_not_in_table"] == (1, 2)
     assert missing(numbers)["series_without_row"] == (1, None)

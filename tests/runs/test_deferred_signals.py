@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aneurysm_assets.runs.deferred_signals import held_back
+from aneurysm_assets.runs.deferred_signals import deferred_signals
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def heard() -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_takes_effect_at_the_end_of_the_block(heard, number) -> None:
-    with held_back():
+    with deferred_signals():
         os.kill(os.getpid(), number)
         assert heard == []
     assert heard == [number]
 
 
 def test_an_interrupt_after_the_block_is_heard_at_once(heard) -> None:
-    with held_back():
+    with deferred_signals():
         pass
     os.kill(os.getpid(), signal.SIGINT)
     assert heard == [signal.SIGINT]
@@ -38,7 +38,7 @@ def test_an_interrupt_after_the_block_is_heard_at_once(heard) -> None:
 
 def test_an_error_of_the_block_is_not_lost_to_an_interrupt(heard) -> None:
     def fail() -> None:
-        with held_back():
+        with deferred_signals():
             os.kill(os.getpid(), signal.SIGINT)
             raise ValueError("theirs")
 
@@ -51,7 +51,7 @@ def test_in_another_thread_the_block_is_just_done(heard) -> None:
     done = []
 
     def work() -> None:
-        with held_back():
+        with deferred_signals():
             done.append(True)
 
     thread = threading.Thread(target=work)

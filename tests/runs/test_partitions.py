@@ -11,7 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from aneurysm_assets.runs import partitions
-from aneurysm_assets.runs.resources import Silent
+from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, SERIES_TABLES, Table
 from tests import record
@@ -65,7 +65,7 @@ def test_the_partitions_have_the_name_that_users_know() -> None:
 
 
 def test_a_series_is_missing_then_under_way_then_done(data) -> None:
-    class Watching(Silent):
+    class Watching(NullReporter):
         def begin(self, table, series) -> None:
             seen.append(status(graph))
 
@@ -79,7 +79,7 @@ def test_a_series_is_missing_then_under_way_then_done(data) -> None:
 
 
 def test_the_series_of_a_run_by_config_are_under_way_too_and_no_others(data) -> None:
-    class Watching(Silent):
+    class Watching(NullReporter):
         def begin(self, table, series) -> None:
             seen.append(status(graph))
 

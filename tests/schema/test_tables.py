@@ -139,7 +139,7 @@ def test_dicom_tags_has_besides_them_what_the_design_says() -> None:
         "slice_index",
         "slice_spacing_mm",
         "orientation_plane",
-        "is_localizer_image",
+        "is_scout",
         "dicom_path",
         "file_size",
         "header_series_instance_uid",

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.storage.atomic_files import (
-    Unplaced,
+    StagedFiles,
+    atomic_write,
+    batch_commit,
     is_alive,
-    placed_together,
     remove_partials,
-    write_beside,
 )
 
 
@@ -26,10 +26,10 @@ def contents(directory: Path) -> dict[str, str]:
 
 
 def write(path: Path, text: str, instead_of: Path | None = None) -> int:
-    return write_beside(path, lambda beside: beside.write_text(text), instead_of=instead_of)
+    return atomic_write(path, lambda beside: beside.write_text(text), instead_of=instead_of)
 
 
-def place_three_of_which_b_gets_no_place(directory: Path, unplaced: Unplaced) -> OSError:
+def place_three_of_which_b_gets_no_place(directory: Path, unplaced: StagedFiles) -> OSError:
     """Write a, b and c, place all but b, which cannot be, and return why."""
     for name in "abc":
         write(directory / name, name)
@@ -42,7 +42,7 @@ def place_three_of_which_b_gets_no_place(directory: Path, unplaced: Unplaced) ->
 
 def test_what_is_written_together_is_nowhere_until_all_is_placed(tmp_path: Path) -> None:
     write(tmp_path / "a", "old")
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         for name in "abc":
             assert write(tmp_path / name, f"new {name}") == 5
         assert (tmp_path / "a").read_text() == "old"
@@ -73,7 +73,7 @@ def test_each_file_is_flushed_before_it_takes_its_place_and_the_directory_once_a
 
     monkeypatch.setattr(os, "fsync", recording_flush)
     monkeypatch.setattr(Path, "replace", recording_replace)
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         for name in names:
             write(tmp_path / name, name)
         assert steps == []
@@ -88,7 +88,7 @@ def test_each_file_is_flushed_before_it_takes_its_place_and_the_directory_once_a
 def test_a_file_that_does_not_get_its_place_says_why_and_the_others_get_theirs(
     tmp_path: Path,
 ) -> None:
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         error = place_three_of_which_b_gets_no_place(tmp_path, unplaced)
     assert error.errno == errno.EISDIR
     (tmp_path / "b").rmdir()
@@ -106,7 +106,7 @@ def test_where_names_cannot_be_made_safe_no_file_of_the_directory_counts(
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", failing_flush)
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         for name in ("good", "bad"):
             (tmp_path / name).mkdir()
             write(tmp_path / name / "file", name)
@@ -120,7 +120,7 @@ def test_what_a_file_stands_instead_of_goes_once_it_is_placed_and_not_before(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "t.csv").write_text("old")
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         write(tmp_path / "t.parquet", "new", instead_of=tmp_path / "t.csv")
         assert (tmp_path / "t.csv").read_text() == "old"
         unplaced.place()
@@ -163,7 +163,7 @@ def refuse_to_remove(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_placed_nor_removed_is_no_more_than_a_reason(
     tmp_path: Path, refuse_to_remove: None
 ) -> None:
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         error = place_three_of_which_b_gets_no_place(tmp_path, unplaced)
         assert (error.errno, error.filename) == (errno.EISDIR, str(tmp_path / "b"))
         write(tmp_path / "d", "never placed")
@@ -182,7 +182,7 @@ def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
             raise MemoryError("no more")
         flush(descriptor)
 
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         for name in names:
             write(tmp_path / name, name, instead_of=tmp_path / f"{name}.csv")
         with monkeypatch.context() as patch:
@@ -199,7 +199,7 @@ def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
 def test_without_threads_to_be_had_files_are_placed_one_by_one(
     tmp_path: Path, no_threads_to_be_had: None
 ) -> None:
-    with placed_together() as unplaced:
+    with batch_commit() as unplaced:
         for name in "abc":
             write(tmp_path / name, name)
         assert unplaced.place() == [None, None, None]
@@ -216,7 +216,7 @@ def test_what_the_disk_refuses_at_the_last_is_told_with_the_file(
     monkeypatch.setattr(os, "fsync", full)
     error: OSError | None = None
     if together:
-        with placed_together() as unplaced:
+        with batch_commit() as unplaced:
             write(tmp_path / "a", "a")
             (error,) = unplaced.place()
     else:
@@ -231,7 +231,7 @@ def test_what_the_disk_refuses_at_the_last_is_told_with_the_file(
 def test_a_directory_in_the_place_is_told_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(IsADirectoryError, match=str(tmp_path / "a")):
-        write_beside(tmp_path / "a", lambda _: pytest.fail("it was written"))
+        atomic_write(tmp_path / "a", lambda _: pytest.fail("it was written"))
 
 
 def test_what_is_dropped_or_left_unplaced_leaves_nothing_and_the_old_one_stays(
@@ -239,7 +239,7 @@ def test_what_is_dropped_or_left_unplaced_leaves_nothing_and_the_old_one_stays(
 ) -> None:
     write(tmp_path / "a", "old")
 
-    with suppress(KeyboardInterrupt), placed_together() as unplaced:
+    with suppress(KeyboardInterrupt), batch_commit() as unplaced:
         write(tmp_path / "a", "new")
         write(tmp_path / "b", "new")
         unplaced.drop(first=1)

@@ -9,13 +9,12 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.dicom.columns import SeriesColumns
-from aneurysm_assets.dicom.fast_parser.elements import FIRST_READ
 from aneurysm_assets.dicom.header import read_header
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.storage import read_ahead
-from aneurysm_assets.storage.read_ahead import OpenFile, ReadAhead, open_ahead
+from aneurysm_assets.storage.read_ahead import FIRST_READ, OpenFile, ReadAhead, open_ahead
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from aneurysm_assets.schema.tables import (
     UNIFIED_METADATA,
 )
 from aneurysm_assets.storage.object_path import Location, ObjectPath
-from aneurysm_assets.storage.snapshot import Replaced, Sources, made_of_one_state
+from aneurysm_assets.storage.snapshot import InputsChanged, InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import file_names, find_table, read_table, write_table
 from tests.graph import Graph, failure
 
@@ -165,15 +165,15 @@ def labels(age: int) -> pl.DataFrame:
 
 def test_a_table_that_is_found_to_be_of_the_past_is_never_put_in_its_place(place: Location) -> None:
     def refuse() -> None:
-        raise Replaced("again")
+        raise InputsChanged("again")
 
     frames: list[pl.DataFrame | pl.LazyFrame] = [labels(2), labels(2).lazy()]
     for frame in frames:
-        with pytest.raises(Replaced):
+        with pytest.raises(InputsChanged):
             write_table(frame, LABELS, place / "d" / "t", check=refuse)
         assert file_names(place / "d") == []
     write_table(labels(1), LABELS, place / "d" / "t")
-    with pytest.raises(Replaced):
+    with pytest.raises(InputsChanged):
         write_table(labels(2).lazy(), LABELS, place / "d" / "t", check=refuse)
     assert file_names(place / "d") == ["t.parquet"]
     assert read_table(LABELS, place / "d" / "t.parquet").equals(labels(1))
@@ -184,9 +184,9 @@ def test_what_looks_broken_as_it_was_replaced_makes_no_table_csv(tmp_path: Path)
     broken = pl.scan_parquet(source, schema=LABELS.schema).map_batches(
         lambda frame: frame.select(pl.col("PatientAge").cast(pl.Int8) // 0).fill_null("no")
     )
-    sources = Sources.now({tmp_path / "in": ["t"]})
+    sources = InputSnapshot.now({tmp_path / "in": ["t"]})
     write_table(labels(2), LABELS, tmp_path / "in" / "t")
-    with pytest.raises(Replaced, match="t: taken again"):
+    with pytest.raises(InputsChanged, match="t: taken again"):
         write_table(broken, LABELS, tmp_path / "out", check=sources.require_same)
     assert file_names(tmp_path) == []
 
@@ -196,23 +196,23 @@ def test_what_stays_the_same_is_the_same_and_what_is_beside_it_does_not_matter(
 ) -> None:
     for name in ("a", "b"):
         write_table(labels(1), LABELS, place / "d" / name)
-    sources = Sources.now({place / "d": ["a", "gone"], place / "nothing": ["a"]})
+    sources = InputSnapshot.now({place / "d": ["a", "gone"], place / "nothing": ["a"]})
     write_table(labels(2), LABELS, place / "d" / "b")
     sources.require_same()
     write_table(labels(2), LABELS, place / "d" / "gone")
-    with pytest.raises(Replaced, match=r"^gone: "):
+    with pytest.raises(InputsChanged, match=r"^gone: "):
         sources.require_same()
     write_table(labels(2), LABELS, place / "d" / "a")
-    with pytest.raises(Replaced, match=r"^a, gone: "):
+    with pytest.raises(InputsChanged, match=r"^a, gone: "):
         sources.require_same()
 
 
 def test_of_many_that_were_replaced_some_are_named(tmp_path: Path) -> None:
     names = [f"1.{number:02}" for number in range(12)]
-    sources = Sources.now({tmp_path: names})
+    sources = InputSnapshot.now({tmp_path: names})
     for name in names:
         (tmp_path / f"{name}.csv").touch()
-    with pytest.raises(Replaced, match=r"^1\.00, .*1\.09 and 2 more: "):
+    with pytest.raises(InputsChanged, match=r"^1\.00, .*1\.09 and 2 more: "):
         sources.require_same()
 
 
@@ -221,8 +221,8 @@ def test_what_is_of_two_states_is_made_once_more_and_no_oftener() -> None:
 
     def make() -> None:
         made.append(None)
-        raise Replaced("again")
+        raise InputsChanged("again")
 
-    with pytest.raises(Replaced):
-        made_of_one_state(make)
+    with pytest.raises(InputsChanged):
+        retry_if_replaced(make)
     assert len(made) == 2

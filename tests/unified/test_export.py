@@ -40,7 +40,7 @@ def table_of(values: tuple[str | None, ...] = VALUES, repeated: int = 3) -> pl.D
             "InstanceNumber": row,
             "PixelSpacing": [0.5, row / 3] if row % 2 else None,
             "orientation_plane": ("axial", "coronal", None)[row % 3],
-            "is_localizer_image": (True, False, None)[row % 3],
+            "is_scout": (True, False, None)[row % 3],
             "Modality_train": values[row % len(values)],
             "Aneurysm Present": PRESENT[row % 3],
             "nii_affine": affine if row % 4 == 0 else None,
@@ -104,7 +104,7 @@ def as_lists(value: Any) -> Any:
     [
         ["Modality_train"],
         ["Aneurysm Present", "Modality_train"],
-        ["is_localizer_image"],
+        ["is_scout"],
     ],
 )
 def test_each_reader_gets_every_row_and_value_of_the_unified_table(
@@ -323,5 +323,5 @@ def test_an_empty_directory_is_filled_and_a_link_is_followed(stored, tmp_path) -
 
 def test_the_columns_offered_are_scalars_and_no_measurements() -> None:
     offered = set(partition_columns())
-    assert {"Modality_train", "PatientSex", "Aneurysm Present", "is_localizer_image"} <= offered
+    assert {"Modality_train", "PatientSex", "Aneurysm Present", "is_scout"} <= offered
     assert not {"PixelSpacing", "SliceThickness", "nii_affine", "cowseg_labels"} & offered

@@ -519,7 +519,7 @@ WITH_SCOUT = one("a scout", lambda name: with_scout(segmented(ct(name), VESSEL))
 
 
 def test_scouts_are_no_part_of_the_grid(combined: Combined) -> None:
-    assert combined.rows(WITH_SCOUT)["is_localizer_image"].sum() == 1
+    assert combined.rows(WITH_SCOUT)["is_scout"].sum() == 1
     assert combined.matches(WITH_SCOUT) is True
 
 

@@ -9,16 +9,16 @@ import dagster as dg
 from aneurysm_assets.defs.assets.decorators import file_asset
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.optional_dependencies import require_matplotlib
-from aneurysm_assets.raw.inventory import Census, take_census
+from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.report.grids import grids
 from aneurysm_assets.report.numbers import Numbers, take_numbers
 from aneurysm_assets.report.page import Age, make_page
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import settings_of_run, told_as_failure
+from aneurysm_assets.runs.series_run import fail_run_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.snapshot import Sources, made_of_one_state
+from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import find_table, read_table, scan_tables, write_bytes
 
 _MOST_LINES = 30
@@ -37,9 +37,9 @@ def dataset_report(
     """Count, draw and write the page."""
     now = settings_of_run(context, settings)
     path = now.interim / f"{DATASET_REPORT.name}.html"
-    with told_as_failure(DATASET_REPORT.name):
+    with fail_run_with_reason(DATASET_REPORT.name):
         require_matplotlib()
-        numbers = made_of_one_state(lambda: _numbers(context, now))
+        numbers = retry_if_replaced(lambda: _numbers(context, now))
         age = _age(context, now)
         page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()
         write_bytes(path, page)
@@ -68,18 +68,18 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
         One of the tables is not there, or was replaced while it was read.
     """
     stems = settings.unified_table, settings.quality_table
-    sources = Sources.now({settings.interim: [stem.name for stem in stems]})
+    sources = InputSnapshot.now({settings.interim: [stem.name for stem in stems]})
     unified, quality = find_table(settings.unified_table), find_table(settings.quality_table)
     if unified is None or quality is None:
         gone = UNIFIED_METADATA if unified is None else SERIES_QUALITY
         raise InputError(f"there is no {gone.name} yet: materialise it")
-    census: Census | None = None
+    inventory: Inventory | None = None
     try:
-        census = take_census(settings)
+        inventory = take_inventory(settings)
     except InputError as error:
         context.log.warning(f"what is on disk is not in the report: {error}")
     numbers = take_numbers(
-        scan_tables(UNIFIED_METADATA, [unified]), read_table(SERIES_QUALITY, quality), census
+        scan_tables(UNIFIED_METADATA, [unified]), read_table(SERIES_QUALITY, quality), inventory
     )
     sources.require_same()
     return numbers

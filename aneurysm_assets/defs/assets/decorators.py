@@ -8,7 +8,7 @@ import dagster as dg
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs.partitions import series_partitions
-from aneurysm_assets.schema.tables import UNIFIED_ORIGINS, Product, Table
+from aneurysm_assets.schema.tables import UNIFIED_ORIGINS, Artifact, Table
 from aneurysm_assets.storage.object_path import Location
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def unified_lineage() -> dg.TableColumnLineage:
 
 
 def file_asset(
-    product: Product,
+    product: Artifact,
     *,
     kinds: set[str],
     group: str,

@@ -7,7 +7,7 @@ import dagster as dg
 
 from aneurysm_assets.defs.assets.decorators import series_asset
 from aneurysm_assets.defs.assets.raw import RAW_SEGMENTATIONS
-from aneurysm_assets.dicom.table import write_segmentation_meta
+from aneurysm_assets.nifti.table import write_segmentation_meta
 from aneurysm_assets.raw.segmentation_files import list_pairs
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run

@@ -7,11 +7,11 @@ from aneurysm_assets.defs.assets.decorators import table_asset
 from aneurysm_assets.quality.assess import assess_series
 from aneurysm_assets.runs.partitions import complete, recorded_files
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import settings_of_run, told_as_failure
+from aneurysm_assets.runs.series_run import fail_run_with_reason, settings_of_run
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.snapshot import Sources, made_of_one_state
+from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import StoredTable, write_table
 
 
@@ -21,8 +21,8 @@ def series_quality(
 ) -> dg.MaterializeResult[None]:
     """Look for every problem in every series of the unified table."""
     now = settings_of_run(context, settings)
-    with told_as_failure("the quality of the series"):
-        quality, stored = made_of_one_state(lambda: _assessed(context, now))
+    with fail_run_with_reason("the quality of the series"):
+        quality, stored = retry_if_replaced(lambda: _assessed(context, now))
     if stored.warning:
         context.log.warning(stored.warning)
     problems = {problem.name: int(quality[problem.name].sum()) for problem in PROBLEMS}
@@ -41,7 +41,7 @@ def series_quality(
 
 def _assessed(context: dg.AssetExecutionContext, now: Settings) -> tuple[pl.DataFrame, StoredTable]:
     done, left = complete(context.instance, now)
-    sources = Sources.now(
+    sources = InputSnapshot.now(
         {
             now.unified_table.parent: [now.unified_table.name],
             now.interim / LABELS.name: done,

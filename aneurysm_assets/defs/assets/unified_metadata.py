@@ -14,11 +14,11 @@ from aneurysm_assets.runs.partitions import (
     latest_events,
 )
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import settings_of_run, told_as_failure
+from aneurysm_assets.runs.series_run import fail_run_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
-from aneurysm_assets.storage.snapshot import Sources, made_of_one_state
+from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import StoredTable, scan_tables, write_table
 from aneurysm_assets.unified.combine import Combined, combine, describe
 
@@ -33,8 +33,8 @@ def unified_metadata(
 ) -> dg.MaterializeResult[None]:
     """Join the four tables of every series that is done in all four."""
     now = settings_of_run(context, settings)
-    with told_as_failure("the unified table"):
-        return made_of_one_state(lambda: _combined(context, now))
+    with fail_run_with_reason("the unified table"):
+        return retry_if_replaced(lambda: _combined(context, now))
 
 
 def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.MaterializeResult[None]:
@@ -51,7 +51,7 @@ def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.Materializ
     # Also where nothing is to be done any more: a killed process leaves what it was writing.
     for directory in (now.interim, *(now.interim / table.name for table in SERIES_TABLES)):
         remove_partials(directory)
-    sources = Sources.now({now.interim / table.name: done for table in SERIES_TABLES})
+    sources = InputSnapshot.now({now.interim / table.name: done for table in SERIES_TABLES})
     unified = combine(now, done)
     stored = write_table(
         unified.frame, UNIFIED_METADATA, now.unified_table, check=sources.require_same

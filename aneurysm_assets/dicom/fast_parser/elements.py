@@ -1,7 +1,7 @@
 """The elements of a DICOM file, little endian, one after the other (PS3.5 section 7), by jumps.
 
 Here is how elements, items and sequences follow one another; which of them are wanted is for
-`walk` and `groups` to say. Whatever is not as the standard has it is `InDoubt`.
+`walk` and `groups` to say. Whatever is not as the standard has it is `FallBackToPydicom`.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -11,7 +11,8 @@ from struct import Struct
 from pydicom.datadict import dictionary_VR
 
 from aneurysm_assets.dicom.attributes import MAX_FRAMES
-from aneurysm_assets.dicom.fast_parser.values import MAX_LENGTH, InDoubt, encoding_of
+from aneurysm_assets.dicom.fast_parser.values import MAX_LENGTH, FallBackToPydicom, encoding_of
+from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
@@ -20,9 +21,6 @@ LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """Value representations with 16 and with 32 bits of length in Explicit VR (PS3.5 7.1.2)."""
 
 SPECIFIC_CHARACTER_SET = 0x00080005
-
-FIRST_READ = 8 << 10
-"""Bytes that hold the whole header of nearly all files."""
 
 _LONGEST_READ = 256 << 10
 
@@ -53,18 +51,18 @@ ReadAt = Callable[[int, int], bytes]
 Span = tuple[int, int, int, int]
 """An element's tag, where it begins, where its value does, and where that ends."""
 
-Take = Callable[["Source", Element, int], int]
+Take = Callable[["HeaderStream", Element, int], int]
 """What is done with an element, given the end of what holds it; returns where the value ends."""
 
 Item = tuple[int, int, bool, int]
 """An item of a sequence (PS3.5 7.5): where its elements begin, where they end (or must, at the
 latest), whether a delimiter ends it, and its depth of nesting."""
 
-Visit = Callable[["Source", Item], int]
+Visit = Callable[["HeaderStream", Item], int]
 """What is done with an item; returns where it ends."""
 
 
-class Source:
+class HeaderStream:
     """A file's bytes, one stretch of them in memory at a time, and their encoding.
 
     Parameters
@@ -88,7 +86,8 @@ class Source:
 
     def __init__(self, read: ReadAt, size: int, data: bytes, start: int = 0) -> None:
         if size > UNDEFINED_LENGTH:
-            raise InDoubt("a file of more than 4 GB")  # an undefined length might be a length
+            # An undefined length might be a length.
+            raise FallBackToPydicom("a file of more than 4 GB")
         self._read = read
         self.size = size
         self.explicit = True
@@ -141,14 +140,14 @@ class Source:
                 vr, value = None, pos + 8
             tag = group << 16 | element
             if tag <= last:
-                raise InDoubt("tags out of order")
+                raise FallBackToPydicom("tags out of order")
             if tag in wanted or tag >= _DELIMITERS:
                 return tag, vr, pos, value, length
             after = value + length
             if after > end:
                 if length == UNDEFINED_LENGTH:
                     return tag, vr, pos, value, length
-                raise InDoubt("an element longer than what holds it")
+                raise FallBackToPydicom("an element longer than what holds it")
             if passed is not None:
                 passed.append((tag, pos, value, after))
             last, pos = tag, after
@@ -159,7 +158,7 @@ class Source:
         if group == _DELIMITERS >> 16:
             return pos + 8, _LENGTH(self._data, at + 4)[0]
         if vr not in LONG_VRS or length:
-            raise InDoubt(f"VR {vr!r}")
+            raise FallBackToPydicom(f"VR {vr!r}")
         return pos + 12, _LENGTH(self._data, at + 8)[0]
 
     def item(self, pos: int) -> tuple[int, int]:
@@ -173,13 +172,13 @@ class Source:
     def value(self, pos: int, length: int) -> bytes:
         """Return the bytes of a value that is known to lie within the file."""
         if length > MAX_LENGTH:
-            raise InDoubt(f"a value of {length} bytes")
+            raise FallBackToPydicom(f"a value of {length} bytes")
         at = pos - self._start
         if at < 0 or at + length > len(self._data):
             at = self._fetch(pos)
         raw = self._data[at : at + length]
         if len(raw) != length:
-            raise InDoubt("the file ends")
+            raise FallBackToPydicom("the file ends")
         return raw
 
     def held(self, pos: int, end: int) -> bytes | None:
@@ -202,7 +201,7 @@ class Source:
         self._ahead = min(2 * self._ahead, _LONGEST_READ) if near else FIRST_READ
         data = self._read(self._ahead, pos)
         if len(data) < 8:
-            raise InDoubt("the file ends")
+            raise FallBackToPydicom("the file ends")
         # A last element without value has 8 bytes, and 12 are looked at. Whoever takes a value
         # has made sure that it ends within the file.
         self._data = data if len(data) >= 12 else data + _PADDING
@@ -211,27 +210,27 @@ class Source:
         return 0
 
 
-def skip_sequence(source: Source, element: Element, end: int, depth: int = 0) -> int:
+def skip_sequence(stream: HeaderStream, element: Element, end: int, depth: int = 0) -> int:
     """Return where a sequence of undefined length ends that is not wanted.
 
     Raises
     ------
-    InDoubt
+    FallBackToPydicom
         It does not end before `end`, or is no sequence.
     """
     tag, vr, _, value, length = element
     undefined = length == UNDEFINED_LENGTH and tag < _DELIMITERS
-    if not undefined or depth >= _MAX_DEPTH or not _is_sequence(source, tag, vr, value):
-        raise InDoubt("undefined length")
-    return walk_items(source, element, end, skip_item, depth + 1)
+    if not undefined or depth >= _MAX_DEPTH or not _is_sequence(stream, tag, vr, value):
+        raise FallBackToPydicom("undefined length")
+    return walk_items(stream, element, end, skip_item, depth + 1)
 
 
-def walk_items(source: Source, sequence: Element, end: int, visit: Visit, depth: int) -> int:
+def walk_items(stream: HeaderStream, sequence: Element, end: int, visit: Visit, depth: int) -> int:
     """Visit each item of a sequence and return where the sequence ends (PS3.5 7.5).
 
     Parameters
     ----------
-    source : Source
+    stream : HeaderStream
         The file.
     sequence : Element
         Its length may be undefined.
@@ -244,39 +243,39 @@ def walk_items(source: Source, sequence: Element, end: int, visit: Visit, depth:
 
     Raises
     ------
-    InDoubt
+    FallBackToPydicom
         It does not end where it should, or holds anything but items.
     """
     _, _, _, pos, length = sequence
     delimited = length == UNDEFINED_LENGTH
     if not delimited:
         if pos + length > end:
-            raise InDoubt("a sequence longer than what holds it")
+            raise FallBackToPydicom("a sequence longer than what holds it")
         end = pos + length
     count = 0
     while delimited or pos < end:
         if pos + 8 > end or count > MAX_FRAMES:
-            raise InDoubt("a sequence without end")
-        tag, item_length = source.item(pos)
+            raise FallBackToPydicom("a sequence without end")
+        tag, item_length = stream.item(pos)
         pos += 8
         if tag == _ITEM and item_length == UNDEFINED_LENGTH:
-            pos = visit(source, (pos, end, True, depth))
+            pos = visit(stream, (pos, end, True, depth))
         elif tag == _ITEM and pos + item_length <= end:
-            pos = visit(source, (pos, pos + item_length, False, depth))
+            pos = visit(stream, (pos, pos + item_length, False, depth))
         elif tag == _SEQUENCE_END and delimited and not item_length:
             return pos
         else:
-            raise InDoubt("no item of a sequence")
+            raise FallBackToPydicom("no item of a sequence")
         count += 1
     return pos
 
 
-def walk_item(source: Source, item: Item, takes: Mapping[int, Take]) -> int:
+def walk_item(stream: HeaderStream, item: Item, takes: Mapping[int, Take]) -> int:
     """Walk the elements of an item and return where it ends.
 
     Parameters
     ----------
-    source : Source
+    stream : HeaderStream
         The file.
     item : Item
         Where in it.
@@ -285,54 +284,54 @@ def walk_item(source: Source, item: Item, takes: Mapping[int, Take]) -> int:
 
     Raises
     ------
-    InDoubt
+    FallBackToPydicom
         It does not end where it should, or its elements are not in order.
     """
     pos, end, delimited, depth = item
     last = NO_ELEMENT
     while True:
-        element = source.seek(pos, end, last, takes)
+        element = stream.seek(pos, end, last, takes)
         last, _, _, value, length = element
         if last in takes:
-            pos = takes[last](source, element, end)
+            pos = takes[last](stream, element, end)
         elif last == NO_ELEMENT and not delimited:
             return end
         elif last == _ITEM_END and delimited and not length:
             return value
         elif NO_ELEMENT < last < _DELIMITERS:
-            pos = skip_sequence(source, element, end, depth)
+            pos = skip_sequence(stream, element, end, depth)
         else:
-            raise InDoubt("an item that does not end where it should")
+            raise FallBackToPydicom("an item that does not end where it should")
 
 
-def skip_item(source: Source, item: Item) -> int:
+def skip_item(stream: HeaderStream, item: Item) -> int:
     """Walk an item without taking anything from it, and return where it ends."""
-    return walk_item(source, item, IN_ANY_ITEM)
+    return walk_item(stream, item, IN_ANY_ITEM)
 
 
-def character_set(source: Source, element: Element, end: int) -> bytes:
+def character_set(stream: HeaderStream, element: Element, end: int) -> bytes:
     """Return the value of SpecificCharacterSet."""
     _, vr, _, value, length = element
     if vr not in (None, b"CS") or value + length > end:
-        raise InDoubt(f"character set as {vr!r} of {length} bytes")
-    return source.value(value, length)
+        raise FallBackToPydicom(f"character set as {vr!r} of {length} bytes")
+    return stream.value(value, length)
 
 
-def _check_character_set(source: Source, element: Element, end: int) -> int:
+def _check_character_set(stream: HeaderStream, element: Element, end: int) -> int:
     # Text in items is taken as ASCII whatever the set; only an unknown one is in doubt.
-    encoding_of(character_set(source, element, end))
+    encoding_of(character_set(stream, element, end))
     return element[3] + element[4]
 
 
 IN_ANY_ITEM: Mapping[int, Take] = {SPECIFIC_CHARACTER_SET: _check_character_set}
 
 
-def _is_sequence(source: Source, tag: int, vr: bytes | None, value: int) -> bool:
+def _is_sequence(stream: HeaderStream, tag: int, vr: bytes | None, value: int) -> bool:
     if vr is not None:
         return vr == b"SQ"
     if tag >> 16 & 1:
         # What a private element is, Implicit VR does not say; but only a sequence has items.
-        return source.item(value)[0] == _ITEM
+        return stream.item(value)[0] == _ITEM
     return _dictionary_says_sequence(tag)
 
 

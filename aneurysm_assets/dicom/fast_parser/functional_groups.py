@@ -21,13 +21,13 @@ from aneurysm_assets.dicom.attributes import (
 from aneurysm_assets.dicom.fast_parser.elements import (
     IN_ANY_ITEM,
     Element,
+    HeaderStream,
     Item,
-    Source,
     Take,
     walk_item,
     walk_items,
 )
-from aneurysm_assets.dicom.fast_parser.values import ASCII, MAX_LENGTH, Decoder, InDoubt
+from aneurysm_assets.dicom.fast_parser.values import ASCII, MAX_LENGTH, Decoder, FallBackToPydicom
 
 Found = dict[int, Value]
 """Values by slot; those that are empty are not in it."""
@@ -69,7 +69,7 @@ class GroupReader:
         }
         self._group = 0
 
-    def read(self, source: Source, element: Element, end: int) -> tuple[list[Found], int]:
+    def read(self, stream: HeaderStream, element: Element, end: int) -> tuple[list[Found], int]:
         """Read PerFrame- or SharedFunctionalGroupsSequence.
 
         Returns
@@ -79,36 +79,36 @@ class GroupReader:
         """
         _require_sequence(element)
         self._items = []
-        after = walk_items(source, element, end, self._visit_item, 1)
+        after = walk_items(stream, element, end, self._visit_item, 1)
         return self._items, after
 
-    def _visit_item(self, source: Source, item: Item) -> int:
+    def _visit_item(self, stream: HeaderStream, item: Item) -> int:
         self._items.append({})
-        return walk_item(source, item, self._takes)
+        return walk_item(stream, item, self._takes)
 
-    def _take_group(self, source: Source, element: Element, end: int) -> int:
+    def _take_group(self, stream: HeaderStream, element: Element, end: int) -> int:
         _require_sequence(element)
         tag, _, _, value, length = element
         after = value + length
         held = None
         if length <= MAX_LENGTH and after <= end:
-            held = source.held(value, after)
+            held = stream.held(value, after)
         if held is None:
-            after = self._walk_group(source, element, end)
+            after = self._walk_group(stream, element, end)
             self._items[-1].update(self._found)
             return after
-        key = tag, source.explicit, held
+        key = tag, stream.explicit, held
         if key not in self._seen:
             if len(self._seen) >= _REMEMBERED:
                 self._seen.clear()
-            self._seen[key] = self._read_group(source, element, end, held)
+            self._seen[key] = self._read_group(stream, element, end, held)
         self._items[-1].update(self._seen[key])
         return after
 
-    def _read_group(self, source: Source, element: Element, end: int, held: bytes) -> Found:
-        single = self._read_single(element[0], held) if source.explicit else None
+    def _read_group(self, stream: HeaderStream, element: Element, end: int, held: bytes) -> Found:
+        single = self._read_single(element[0], held) if stream.explicit else None
         if single is None:
-            self._walk_group(source, element, end)
+            self._walk_group(stream, element, end)
             return self._found
         return single
 
@@ -125,23 +125,23 @@ class GroupReader:
         value = self._decoder.decode(slot, held[16:], ASCII)
         return {} if value is None else {slot: value}
 
-    def _walk_group(self, source: Source, element: Element, end: int) -> int:
+    def _walk_group(self, stream: HeaderStream, element: Element, end: int) -> int:
         self._found, self._group, self._is_first = {}, element[0], True
-        return walk_items(source, element, end, self._visit_group, 2)
+        return walk_items(stream, element, end, self._visit_group, 2)
 
-    def _visit_group(self, source: Source, item: Item) -> int:
+    def _visit_group(self, stream: HeaderStream, item: Item) -> int:
         # A group has one item; were there more, the first counts.
         takes = self._takes_in_group[self._group] if self._is_first else IN_ANY_ITEM
         self._is_first = False
-        return walk_item(source, item, takes)
+        return walk_item(stream, item, takes)
 
-    def _take_value(self, source: Source, element: Element, end: int) -> int:
+    def _take_value(self, stream: HeaderStream, element: Element, end: int) -> int:
         tag, vr, _, pos, length = element
         slot = SLOT_OF_TAG[tag]
         if vr not in (None, VRS[slot]) or pos + length > end:
-            raise InDoubt(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
+            raise FallBackToPydicom(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
         # Which character set holds within an item is left to pydicom: ASCII is in all.
-        value = self._decoder.decode(slot, source.value(pos, length), ASCII)
+        value = self._decoder.decode(slot, stream.value(pos, length), ASCII)
         if value is not None:
             self._found[slot] = value
         return pos + length
@@ -150,7 +150,7 @@ class GroupReader:
 def _require_sequence(element: Element) -> None:
     vr = element[1]
     if vr not in (None, b"SQ"):
-        raise InDoubt(f"{vr!r} instead of SQ")
+        raise FallBackToPydicom(f"{vr!r} instead of SQ")
 
 
 def images(
@@ -203,7 +203,7 @@ def _number_of_images(number_of_frames: Value, per_frame: int, size: int) -> int
     if not isinstance(number_of_frames, int):
         return max(1, per_frame)
     if not 0 <= number_of_frames <= MAX_FRAMES or not can_hold(number_of_frames, size):
-        raise InDoubt(f"{number_of_frames} frames")
+        raise FallBackToPydicom(f"{number_of_frames} frames")
     return max(1, number_of_frames)
 
 

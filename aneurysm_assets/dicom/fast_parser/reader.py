@@ -5,26 +5,25 @@ from functools import partial
 from pathlib import Path
 
 from aneurysm_assets.dicom.fast_parser.elements import (
-    FIRST_READ,
     UNDEFINED_LENGTH,
+    HeaderStream,
     ReadAt,
-    Source,
     Span,
 )
-from aneurysm_assets.dicom.fast_parser.template import Layout, learn
-from aneurysm_assets.dicom.fast_parser.values import InDoubt
+from aneurysm_assets.dicom.fast_parser.template import Template, learn
+from aneurysm_assets.dicom.fast_parser.values import FallBackToPydicom
 from aneurysm_assets.dicom.fast_parser.walk import Walked, Walker
 from aneurysm_assets.storage.fetching import ObjectFile
-from aneurysm_assets.storage.read_ahead import OpenFile, open_head
+from aneurysm_assets.storage.read_ahead import FIRST_READ, OpenFile, open_head
 
 _LAYOUTS = 4
-"""Different layouts of one series that are remembered: localizers, secondary captures."""
+"""Different templates of one series that are remembered: localizers, secondary captures."""
 
 _WORTH_LEARNING = 8
-"""Files for which a layout saves more than it takes to learn."""
+"""Files for which a template saves more than it takes to learn."""
 
 _LESSONS = 16
-"""Files that may be learned from in vain: past that a series has no layout worth knowing."""
+"""Files that may be learned from in vain: past that a series has no template worth knowing."""
 
 
 class SeriesReader:
@@ -42,7 +41,7 @@ class SeriesReader:
     def __init__(self, files: int = _WORTH_LEARNING) -> None:
         self._is_worth_learning = files >= _WORTH_LEARNING
         self._walker = Walker()
-        self._layouts: list[Layout] = []
+        self._templates: list[Template] = []
         self._lessons = 0
         self._matched = 0
 
@@ -69,7 +68,7 @@ class SeriesReader:
             data = os.pread(descriptor, FIRST_READ, 0)
             read = partial(os.pread, descriptor)
             return self._match(read, size, data) or self._walk(read, size, data)
-        except (InDoubt, OSError):
+        except (FallBackToPydicom, OSError):
             return None
         finally:
             os.close(descriptor)
@@ -87,36 +86,36 @@ class SeriesReader:
             return None
         try:
             return self._match(read, size, data) or self._walk(read, size, data)
-        except InDoubt:
+        except FallBackToPydicom:
             return None
 
     def _match(self, read: ReadAt, size: int, data: bytes) -> Walked | None:
-        for index, layout in enumerate(self._layouts):
-            walked = layout.match(read, size, data, self._walker.decoder)
+        for index, template in enumerate(self._templates):
+            walked = template.match(read, size, data, self._walker.decoder)
             if walked is not None:
                 if index:
-                    self._layouts.insert(0, self._layouts.pop(index))
+                    self._templates.insert(0, self._templates.pop(index))
                 self._matched += 1
                 return walked
         return None
 
     def _walk(self, read: ReadAt, size: int, data: bytes) -> Walked:
-        source = Source(read, size, data)
+        stream = HeaderStream(read, size, data)
         if not self._is_worth_learning or self._lessons > _LESSONS + self._matched:
-            return self._walker.walk(source)
+            return self._walker.walk(stream)
         passed: list[Span] = []
-        walked = self._walker.walk(source, passed)
+        walked = self._walker.walk(stream, passed)
         self._lessons += 1
-        learned = learn(source, passed, walked)
+        learned = learn(stream, passed, walked)
         if learned is not None:
             self._remember(learned)
         return walked
 
-    def _remember(self, learned: Layout) -> None:
-        for index, layout in enumerate(self._layouts):
-            joined = layout.joined(learned)
+    def _remember(self, learned: Template) -> None:
+        for index, template in enumerate(self._templates):
+            joined = template.joined(learned)
             if joined is not None:
-                del self._layouts[index]
+                del self._templates[index]
                 learned = joined
                 break
-        self._layouts = [learned, *self._layouts[: _LAYOUTS - 1]]
+        self._templates = [learned, *self._templates[: _LAYOUTS - 1]]

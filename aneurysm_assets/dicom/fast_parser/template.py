@@ -1,9 +1,10 @@
 """What the headers of a series have in common, so that only the rest is looked at.
 
-Most bytes of a series' headers are the same in file after file. A layout holds them as stretches to
-compare, and between them the elements whose values differ. A file fits only if every byte of every
-stretch is there, at the place to which the lengths in this very file lead: then the walk would have
-gone the same way, from the same element headers, and the values within the stretches are the same.
+Most bytes of a series' headers are the same in file after file. A template holds them as stretches
+to compare, and between them the elements whose values differ. A file fits only if every byte of
+every stretch is there, at the place to which the lengths in this very file lead: then the walk
+would have gone the same way, from the same element headers, and the values within the stretches
+are the same.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,18 +23,18 @@ from aneurysm_assets.dicom.attributes import (
     tag_of,
 )
 from aneurysm_assets.dicom.fast_parser.elements import (
-    FIRST_READ,
     NO_ELEMENT,
     SPECIFIC_CHARACTER_SET,
     UNDEFINED_LENGTH,
+    HeaderStream,
     ReadAt,
-    Source,
     Span,
     skip_item,
     walk_items,
 )
 from aneurysm_assets.dicom.fast_parser.values import LATIN_1, Decoder, encoding_of
 from aneurysm_assets.dicom.fast_parser.walk import LAST_OF_META, Walked, pixel_data
+from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 _COMPARED = 256
 """Bytes of the longest value that is compared, and not jumped over."""
@@ -42,7 +43,7 @@ _PARTS = 256
 """Parts of the longest stretch: what is compared must be in memory."""
 
 _DECISIVE = frozenset(map(tag_of, ("SpecificCharacterSet", "TransferSyntaxUID", "NumberOfFrames")))
-"""Elements that say how to read others: files in which they differ have different layouts."""
+"""Elements that say how to read others: files in which they differ have different templates."""
 
 _OF_THE_IMAGE = frozenset(
     map(
@@ -80,7 +81,7 @@ _SHORT, _LONG = 2, 4
 
 
 Piece = tuple[int, bytes, bytes | None]
-"""An element of a layout: its tag, its bytes up to the value, and the value with its delimiter if
+"""An element of a template: its tag, its bytes up to the value, and the value with its delimiter if
 it has one, None where that differs from file to file."""
 
 
@@ -106,7 +107,7 @@ class Step(NamedTuple):
     argument: int
 
 
-class Layout:
+class Template:
     """What the headers of some files of a series have in common.
 
     Parameters
@@ -142,8 +143,8 @@ class Layout:
         settled = any(value is not None for value in same)
         self._geometry = () if settled else tuple(s for s in _GEOMETRY_SLOTS if s in differing)
 
-    def joined(self, other: "Layout") -> "Layout | None":
-        """Return the layout that fits whatever either fits, None where there is no such."""
+    def joined(self, other: "Template") -> "Template | None":
+        """Return the template that fits whatever either fits, None where there is no such."""
         if (self._pixels, len(self._pieces)) != (other._pixels, len(other._pieces)):
             return None
         decisive = _decisive((piece[0] for piece in self._pieces), self._explicit)
@@ -155,7 +156,7 @@ class Layout:
                 pieces.append((mine[0], mine[1], None))
             else:
                 return None
-        return Layout(pieces, self._pixels, self._explicit, self._encoding, other._row)
+        return Template(pieces, self._pixels, self._explicit, self._encoding, other._row)
 
     def match(self, read: ReadAt, size: int, data: bytes, decoder: Decoder) -> Walked | None:
         """Return what the walk would find in a file, None if the file does not fit.
@@ -169,7 +170,7 @@ class Layout:
 
         Raises
         ------
-        InDoubt
+        FallBackToPydicom
             A value is not what its VR allows.
         """
         row = self._row.copy()
@@ -191,24 +192,24 @@ class Layout:
             elif kind == _END:
                 break
             else:
-                source = Source(read, size, data, start)
-                pos = self._pass(source, start + pos, kind, argument) - start
+                stream = HeaderStream(read, size, data, start)
+                pos = self._pass(stream, start + pos, kind, argument) - start
                 continue
             if argument >= 0:
                 raw = data[pos : pos + length]
                 if len(raw) < length:
-                    raw = Source(read, size, data, start).value(start + pos, length)
+                    raw = HeaderStream(read, size, data, start).value(start + pos, length)
                 row[argument] = decoder.decode(argument, raw, self._encoding)
             pos += length
         return self._end(row, data, start, pos, size)
 
-    def _pass(self, source: Source, pos: int, kind: int, length: int) -> int:
+    def _pass(self, stream: HeaderStream, pos: int, kind: int, length: int) -> int:
         """Return the end of a value that has a fixed length, or a delimiter."""
         if kind == _FIXED:
             return pos + length
-        source.explicit = self._explicit
+        stream.explicit = self._explicit
         sequence = (0, None, pos, pos, UNDEFINED_LENGTH)
-        return walk_items(source, sequence, source.size, skip_item, 1)
+        return walk_items(stream, sequence, stream.size, skip_item, 1)
 
     def _end(self, row: list[Value], data: bytes, start: int, pos: int, size: int) -> Walked | None:
         """Return what has been found, given where the pixel data's length is, or the file's end."""
@@ -231,30 +232,30 @@ def _read_on(read: ReadAt, start: int, length: int) -> bytes:
     return data if len(data) == length else data + _PADDING
 
 
-def learn(source: Source, passed: Sequence[Span], walked: Walked) -> Layout | None:
-    """Return the layout of a file that has been walked.
+def learn(stream: HeaderStream, passed: Sequence[Span], walked: Walked) -> Template | None:
+    """Return the template of a file that has been walked.
 
     Parameters
     ----------
-    source : Source
+    stream : HeaderStream
         The file.
     passed, walked
         What the walk noted and found.
 
     Returns
     -------
-    Layout or None
+    Template or None
         None for a multi-frame file, whose groups have no fixed places, and for a very long header.
     """
     tags = [span[0] for span in passed]
     if len(walked.rows) > 1 or not _FUNCTIONAL_GROUPS.isdisjoint(tags):
         return None
     tag, start, value, _ = passed[-1]
-    data = source.beginning(value)
+    data = stream.beginning(value)
     if data is None:
         return None
     pixels: Piece = (tag, data[start : value - 4] if tag != NO_ELEMENT else b"", None)
-    decisive = _decisive(tags, source.explicit)
+    decisive = _decisive(tags, stream.explicit)
     expected = _OF_THE_IMAGE - decisive
     encoding = LATIN_1
     pieces: list[Piece] = []
@@ -267,11 +268,11 @@ def learn(source: Source, passed: Sequence[Span], walked: Walked) -> Layout | No
         if tag == SPECIFIC_CHARACTER_SET:
             encoding = encoding_of(data[value:end])
         pieces.append((tag, data[start:value], body))
-    return Layout(pieces, pixels, source.explicit, encoding, walked.rows[0].copy())
+    return Template(pieces, pixels, stream.explicit, encoding, walked.rows[0].copy())
 
 
 def _decisive(tags: Iterable[int], explicit: bool) -> frozenset[int]:
-    """Return the tags whose values must be the same in all files of a layout."""
+    """Return the tags whose values must be the same in all files of a template."""
     first = next((tag for tag in tags if tag > LAST_OF_META), NO_ELEMENT)
     if explicit or not first & 0xFFFF:
         return _DECISIVE

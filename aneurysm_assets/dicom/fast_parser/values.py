@@ -1,7 +1,7 @@
 """The bytes of one value to what its column holds (PS3.5 section 6.2), by rules that cannot err.
 
-Each rule takes only what it and pydicom are sure to read alike; anything else is `InDoubt`, which
-means that pydicom is to say what it is, or why it is nothing.
+Each rule takes only what it and pydicom are sure to read alike; anything else is
+`FallBackToPydicom`, which means that pydicom is to say what it is, or why it is nothing.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Decode = Callable[[bytes, str], Value]
 """From the bytes of a value and the encoding of text to the value, None where it is empty."""
 
 
-class InDoubt(Exception):  # noqa: N818 - no error: the other reader is to be asked
+class FallBackToPydicom(Exception):  # noqa: N818 - no error: the other reader is to be asked
     """Something that only pydicom is to judge."""
 
 
@@ -38,12 +38,12 @@ def encoding_of(specific_character_set: bytes) -> str:
 
     Raises
     ------
-    InDoubt
+    FallBackToPydicom
         A character set is none of the standard's.
     """
     terms = specific_character_set.rstrip(b" \0").split(b"\\")
     if not _CHARACTER_SETS.issuperset(terms):
-        raise InDoubt(f"character set {specific_character_set!r}")
+        raise FallBackToPydicom(f"character set {specific_character_set!r}")
     return _ENCODINGS.get(terms[0], ASCII) if len(terms) == 1 else ASCII
 
 
@@ -88,11 +88,11 @@ def _code(raw: bytes, _: str) -> str | None:
 def _text(raw: bytes, encoding: str) -> str | None:
     """LO and SH: text in the specific character set, spaces after each value without meaning."""
     if b"\x1b" in raw:
-        raise InDoubt("an escape sequence (PS3.5 6.1.2.5)")
+        raise FallBackToPydicom("an escape sequence (PS3.5 6.1.2.5)")
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError:
-        raise InDoubt("text outside its character set") from None
+        raise FallBackToPydicom("text outside its character set") from None
     if "\\" in text:
         return "\\".join(part.rstrip("\0 ") for part in text.split("\\"))
     return text.rstrip("\0 ") or None
@@ -102,7 +102,7 @@ def _uid(raw: bytes, _: str) -> str | None:
     """UI (PS3.5 9.1), padded with one NUL, by some with spaces."""
     raw = raw.rstrip(b"\0 ")
     if raw.translate(None, b"0123456789."):
-        raise InDoubt("no single UID")
+        raise FallBackToPydicom("no single UID")
     return raw.decode(ASCII) or None
 
 
@@ -112,13 +112,13 @@ def _numbers(raw: bytes) -> tuple[float, ...]:
     if not raw:
         return ()
     if raw.translate(None, b"0123456789.+-Ee\\ "):
-        raise InDoubt("a decimal string outside its repertoire")
+        raise FallBackToPydicom("a decimal string outside its repertoire")
     try:
         numbers = tuple(map(float, raw.split(b"\\")))
     except ValueError:
-        raise InDoubt("no decimal number") from None
+        raise FallBackToPydicom("no decimal number") from None
     if not all(map(isfinite, numbers)):
-        raise InDoubt("a number too large for a float")
+        raise FallBackToPydicom("a number too large for a float")
     return numbers
 
 
@@ -126,7 +126,7 @@ def _decimals(count: int) -> Decode:
     def decode(raw: bytes, _: str) -> Value:
         numbers = _numbers(raw)
         if numbers and len(numbers) != count:
-            raise InDoubt(f"{len(numbers)} numbers instead of {count}")
+            raise FallBackToPydicom(f"{len(numbers)} numbers instead of {count}")
         return numbers or None
 
     return decode
@@ -135,7 +135,7 @@ def _decimals(count: int) -> Decode:
 def _decimal(raw: bytes, _: str) -> float | None:
     numbers = _numbers(raw)
     if len(numbers) > 1:
-        raise InDoubt("several numbers instead of one")
+        raise FallBackToPydicom("several numbers instead of one")
     return numbers[0] if numbers else None
 
 
@@ -150,13 +150,13 @@ def _integer_string(raw: bytes, _: str) -> int | None:
     if not raw:
         return None
     if len(raw) > 16 or raw.translate(None, b"0123456789+- "):
-        raise InDoubt("an integer string outside its repertoire")
+        raise FallBackToPydicom("an integer string outside its repertoire")
     try:
         number = int(raw)
     except ValueError:
-        raise InDoubt("no whole number") from None
+        raise FallBackToPydicom("no whole number") from None
     if not -(2**31) <= number < 2**31:
-        raise InDoubt("more than 32 bits")
+        raise FallBackToPydicom("more than 32 bits")
     return number
 
 
@@ -165,7 +165,7 @@ def _unsigned_short(raw: bytes, _: str) -> int | None:
     if len(raw) == 2:
         return raw[0] | raw[1] << 8
     if raw:
-        raise InDoubt("no single 16 bit number")
+        raise FallBackToPydicom("no single 16 bit number")
     return None
 
 
@@ -190,7 +190,7 @@ class Decoder:
 
         Raises
         ------
-        InDoubt
+        FallBackToPydicom
             The bytes are not what the attribute's VR and dtype allow.
         """
         seen = self._seen[slot]

@@ -23,20 +23,25 @@ from aneurysm_assets.dicom.attributes import (
     tag_of,
 )
 from aneurysm_assets.dicom.fast_parser.elements import (
-    FIRST_READ,
     NO_ELEMENT,
     SPECIFIC_CHARACTER_SET,
     UNDEFINED_LENGTH,
     Element,
-    Source,
+    HeaderStream,
     Span,
     character_set,
     skip_sequence,
 )
 from aneurysm_assets.dicom.fast_parser.functional_groups import Found, GroupReader, images
-from aneurysm_assets.dicom.fast_parser.values import LATIN_1, Decoder, InDoubt, encoding_of
+from aneurysm_assets.dicom.fast_parser.values import (
+    LATIN_1,
+    Decoder,
+    FallBackToPydicom,
+    encoding_of,
+)
 from aneurysm_assets.dicom.header import Header, needed_bytes
 from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 PREAMBLE = 132
 """Bytes before the first element: 128 of anything, and `DICM` (PS3.10 section 7.1)."""
@@ -123,9 +128,9 @@ def walk_header(path: Path | str) -> Header | None:
     try:
         size = os.fstat(descriptor).st_size
         read = partial(os.pread, descriptor)
-        source = Source(read, size, read(FIRST_READ, 0))
-        return Walker().walk(source).header()
-    except (InDoubt, OSError):
+        stream = HeaderStream(read, size, read(FIRST_READ, 0))
+        return Walker().walk(stream).header()
+    except (FallBackToPydicom, OSError):
         return None
     finally:
         os.close(descriptor)
@@ -138,12 +143,12 @@ class Walker:
         self.decoder = Decoder()
         self._groups = GroupReader(self.decoder)
 
-    def walk(self, source: Source, passed: list[Span] | None = None) -> Walked:
+    def walk(self, stream: HeaderStream, passed: list[Span] | None = None) -> Walked:
         """Walk a header to its pixel data, or to the end of the file.
 
         Parameters
         ----------
-        source : Source
+        stream : HeaderStream
             The file.
         passed : list of tuple, optional
             Where to note the elements of the top level, the pixel data or `NO_ELEMENT` last.
@@ -155,74 +160,74 @@ class Walker:
 
         Raises
         ------
-        InDoubt
+        FallBackToPydicom
             The header is not as PS3.5 and PS3.10 have it, or a value is not.
         """
         top: list[Value] = [None] * len(ATTRIBUTES)
-        pos = self._walk_meta(source, top, passed)
-        return self._walk_data_set(source, pos, top, passed)
+        pos = self._walk_meta(stream, top, passed)
+        return self._walk_data_set(stream, pos, top, passed)
 
-    def _walk_meta(self, source: Source, top: list[Value], passed: list[Span] | None) -> int:
+    def _walk_meta(self, stream: HeaderStream, top: list[Value], passed: list[Span] | None) -> int:
         """Walk the file meta information (PS3.10 7.1), always in Explicit VR; return its end."""
-        if source.value(0, PREAMBLE)[-4:] != b"DICM":
-            raise InDoubt("no preamble")
+        if stream.value(0, PREAMBLE)[-4:] != b"DICM":
+            raise FallBackToPydicom("no preamble")
         pos, last = PREAMBLE, NO_ELEMENT
-        while source.item(pos)[0] <= LAST_OF_META:
-            element = source.seek(pos, pos + 1, last, _ANY)
+        while stream.item(pos)[0] <= LAST_OF_META:
+            element = stream.seek(pos, pos + 1, last, _ANY)
             tag, vr, start, value, length = element
             if last == NO_ELEMENT and (tag, vr, length) != (_META_LENGTH, b"UL", 4):
-                raise InDoubt("no length of the file meta information")
-            pos, last = _end_of(source, element), tag
+                raise FallBackToPydicom("no length of the file meta information")
+            pos, last = _end_of(stream, element), tag
             if tag in _IN_META:
                 slot = _IN_META[tag]
-                top[slot] = self._value(source, slot, element, LATIN_1)
+                top[slot] = self._value(stream, slot, element, LATIN_1)
             if passed is not None:
                 passed.append((tag, start, value, pos))
         syntax = top[_TRANSFER_SYNTAX]
         if syntax != _IMPLICIT_VR and syntax not in _EXPLICIT_VR:
-            raise InDoubt(f"transfer syntax {syntax}")
-        source.explicit = syntax != _IMPLICIT_VR
+            raise FallBackToPydicom(f"transfer syntax {syntax}")
+        stream.explicit = syntax != _IMPLICIT_VR
         return pos
 
     def _walk_data_set(
-        self, source: Source, pos: int, top: list[Value], passed: list[Span] | None
+        self, stream: HeaderStream, pos: int, top: list[Value], passed: list[Span] | None
     ) -> Walked:
         groups: dict[int, list[Found]] = {_PER_FRAME: [], _SHARED: []}
-        encoding, size, last = LATIN_1, source.size, LAST_OF_META
-        if not source.explicit:
-            _require_implicit(source, pos)
+        encoding, size, last = LATIN_1, stream.size, LAST_OF_META
+        if not stream.explicit:
+            _require_implicit(stream, pos)
         while True:
-            element = source.seek(pos, size, last, _STOPS, passed)
+            element = stream.seek(pos, size, last, _STOPS, passed)
             last, _, start, value, length = element
             pos = value + length
             if last in _AT_TOP:
                 slot = _AT_TOP[last]
-                top[slot] = self._value(source, slot, element, encoding)
+                top[slot] = self._value(stream, slot, element, encoding)
             elif last in groups:
-                groups[last], pos = self._groups.read(source, element, size)
+                groups[last], pos = self._groups.read(stream, element, size)
             elif last == SPECIFIC_CHARACTER_SET:
-                encoding = encoding_of(character_set(source, element, size))
+                encoding = encoding_of(character_set(stream, element, size))
             elif last == NO_ELEMENT or last in PIXEL_DATA_BITS:
                 rows = images(top, groups[_PER_FRAME], groups[_SHARED], size)
                 if passed is not None:
                     passed.append((last, start, value, size))
                 return Walked(rows, pixel_data(rows, element, size), size)
             else:
-                pos = skip_sequence(source, element, size)
+                pos = skip_sequence(stream, element, size)
             if passed is not None:
                 passed.append((last, start, value, pos))
 
-    def _value(self, source: Source, slot: int, element: Element, encoding: str) -> Value:
+    def _value(self, stream: HeaderStream, slot: int, element: Element, encoding: str) -> Value:
         _, vr, _, value, length = element
-        if (vr is not None and vr != VRS[slot]) or value + length > source.size:
-            raise InDoubt(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
-        return self.decoder.decode(slot, source.value(value, length), encoding)
+        if (vr is not None and vr != VRS[slot]) or value + length > stream.size:
+            raise FallBackToPydicom(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
+        return self.decoder.decode(slot, stream.value(value, length), encoding)
 
 
-def _end_of(source: Source, element: Element) -> int:
+def _end_of(stream: HeaderStream, element: Element) -> int:
     _, _, _, value, length = element
-    if length == UNDEFINED_LENGTH or value + length > source.size:
-        raise InDoubt("an element longer than the file")
+    if length == UNDEFINED_LENGTH or value + length > stream.size:
+        raise FallBackToPydicom("an element longer than the file")
     return value + length
 
 
@@ -240,19 +245,19 @@ def pixel_data(rows: list[list[Value]], element: Element, size: int) -> PixelDat
 
     Raises
     ------
-    InDoubt
+    FallBackToPydicom
         The VR is not one for pixel data (PS3.5 section 8), or the length is odd.
     """
     tag, vr, _, value, length = element
     if tag == NO_ELEMENT:
         return "none"
     if vr is not None and vr not in _PIXEL_VRS[tag]:
-        raise InDoubt(f"pixel data as {vr!r}")
+        raise FallBackToPydicom(f"pixel data as {vr!r}")
     if length == UNDEFINED_LENGTH:
         return "whole"
     there = size - value
     if there < 0 or length % 2:
-        raise InDoubt("pixel data of odd length")
+        raise FallBackToPydicom("pixel data of odd length")
     if there >= length:
         return "whole"
     values = dict(zip(ROW, rows[0], strict=True))
@@ -260,7 +265,7 @@ def pixel_data(rows: list[list[Value]], element: Element, size: int) -> PixelDat
     return "whole" if there >= needed else "cut"
 
 
-def _require_implicit(source: Source, pos: int) -> None:
+def _require_implicit(stream: HeaderStream, pos: int) -> None:
     """Refuse a data set that begins as one in Explicit VR would: pydicom reads it as such."""
-    if source.value(pos + 4, 2).isalpha():
-        raise InDoubt("Explicit VR in a transfer syntax of Implicit VR")
+    if stream.value(pos + 4, 2).isalpha():
+        raise FallBackToPydicom("Explicit VR in a transfer syntax of Implicit VR")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aneurysm_assets.preview.plane import Plane, direction_letters, plane_of_image
+from aneurysm_assets.volumes.plane import Plane, direction_letters, plane_of_image
 from tests.made_up import AXIAL, CORONAL, SAGITTAL
 
 ORIGIN = np.array([1.0, 2.0, 3.0])

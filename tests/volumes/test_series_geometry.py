@@ -11,7 +11,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from aneurysm_assets.dicom.geometry import (
+from aneurysm_assets.dicom.series import read_series
+from aneurysm_assets.sample.dicom import instance_uid, write_enhanced, write_slices
+from aneurysm_assets.sample.grid import Grid
+from aneurysm_assets.schema.tables import DICOM_TAGS
+from aneurysm_assets.volumes.series_geometry import (
     DISTINCT_TOLERANCE,
     OBLIQUE_COSINE,
     ORIENTATION_TOLERANCE,
@@ -19,17 +23,13 @@ from aneurysm_assets.dicom.geometry import (
     add_geometry,
     slice_normals,
 )
-from aneurysm_assets.dicom.series import read_series
-from aneurysm_assets.sample.dicom import instance_uid, write_enhanced, write_slices
-from aneurysm_assets.sample.grid import Grid
-from aneurysm_assets.schema.tables import DICOM_TAGS
 
 COMPUTED = [
     "slice_position_mm",
     "slice_index",
     "slice_spacing_mm",
     "orientation_plane",
-    "is_localizer_image",
+    "is_scout",
 ]
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -298,7 +298,7 @@ def test_every_column_is_what_a_plain_computation_an_image_at_a_time_gives(image
         assert found["slice_position_mm"][i] == pytest.approx(position, abs=1e-9)
         assert found["slice_spacing_mm"][i] == pytest.approx(spacing, abs=1e-5)
         assert found["slice_index"][i] == index
-        assert found["is_localizer_image"][i] == scout
+        assert found["is_scout"][i] == scout
 
 
 @repeatable
@@ -494,7 +494,7 @@ def test_a_series_without_any_geometry_is_in_the_order_of_its_numbers():
         "slice_index": [1, 3, 2, 0],
         "slice_spacing_mm": [None] * 4,
         "orientation_plane": [None] * 4,
-        "is_localizer_image": [False] * 4,
+        "is_scout": [False] * 4,
     }
 
 
@@ -514,7 +514,7 @@ def test_each_matrix_is_counted_by_itself_and_the_larger_group_gives_the_spacing
     found = geometry(*narrow, *small, *large)
     assert found["slice_index"] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 4]
     assert found["slice_spacing_mm"] == [2.0] * 11
-    assert found["is_localizer_image"] == [False] * 11
+    assert found["is_scout"] == [False] * 11
 
 
 def test_of_two_groups_equally_large_the_one_with_the_lowest_number_gives_the_spacing():
@@ -526,7 +526,7 @@ def test_of_two_groups_equally_large_the_one_with_the_lowest_number_gives_the_sp
 
 def test_of_images_all_different_none_is_a_scout_of_the_others():
     images = [image(number, 0.0, Rows=500 + number) for number in (4, 3, 5, 1, 2)]
-    assert geometry(*images)["is_localizer_image"] == [False] * 5
+    assert geometry(*images)["is_scout"] == [False] * 5
 
 
 def test_slightly_different_orientations_are_one_group_with_one_normal():
@@ -582,7 +582,7 @@ def test_images_turned_around_are_another_orientation():
 )
 def test_any_value_of_image_type_that_is_localizer_makes_a_scout(image_type):
     images = [*stack(3), image(9, 1.0, ImageType=image_type)]
-    assert geometry(*images)["is_localizer_image"] == [False, False, False, True]
+    assert geometry(*images)["is_scout"] == [False, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -599,7 +599,7 @@ def test_any_value_of_image_type_that_is_localizer_makes_a_scout(image_type):
 )
 def test_no_other_value_of_image_type_makes_a_scout(image_type):
     images = [*stack(3), image(9, 1.0, ImageType=image_type)]
-    assert geometry(*images)["is_localizer_image"] == [False] * 4
+    assert geometry(*images)["is_scout"] == [False] * 4
 
 
 def test_scouts_by_image_type_are_not_in_the_spacing_even_when_they_are_the_most():
@@ -607,12 +607,12 @@ def test_scouts_by_image_type_are_not_in_the_spacing_even_when_they_are_the_most
     images = [*scouts, image(20, 3.0, ImageType="LOCALIZER"), *stack(3, first=30, spacing=8.0)]
     found = geometry(*images)
     assert found["slice_spacing_mm"] == [8.0] * 10
-    assert found["is_localizer_image"] == [True] * 7 + [False] * 3
+    assert found["is_scout"] == [True] * 7 + [False] * 3
 
 
 def test_a_series_of_nothing_but_scouts_by_image_type_has_no_spacing():
     found = geometry(*stack(4, ImageType="ORIGINAL\\PRIMARY\\LOCALIZER"))
-    assert found["is_localizer_image"] == [True] * 4
+    assert found["is_scout"] == [True] * 4
     assert found["slice_spacing_mm"] == [None] * 4
     assert found["slice_index"] == [0, 1, 2, 3]
 
@@ -620,7 +620,7 @@ def test_a_series_of_nothing_but_scouts_by_image_type_has_no_spacing():
 def test_a_few_images_of_another_orientation_are_scouts():
     images = [*stack(20), *stack(2, CORONAL, first=50), image(60, 0.0, SAGITTAL)]
     found = geometry(*images)
-    assert found["is_localizer_image"] == [False] * 20 + [True] * 3
+    assert found["is_scout"] == [False] * 20 + [True] * 3
     assert found["slice_spacing_mm"] == [2.0] * 23
     assert found["slice_index"][20:] == [0, 1, 0]
     assert found["orientation_plane"][20:] == ["coronal", "coronal", "sagittal"]
@@ -632,19 +632,19 @@ def test_projections_that_turn_about_an_axis_are_no_scouts_of_one_another():
         image(i, 0.0, (math.cos(turn), math.sin(turn), 0.0, 0.0, 0.0, -1.0))
         for i, turn in enumerate(turns)
     ]
-    assert geometry(*images)["is_localizer_image"] == [False] * 12
+    assert geometry(*images)["is_scout"] == [False] * 12
 
 
 def test_a_slice_that_lacks_its_orientation_is_no_scout():
     images = [*stack(9), image(20, None, None)]
-    assert geometry(*images)["is_localizer_image"] == [False] * 10
+    assert geometry(*images)["is_scout"] == [False] * 10
 
 
 @pytest.mark.parametrize(("others", "scouts"), [(1, True), (2, True), (3, False)])
 def test_a_group_of_up_to_a_fifth_of_the_series_is_of_scouts(others, scouts):
     assert SCOUT_SHARE == 0.2
     images = [*stack(8), *stack(others, first=50, Columns=256)]
-    assert geometry(*images)["is_localizer_image"] == [False] * 8 + [scouts] * others
+    assert geometry(*images)["is_scout"] == [False] * 8 + [scouts] * others
 
 
 # --- rows of several kinds ----------------------------------------------------------------------
@@ -675,7 +675,7 @@ def test_unreadable_files_have_nulls_and_count_for_nothing():
     assert found["slice_index"] == [None, 0, 1, 2, 3, 4, 5, 6, None, 0, 1]
     assert found["slice_position_mm"] == [None, 0, 2, 4, 6, 8, 10, 12, None, 0, 2]
     assert found["slice_spacing_mm"] == [None, *[2.0] * 7, None, 2.0, 2.0]
-    assert found["is_localizer_image"] == [None, *[False] * 7, None, False, False]
+    assert found["is_scout"] == [None, *[False] * 7, None, False, False]
     assert found["orientation_plane"] == [None, *["axial"] * 7, None, "coronal", "coronal"]
 
 
@@ -721,7 +721,7 @@ def test_a_series_of_files_has_the_geometry_it_was_written_with(tmp_path):
     expected = [float(normal @ OBLIQUE_GRID.position_of(i)) for i in range(6)]
     assert frame["slice_position_mm"].to_list() == pytest.approx(expected, abs=1e-5)
     assert frame["orientation_plane"].to_list() == ["oblique"] * 6
-    assert frame["is_localizer_image"].to_list() == [False] * 6
+    assert frame["is_scout"].to_list() == [False] * 6
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -50,7 +50,7 @@ _COMPUTED = {
         "slice_index",
         "slice_spacing_mm",
         "orientation_plane",
-        "is_localizer_image",
+        "is_scout",
     )
 }
 
@@ -75,7 +75,7 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
     pl.DataFrame
         The same rows in the same order, with `slice_position_mm` (along each image's own normal,
         LPS, mm), `slice_index`, `slice_spacing_mm` (mm), `orientation_plane` and
-        `is_localizer_image`, whatever these held before; nulls in rows with a `read_error`.
+        `is_scout`, whatever these held before; nulls in rows with a `read_error`.
     """
     if _is_filed(frame):
         return _with(frame, _columns(_geometry(frame)))
@@ -214,7 +214,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
         "slice_index": _slice_index(groups, along),
         "slice_spacing_mm": np.full(len(groups), spacing),
         "orientation_plane": pl.Series(map(_PLANES.__getitem__, planes), dtype=pl.String),
-        "is_localizer_image": scouts,
+        "is_scout": scouts,
     }
 
 

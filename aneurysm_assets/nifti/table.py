@@ -1,0 +1,60 @@
+"""Writes the `segmentation_meta` of one series.
+
+nibabel is imported where it is used, as the process that hands out the work needs none of it.
+"""
+
+from collections.abc import Container
+
+import polars as pl
+
+from aneurysm_assets.parallel.series_map import SeriesResult
+from aneurysm_assets.raw.fingerprints import fingerprint_of_pair
+from aneurysm_assets.raw.segmentation_files import Pair, find_pair
+from aneurysm_assets.schema.tables import SEGMENTATION_META
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.table_files import write_table
+
+
+def write_segmentation_meta(
+    settings: Settings, series_instance_uid: str, segmented: Container[str] | None = None
+) -> SeriesResult:
+    """Read the headers of a series' segmentation files and write its `segmentation_meta`.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where things are.
+    series_instance_uid : str
+        Any series.
+    segmented : container of str, optional
+        The series that have any file, where that is known already.
+
+    Raises
+    ------
+    SeriesError
+        A file is there and is no whole NIfTI volume.
+    OSError
+        The table cannot be written.
+    """
+    stem = settings.table_of_series(SEGMENTATION_META.name, series_instance_uid)
+    pair: Pair = {}
+    if segmented is None or series_instance_uid in segmented:
+        pair = find_pair(settings.segmentations_root, series_instance_uid)
+    fingerprint = fingerprint_of_pair(pair)
+    table = write_table(_of_pair(settings, series_instance_uid, pair), SEGMENTATION_META, stem)
+    return SeriesResult(
+        table=table,
+        files=len(pair),
+        unreadable_files=0,
+        bytes=sum(path.stat().st_size for path in pair.values()),
+        notes=table.warnings,
+        fingerprint=fingerprint,
+    )
+
+
+def _of_pair(settings: Settings, series_instance_uid: str, pair: Pair) -> pl.DataFrame:
+    if not pair:
+        return SEGMENTATION_META.schema.to_frame()
+    from aneurysm_assets.nifti.segmentation import segmentation_meta  # noqa: PLC0415 - as said above
+
+    return segmentation_meta(settings.segmentations_root, settings.raw, series_instance_uid, pair)
