@@ -1,4 +1,4 @@
-"""The code location as Dagster sees it. `python -m tests.test_definitions` renews the snapshot."""
+"""The code location as Dagster sees it. `python -m tests.defs.test_definitions` renews the snapshot."""
 
 import json
 import re
@@ -71,7 +71,7 @@ def current() -> dict[str, Any]:
 
 def test_the_asset_specs_are_those_of_the_snapshot() -> None:
     recorded = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
-    assert current() == recorded, "if it is meant so: python -m tests.test_definitions"
+    assert current() == recorded, "if it is meant so: python -m tests.defs.test_definitions"
 
 
 def test_with_a_number_of_series_a_run_only_a_backfill_of_partitions_is_split(monkeypatch) -> None:

@@ -126,7 +126,7 @@ class TestLayout:
 
         reader = read_in_turn(*[file(n) for n in range(1, 80)])
         assert reader._lessons <= reader_module._LESSONS + 1
-        assert len(reader._layouts) <= reader_module._LAYOUTS
+        assert len(reader._templates) <= reader_module._LAYOUTS
 
     def test_geometry_that_comes_and_goes(self, read_in_turn):
         absent = {
