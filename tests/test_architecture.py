@@ -34,6 +34,11 @@ WITHOUT_DAGSTER = 4
 
 TIER_OF = {room: number for number, rooms in enumerate(TIERS) for room in rooms}
 
+DOORS = {"aneurysm_assets.dagster_internals", "aneurysm_assets.cluster.dagster_internals"}
+"""They alone import what Dagster does not promise to keep."""
+
+PRIVATE = ("dagster._", "dagster_shared", "dagster_celery.", "dagster_postgres.")
+
 HEAVY = ("dagster", "polars", "pyarrow", "pydicom", "nibabel", "numpy", "sqlalchemy", "rich")
 
 
@@ -109,6 +114,17 @@ def test_what_reads_and_joins_data_loads_no_dagster_be_it_through_others() -> No
     names = [name for name in MODULES if "." in name and room(name) in rooms]
     for name, packages in loaded_by(*names).items():
         assert not [package for package in packages if package.startswith("dagster")], name
+
+
+def test_private_names_of_dagster_come_in_by_their_doors_only() -> None:
+    for name, path in MODULES.items():
+        private = {
+            imported
+            for _, imported in imports(path)
+            if imported.startswith(PRIVATE)
+            and not imported.removeprefix("dagster_postgres.").startswith(("Dagster", "Postgres"))
+        }
+        assert bool(private) == (name in DOORS), f"{name} imports {private}"
 
 
 def test_at_most_ten_modules_lie_flat_and_each_folder_says_what_belongs_in_it() -> None:

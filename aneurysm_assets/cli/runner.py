@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, DagsterRunStatus
-from dagster._core.utils import make_new_run_id
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
@@ -346,7 +345,7 @@ class _Run:
     ) -> None:
         """Execute a Dagster run in this process; what fails becomes a problem of the summary."""
         known = len(self._summary.problems)
-        run_id = make_new_run_id()
+        run_id = str(uuid4())
         run_locks.hold(self._settings, run_id)
         try:
             result = self._job.execute_in_process(
@@ -363,13 +362,13 @@ class _Run:
             )
         except KeyboardInterrupt:
             run = self._instance.get_run_by_id(run_id)
-            if run is not None and run.status not in FINISHED_STATUSES:
+            if run is not None and not run.is_finished:
                 self._instance.report_run_canceled(run, message="Interrupted from the keyboard.")
             raise
         finally:
             run_locks.release(self._settings, run_id)
         run = self._instance.get_run_by_id(run_id)
-        if run is not None and run.status == DagsterRunStatus.CANCELED:
+        if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
             raise KeyboardInterrupt
         if not result.success:
             self._explain(result, known)

@@ -17,21 +17,29 @@ from itertools import takewhile
 
 import dagster as dg
 from dagster import EventLogEntry
-from dagster._core.execution.backfill import (
-    BULK_ACTION_TERMINAL_STATUSES,
-    BulkActionStatus,
-    PartitionBackfill,
-)
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.runs.schema import RunsTable
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy import select
+
+from aneurysm_assets.cluster.dagster_internals import (
+    BACKFILL_ID_TAG,
+    BULK_ACTION_TERMINAL_STATUSES,
+    PartitionBackfill,
+    RunsTable,
+)
+from aneurysm_assets.dagster_internals import BulkActionStatus
 
 _LOG = logging.getLogger(__name__)
 
 _STATE_FOLLOWS_WITHIN_SECONDS = 60
 """After which nobody waits for it: who stored that the run failed was killed before its state."""
+
+
+_UNFINISHED = [
+    status.value
+    for status in dg.DagsterRunStatus
+    if status
+    not in {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
+]
 
 
 class FailureRunStorage(PostgresRunStorage):
@@ -100,7 +108,7 @@ class FailureEventLogStorage(PostgresEventLogStorage):
         """Return those of some runs whose state is still to follow, of which that can be hoped."""
         unfinished = select(RunsTable.c.run_id).where(
             RunsTable.c.run_id.in_(failed),
-            RunsTable.c.status.in_([status.value for status in NOT_FINISHED_STATUSES]),
+            RunsTable.c.status.in_(_UNFINISHED),
         )
         to_end: Set[str] = set()
         if failed:

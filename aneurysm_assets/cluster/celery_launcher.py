@@ -13,14 +13,18 @@ from typing import Any, Self, cast
 import dagster as dg
 from celery import Signature
 from celery.app.control import Inspect
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._serdes import ConfigurableClassData
-from dagster_celery.config import TASK_EXECUTE_JOB_NAME
-from dagster_celery.launcher import CeleryRunLauncher
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 from kombu.exceptions import OperationalError
 
+from aneurysm_assets.cluster.dagster_internals import (
+    DAGSTER_CELERY_TASK_ID_TAG,
+    TASK_EXECUTE_JOB_NAME,
+    CeleryRunLauncher,
+    CheckRunHealthResult,
+    DagsterUserCodeUnreachableError,
+    LaunchRunContext,
+    WorkerStatus,
+)
+from aneurysm_assets.dagster_internals import ConfigurableClassData
 from aneurysm_assets.instance.run_locks import CARRIER_TAG
 
 WORKER_TAG = "aneurysm_assets/celery_worker"

@@ -14,18 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import dagster as dg
 from celery import Celery, Task
 from celery.platforms import set_pdeathsig
 from celery.signals import celeryd_after_setup
-from dagster._grpc.types import ExecuteRunArgs
-from dagster._serdes import unpack_value
-from dagster_celery.config import TASK_EXECUTE_JOB_NAME
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
-from dagster_postgres.utils import DagsterPostgresException
-from dagster_shared.serdes.serdes import JsonSerializableValue
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import DBAPIError
 
@@ -33,6 +27,13 @@ from aneurysm_assets.cluster.celery_launcher import (
     ANSWERS_WITHIN_SECONDS,
     WORKER_TAG,
     CeleryLauncher,
+)
+from aneurysm_assets.cluster.dagster_internals import (
+    DAGSTER_CELERY_TASK_ID_TAG,
+    TASK_EXECUTE_JOB_NAME,
+    DagsterPostgresException,
+    ExecuteRunArgs,
+    unpack_value,
 )
 from aneurysm_assets.errors import InputError
 
@@ -79,7 +80,7 @@ def worker_app() -> Celery:
     return app
 
 
-def _execute_run(task: Task, execute_job_args_packed: JsonSerializableValue) -> None:
+def _execute_run(task: Task, execute_job_args_packed: dict[str, Any]) -> None:
     """Execute a run in a process of its own, and say in its tags which worker has it.
 
     Not in Celery's: that may have no children, and a run's worker processes are such.

@@ -13,15 +13,20 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self, TypedDict, Unpack
 
 from dagster import EventLogEntry
-from dagster._core.events import ASSET_CHECK_EVENTS
-from dagster._core.storage.event_log import SqlEventLogStorageTable
-from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.auth import PgTokenProvider
-from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 from sqlalchemy import Connection, select, text
 
 from aneurysm_assets.cluster.backfill_failures import FailureEventLogStorage, FailureRunStorage
+from aneurysm_assets.cluster.dagster_internals import (
+    PgTokenProvider,
+    get_token_provider_from_config,
+    pg_url_from_config,
+)
+from aneurysm_assets.dagster_internals import (
+    ASSET_CHECK_EVENTS,
+    ConfigurableClassData,
+    SqlEventLogStorageTable,
+)
 from aneurysm_assets.instance.event_log import (
     BATCH_SIZE,
     BATCH_SIZE_VARIABLE,

@@ -17,9 +17,8 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 import dagster as dg
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster_shared.record import replace
 
+from aneurysm_assets.dagster_internals import SensorExecutionData, replace
 from aneurysm_assets.defs.assets.raw import RAW_SERIES
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs import partitions

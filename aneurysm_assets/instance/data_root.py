@@ -14,18 +14,17 @@ from typing import Any, Self
 
 import dagster as dg
 import yaml
-from dagster._config.config_schema import UserConfigSchema
-from dagster._core.execution.compute_logs import redirect_to_file
-from dagster._core.instance import InstanceRef
-from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType
-from dagster._core.storage.local_compute_log_manager import (
-    IO_TYPE_EXTENSION,
-    LocalComputeLogManager,
-)
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
-from dagster._serdes import ConfigurableClassData
-from dagster._utils import ensure_file, touch_file
 
+from aneurysm_assets.dagster_internals import (
+    IO_TYPE_EXTENSION,
+    CapturedLogContext,
+    ComputeIOType,
+    ConfigurableClassData,
+    DagsterSqliteStorage,
+    InstanceRef,
+    LocalComputeLogManager,
+    redirect_to_file,
+)
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.instance.run_locks import is_shared
@@ -71,7 +70,7 @@ class DataRootStorage(DagsterSqliteStorage):
         )
 
     @classmethod
-    def config_type(cls) -> UserConfigSchema:
+    def config_type(cls) -> dict[str, Any]:
         """No configuration: the place follows from ANEURYSM_DATA."""
         return {}
 
@@ -90,7 +89,7 @@ class DataRootComputeLogManager(LocalComputeLogManager):
     """Dagster's local compute logs, at `<data>/dagster/storage`, where DAGSTER_HOME has them."""
 
     @classmethod
-    def config_type(cls) -> UserConfigSchema:
+    def config_type(cls) -> dict[str, Any]:
         """No configuration: the place follows from ANEURYSM_DATA."""
         return {}
 
@@ -118,11 +117,13 @@ class SilentComputeLogManager(DataRootComputeLogManager):
             self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])
             for kind in (ComputeIOType.STDOUT, ComputeIOType.STDERR)
         )
-        ensure_file(out)
-        ensure_file(err)
+        for path in (out, err):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).touch()
         with redirect_to_file(sys.stdout, out), redirect_to_file(sys.stderr, err):
             yield CapturedLogContext(log_key)
-        touch_file(self.complete_artifact_path(log_key))  # type: ignore[no-untyped-call]
+        # Dagster takes the logs for whole once this file is there.
+        Path(self.complete_artifact_path(log_key)).touch()  # type: ignore[no-untyped-call]
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

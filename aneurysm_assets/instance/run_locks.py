@@ -11,9 +11,9 @@ import socket
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 from filelock import FileLock, Timeout
 
+from aneurysm_assets.dagster_internals import InMemoryRunStorage, SqliteRunStorage
 from aneurysm_assets.settings import Settings
 
 RUN = "run"

@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.tags import (
+
+from aneurysm_assets.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     AUTO_RETRY_RUN_ID_TAG,
     WILL_RETRY_TAG,
+    BulkActionsFilter,
+    BulkActionStatus,
 )
-
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings

@@ -10,13 +10,12 @@ from hashlib import sha256
 from typing import Any, Literal
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.storage.partition_status_cache import AssetPartitionStatus
-from dagster._core.storage.tags import (
+
+from aneurysm_assets.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
+    DATA_VERSION_TAG,
 )
-
 from aneurysm_assets.raw.fingerprints import Fingerprints
 from aneurysm_assets.raw.inventory import Inventory
 from aneurysm_assets.schema.tables import (
@@ -51,10 +50,10 @@ _REGISTERED_AT_ONCE = 5_000
 
 _EVENTS_AT_ONCE = 1_000
 
-_STATUS: Mapping[AssetPartitionStatus | None, Status] = {
-    AssetPartitionStatus.MATERIALIZED: "done",
-    AssetPartitionStatus.FAILED: "failed",
-    AssetPartitionStatus.IN_PROGRESS: "under_way",
+_STATUS: Mapping[dg.AssetPartitionStatus | None, Status] = {
+    dg.AssetPartitionStatus.MATERIALIZED: "done",
+    dg.AssetPartitionStatus.FAILED: "failed",
+    dg.AssetPartitionStatus.IN_PROGRESS: "under_way",
     None: "missing",
 }
 

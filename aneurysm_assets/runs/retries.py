@@ -7,10 +7,14 @@ starts, also of all steps of an earlier one, is no retry and takes all its serie
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.storage.event_log import SqlEventLogStorage, SqlEventLogStorageTable
-from dagster._core.storage.tags import RESUME_RETRY_TAG, RETRY_NUMBER_TAG
 
+from aneurysm_assets.dagster_internals import (
+    DATA_VERSION_TAG,
+    RESUME_RETRY_TAG,
+    RETRY_NUMBER_TAG,
+    SqlEventLogStorage,
+    SqlEventLogStorageTable,
+)
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.schema.tables import SERIES_PREVIEW, Artifact, Table

@@ -11,19 +11,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from uuid import uuid4
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.events import (
-    AssetMaterializationPlannedData,
-    DagsterEvent,
-    DagsterEventBatchMetadata,
-    generate_event_batch_id,
-)
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError
 
+from aneurysm_assets.dagster_internals import (
+    DATA_VERSION_TAG,
+    AssetMaterializationPlannedData,
+    DagsterEventBatchMetadata,
+)
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import claim
 from aneurysm_assets.instance.run_locks import (
@@ -200,7 +198,7 @@ def materialize_series(
                 reporter.done(table, uid, outcome)
             else:
                 recorder.add(uid, outcome)
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         _end_as_canceled(context)
         raise
     finally:
@@ -252,9 +250,9 @@ def _plan(context: dg.AssetExecutionContext, series: Sequence[str]) -> None:
 
     Without it a series that fails, or is cut off, would leave no trace in its status.
     """
-    batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
+    batch_id = str(uuid4())
     for index, uid in enumerate(series):
-        event = DagsterEvent.build_asset_materialization_planned_event(
+        event = dg.DagsterEvent.build_asset_materialization_planned_event(
             context.run.job_name,
             context.get_step_execution_context().step.key,
             AssetMaterializationPlannedData(context.asset_key, partition=uid),
@@ -303,11 +301,11 @@ class _Recorder:
         """Record all that waits; a Ctrl-C meanwhile takes effect after."""
         if self._pending:
             _stop_if_ended(self._context)
-        batch_id: str = generate_event_batch_id()  # type: ignore[no-untyped-call]
+        batch_id = str(uuid4())
         with deferred_signals():
             pending, self._pending = self._pending, []
             for index, (uid, written) in enumerate(pending):
-                DagsterEvent.asset_materialization(
+                dg.DagsterEvent.asset_materialization(
                     self._context.get_step_execution_context(),
                     dg.AssetMaterialization(
                         self._context.asset_key,
@@ -331,7 +329,7 @@ def _stop_if_ended(context: dg.AssetExecutionContext) -> None:
         return
     run = _run_now(context)
     if run is None or run.is_finished:
-        raise DagsterExecutionInterruptedError
+        raise dg.DagsterExecutionInterruptedError
 
 
 def _run_now(context: dg.AssetExecutionContext) -> dg.DagsterRun | None:
