@@ -1,4 +1,4 @@
-"""The code location as Dagster sees it. `python -m tests.defs.test_definitions` renews the snapshot."""
+"""The code location as Dagster sees it; run as a module, this file renews the snapshot."""
 
 import json
 import re
