@@ -31,10 +31,10 @@ from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
 from deploy.procfile import process_of
-from tests.cluster import Cluster, worker_of
 from tests.graph import Graph, each_once
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
+from tests.running_cluster import Cluster, worker_of
 from tests.servers import passable_directory, skipped_where_missing
 
 SERIES = 400
