@@ -21,6 +21,8 @@ NAMES = (
     "cold",
     "dagster_events",
     "event_storages",
+    "many_partitions",
+    "tick",
     "cluster",
     "object_store",
     "million",
