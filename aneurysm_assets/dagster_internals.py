@@ -31,6 +31,9 @@ from dagster._core.execution.compute_logs import redirect_to_file
 # Tell a file of one host from a database of many. Public: an instance that says it itself.
 from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 
+# What it raises where a class that a `dagster.yaml` names is not found. Public: `DagsterError`.
+from dagster._check import CheckError
+
 # --- The event log: batches of events in one transaction.
 # The storages whose writing is replaced, and the table they write. Public: stock storage that
 # writes a batch in one transaction.
@@ -96,6 +99,7 @@ __all__ = [
     "BulkActionStatus",
     "BulkActionsFilter",
     "CapturedLogContext",
+    "CheckError",
     "ComputeIOType",
     "ConfigurableClassData",
     "DagsterEventBatchMetadata",

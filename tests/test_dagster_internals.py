@@ -92,6 +92,7 @@ PRIVATE = {
     "ComputeIOType": Use(NO_LOGS, attributes=("STDOUT", "STDERR")),
     "CapturedLogContext": Use(NO_LOGS, call=given(["key"])),
     "redirect_to_file": Use(NO_LOGS, call=given("stream", "path")),
+    "CheckError": Use("a dagster.yaml that names a class wrongly ends in a traceback"),
     "InMemoryRunStorage": Use("whether hosts share an instance cannot be told"),
     "SqliteRunStorage": Use("whether hosts share an instance cannot be told"),
     "SqlEventLogStorage": Use(

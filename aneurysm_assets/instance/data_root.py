@@ -18,6 +18,7 @@ import yaml
 from aneurysm_assets.dagster_internals import (
     IO_TYPE_EXTENSION,
     CapturedLogContext,
+    CheckError,
     ComputeIOType,
     ConfigurableClassData,
     DagsterSqliteStorage,
@@ -150,7 +151,7 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         if os.environ.get("DAGSTER_HOME"):
             return dg.DagsterInstance.get()
         return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home)))
-    except (dg.DagsterError, yaml.YAMLError) as error:
+    except (dg.DagsterError, CheckError, yaml.YAMLError) as error:
         raise InputError(
             f"the Dagster instance cannot be opened: {' '.join(str(error).split())[:300]}"
         ) from error
@@ -169,7 +170,10 @@ def _without_echo(reference: InstanceRef) -> InstanceRef:
     if logs is None or logs.class_name != DataRootComputeLogManager.__name__:
         return reference
     return reference._replace(
-        compute_logs_data=logs._replace(class_name=SilentComputeLogManager.__name__)
+        compute_logs_data=logs._replace(
+            module_name=SilentComputeLogManager.__module__,
+            class_name=SilentComputeLogManager.__name__,
+        )
     )
 
 
