@@ -10,8 +10,8 @@ from dagster._core.instance import InstanceRef
 
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.instance.data_root import CONFIG
-from aneurysm_assets.raw.competition import TrainCsv
 from aneurysm_assets.raw.tables import write_labels
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.runs.resources import SettingsResource
 from benchmarks.measure import Line, in_turn, wall_seconds

@@ -19,10 +19,10 @@ from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim, open_instance
 from aneurysm_assets.parallel.pool import workers_kept
 from aneurysm_assets.parallel.series_map import SeriesResult
-from aneurysm_assets.raw.competition import read_localizers_csv
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.partitions import Status, latest_metadata
 from aneurysm_assets.runs.resources import Reporter
@@ -133,7 +133,7 @@ def check_input(settings: Settings) -> Inventory:
     """
     inventory = take_inventory(settings)
     with suppress(FileNotFoundError):
-        read_localizers_csv(settings.localizers_csv)
+        LocalizersCsv.read(settings.localizers_csv)
     if not inventory.series:
         hint = " (--unlabelled takes the directories without a row)" if inventory.unlabelled else ""
         raise InputError(

@@ -8,8 +8,8 @@ from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
 from aneurysm_assets.preview.panels import Composition, Panel, compose
-from aneurysm_assets.raw.competition import LocalizersCsv
 from aneurysm_assets.raw.fingerprints import fingerprint_of_preview
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.segmentation_files import segmentation_files
 from aneurysm_assets.schema.tables import LOCALIZERS, SERIES_PREVIEW
 from aneurysm_assets.settings import Settings

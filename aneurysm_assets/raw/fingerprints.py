@@ -11,14 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from aneurysm_assets.errors import InputError, SeriesError, StoreError
-from aneurysm_assets.raw.competition import (
-    LocalizersCsv,
-    TrainCsv,
-    read_localizers_csv,
-    read_train_csv,
-)
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair, list_pairs
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.fetching import THREADS, in_order, list_files
@@ -196,11 +192,11 @@ def read_csvs(settings: Settings) -> tuple[TrainCsv, LocalizersCsv]:
         One is there and cannot be used.
     """
     try:
-        train = read_train_csv(settings.train_csv)
+        train = TrainCsv.read(settings.train_csv)
     except FileNotFoundError:
         train = TrainCsv.empty(settings.train_csv)
     try:
-        points = read_localizers_csv(settings.localizers_csv)
+        points = LocalizersCsv.read(settings.localizers_csv)
     except FileNotFoundError:
         points = LocalizersCsv.empty(settings.localizers_csv)
     return train, points

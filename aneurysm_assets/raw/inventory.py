@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.raw.competition import RefusedRow, read_train_csv
+from aneurysm_assets.raw.csv_rows import RefusedRow
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.listing import entries_of
 from aneurysm_assets.uid import is_uid
@@ -58,7 +59,7 @@ def take_inventory(settings: Settings) -> Inventory:
     """
     directories, foreign = _directories(settings)
     try:
-        train = read_train_csv(settings.train_csv)
+        train = TrainCsv.read(settings.train_csv)
     except FileNotFoundError:
         return Inventory(
             series=tuple(sorted(directories)),

@@ -1,7 +1,8 @@
 """Writes the `labels` and `localizers` of one series, from CSVs that are read already."""
 
 from aneurysm_assets.parallel.series_map import SeriesResult
-from aneurysm_assets.raw.competition import LocalizersCsv, TrainCsv
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import StoredTable, write_table

@@ -8,7 +8,7 @@ from pydicom import dcmread
 
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.preview.panels import Composition, compose
-from aneurysm_assets.raw.competition import read_localizers_csv
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from tests.made_up import MadeUp, write
 
 
@@ -36,5 +36,5 @@ def images_of(raw: Path, uid: str) -> pl.DataFrame:
 
 
 def composed(raw: Path, uid: str) -> Composition:
-    points = read_localizers_csv(raw / "train_localizers.csv").localizers(uid)
+    points = LocalizersCsv.read(raw / "train_localizers.csv").localizers(uid)
     return compose(raw, images_of(raw, uid), points)

@@ -14,7 +14,7 @@ from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.overlay import labels_at
 from aneurysm_assets.preview.picture import write_preview
-from aneurysm_assets.raw.competition import read_localizers_csv
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.sample.phantom import VESSEL
 from aneurysm_assets.schema.tables import VESSEL_CLASSES
@@ -31,7 +31,7 @@ def settings(data: Path) -> Settings:
 
 
 def written(settings: Settings, series: str) -> SeriesResult:
-    return write_preview(settings, read_localizers_csv(settings.localizers_csv), series)
+    return write_preview(settings, LocalizersCsv.read(settings.localizers_csv), series)
 
 
 def test_every_series_of_the_sample_has_a_picture_with_a_thumbnail(settings) -> None:
@@ -132,5 +132,5 @@ def test_a_key_that_is_no_uid_never_becomes_a_path(settings) -> None:
 
 
 def test_the_work_can_be_handed_to_a_worker_process(settings) -> None:
-    work = partial(write_preview, settings, read_localizers_csv(settings.localizers_csv))
+    work = partial(write_preview, settings, LocalizersCsv.read(settings.localizers_csv))
     assert pickle.loads(pickle.dumps(work))(CTA).picture.points == 4

@@ -13,13 +13,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aneurysm_assets.errors import InputError, SeriesError
-from aneurysm_assets.raw.competition import (
-    LocalizersCsv,
-    RefusedRow,
-    TrainCsv,
-    read_localizers_csv,
-    read_train_csv,
-)
+from aneurysm_assets.raw.csv_rows import RefusedRow
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, LOCATIONS
 
 TRAIN_HEADER = list(LABELS.column_names)
@@ -60,7 +56,7 @@ def train(tmp_path: Path) -> Callable[..., TrainCsv]:
     def read(*rows: list[str]) -> TrainCsv:
         path = tmp_path / "train.csv"
         path.write_text(as_csv(TRAIN_HEADER, *rows), newline="")
-        return read_train_csv(path)
+        return TrainCsv.read(path)
 
     return read
 
@@ -70,7 +66,7 @@ def localizers(tmp_path: Path) -> Callable[..., LocalizersCsv]:
     def read(*rows: list[str]) -> LocalizersCsv:
         path = tmp_path / "train_localizers.csv"
         path.write_text(as_csv(LOCALIZER_HEADER, *rows), newline="", encoding="utf-8")
-        return read_localizers_csv(path)
+        return LocalizersCsv.read(path)
 
     return read
 
@@ -79,14 +75,14 @@ def localizers(tmp_path: Path) -> Callable[..., LocalizersCsv]:
 
 
 def test_a_missing_file_is_left_to_the_caller(tmp_path):
-    for read in (read_train_csv, read_localizers_csv):
+    for read in (TrainCsv.read, LocalizersCsv.read):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "train.csv")
 
 
 def test_a_directory_in_place_of_the_file_is_named(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path}.*directory"):
-        read_train_csv(tmp_path)
+        TrainCsv.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +100,7 @@ def test_a_directory_in_place_of_the_file_is_named(tmp_path):
         (b'SeriesInstanceUID,"never closed\n1,2\n', "row 1"),
     ],
 )
-@pytest.mark.parametrize("read", [read_train_csv, read_localizers_csv])
+@pytest.mark.parametrize("read", [TrainCsv.read, LocalizersCsv.read])
 def test_what_is_no_csv_is_an_input_error_that_names_file_and_finding(
     tmp_path, content, says, read
 ):
@@ -120,7 +116,7 @@ def test_all_missing_columns_are_named_and_so_is_what_was_found(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text("SeriesInstanceUID,PatientAge,Basilar Tip\n")
     with pytest.raises(InputError) as caught:
-        read_train_csv(path)
+        TrainCsv.read(path)
     missing, found = str(caught.value).split("; found: ")
     named = missing.split("columns missing: ")[1].split(", ")
     assert named == [
@@ -135,14 +131,14 @@ def test_a_semicolon_file_shows_its_header_as_what_was_found(tmp_path):
     path = tmp_path / "train_localizers.csv"
     path.write_text(";".join(LOCALIZER_HEADER) + "\n")
     with pytest.raises(InputError, match="found: SeriesInstanceUID;SOPInstanceUID"):
-        read_localizers_csv(path)
+        LocalizersCsv.read(path)
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path = tmp_path / "train_localizers.csv"
     path.write_text(as_csv([*LOCALIZER_HEADER, "location"]))
     with pytest.raises(InputError, match="more than once: location"):
-        read_localizers_csv(path)
+        LocalizersCsv.read(path)
 
 
 def test_a_header_alone_is_a_file_without_series(train, localizers):
@@ -172,7 +168,7 @@ def test_columns_are_found_by_name_in_any_order_and_others_are_ignored(tmp_path)
     path = tmp_path / "train_localizers.csv"
     header = ["fold", "location", "coordinates", "SOPInstanceUID", "SeriesInstanceUID"]
     path.write_text(as_csv(header, ["3", "Basilar Tip", POINT, SOP, SERIES]))
-    assert read_localizers_csv(path).localizers(SERIES).row(0) == (
+    assert LocalizersCsv.read(path).localizers(SERIES).row(0) == (
         SERIES,
         SOP,
         258.3621186176837,
@@ -211,7 +207,7 @@ def test_a_file_in_other_clothes_is_the_same_file(tmp_path, disguise):
     path = tmp_path / "train.csv"
     text = as_csv(TRAIN_HEADER, train_row(), train_row(OTHER, Basilar_Tip="1"))
     path.write_text(disguise(text), encoding="utf-8", newline="")
-    table = read_train_csv(path)
+    table = TrainCsv.read(path)
     assert table.series == (SERIES, OTHER)
     assert table.refused == ()
     assert table.labels(OTHER).row(0, named=True) == dict.fromkeys(TRAIN_HEADER, 0) | {
@@ -226,7 +222,7 @@ def test_a_file_in_other_clothes_is_the_same_file(tmp_path, disguise):
 def test_spaces_behind_a_quoted_field_are_read_and_those_within_are_kept(tmp_path):
     path = tmp_path / "train_localizers.csv"
     path.write_text(f'{",".join(LOCALIZER_HEADER)}\n{SERIES},{SOP}, "{POINT}"  ,"a ""b"" ,c" \n')
-    assert read_localizers_csv(path).localizers(SERIES)["location"].to_list() == ['a "b" ,c']
+    assert LocalizersCsv.read(path).localizers(SERIES)["location"].to_list() == ['a "b" ,c']
 
 
 text_without_edges = st.text(
@@ -254,7 +250,7 @@ def test_any_field_that_a_csv_can_quote_is_read_back(tmp_path, location, dialect
         lineterminator=dialect[1],
     )
     path.write_text(text, encoding="utf-8", newline="")
-    table = read_localizers_csv(path)
+    table = LocalizersCsv.read(path)
     assert table.localizers(SERIES)["location"].to_list() == [location or None]
     assert [refused.row for refused in table.refused] == [
         len(io.StringIO(text, newline="").readlines())
@@ -321,7 +317,7 @@ def test_a_row_of_the_wrong_length_without_a_uid_is_refused(train):
 def test_a_row_too_short_to_hold_a_uid_is_refused(tmp_path):
     path = tmp_path / "train_localizers.csv"
     path.write_text(as_csv(LOCALIZER_HEADER[::-1], localizer_row()[::-1], ["Basilar Tip", POINT]))
-    table = read_localizers_csv(path)
+    table = LocalizersCsv.read(path)
     assert table.series == (SERIES,)
     assert [(refused.row, refused.text) for refused in table.refused] == [(3, "")]
 
@@ -330,7 +326,7 @@ def test_coordinates_that_were_not_quoted_fail_their_series_and_give_no_half_poi
     path = tmp_path / "train_localizers.csv"
     path.write_text(f"{','.join(LOCALIZER_HEADER)}\n{SERIES},{SOP},{POINT},Basilar Tip\n")
     with pytest.raises(SeriesError, match="row 2: has 5 fields"):
-        read_localizers_csv(path).localizers(SERIES)
+        LocalizersCsv.read(path).localizers(SERIES)
 
 
 def test_a_file_of_quotes_is_told_from_a_csv_without_endless_work(tmp_path):
@@ -338,7 +334,7 @@ def test_a_file_of_quotes_is_told_from_a_csv_without_endless_work(tmp_path):
     path.write_text('"' * 100_001 + "x")
     start = time.process_time()
     with pytest.raises(InputError):
-        read_train_csv(path)
+        TrainCsv.read(path)
     assert time.process_time() - start < 2
 
 
@@ -349,7 +345,7 @@ def test_a_stray_quote_is_an_error_of_the_file_with_the_row_where_it_begins(tmp_
     lines[2] = lines[2].replace('}"', "}")
     path.write_text("".join(lines))
     with pytest.raises(InputError, match="row 3"):
-        read_localizers_csv(path)
+        LocalizersCsv.read(path)
 
 
 # --- labels -------------------------------------------------------------------------------------

@@ -29,10 +29,11 @@ from aneurysm_assets.nifti.vessels import vessels_at
 from aneurysm_assets.preview import decoding
 from aneurysm_assets.preview.panels import compose
 from aneurysm_assets.preview.picture import write_preview
-from aneurysm_assets.raw.competition import read_localizers_csv, read_train_csv
 from aneurysm_assets.raw.fingerprints import csv_digests, fingerprints_in_turn, take_fingerprints
 from aneurysm_assets.raw.inventory import take_inventory
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.segmentation_files import find_pair, list_pairs, segmentation_files
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.settings import Settings
@@ -138,7 +139,7 @@ def test_every_series_of_the_sample_is_the_same_in_every_column(sample) -> None:
 def test_csvs_and_segmentations_of_the_sample_are_the_same(sample) -> None:
     local, remote = sample
     series = take_inventory(remote).series
-    for path, read in (("train_csv", read_train_csv), ("localizers_csv", read_localizers_csv)):
+    for path, read in (("train_csv", TrainCsv.read), ("localizers_csv", LocalizersCsv.read)):
         here, there = read(getattr(local, path)), read(getattr(remote, path))
         assert (here.rows, here.sha256, here.refused) == (there.rows, there.sha256, there.refused)
     assert csv_digests(remote) == csv_digests(local)
@@ -173,7 +174,7 @@ def test_a_picture_of_each_kind_of_series_is_the_same(sample, tmp_path) -> None:
         Settings(tmp_path, s.raw, tmp_path / name, workers=1)
         for s, name in ((local, "here"), (remote, "there"))
     )
-    points = read_localizers_csv(local.localizers_csv)
+    points = LocalizersCsv.read(local.localizers_csv)
     drawn = 0
     for uid in take_inventory(settings_with(tmp_path, remote.raw)).series:
         try:
@@ -347,7 +348,7 @@ def require_no_answer(settings: Settings, uid: str, reason: str) -> None:
         lambda: check_input(settings),
         lambda: take_fingerprints(settings, [uid]),
         lambda: list(fingerprints_in_turn(settings, [uid])),
-        lambda: read_train_csv(settings.train_csv),
+        lambda: TrainCsv.read(settings.train_csv),
     ):
         with pytest.raises(InputError, match=reason):
             ask()
@@ -553,7 +554,7 @@ def test_no_picture_is_drawn_of_what_the_store_stops_to_give(sample, tmp_path, s
     pytest.importorskip("PIL")
     local, remote = sample
     settings = settings_with(tmp_path, remote.raw)
-    points = read_localizers_csv(local.localizers_csv)
+    points = LocalizersCsv.read(local.localizers_csv)
     for uid in take_inventory(remote).series:
         series = read_series(remote.directory_of_series(uid), remote.raw).frame
         images = series.filter(pl.col("read_error").is_null())

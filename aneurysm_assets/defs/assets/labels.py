@@ -7,8 +7,8 @@ import dagster as dg
 
 from aneurysm_assets.defs.assets.decorators import read_csv_once, series_asset
 from aneurysm_assets.defs.assets.raw import TRAIN_CSV
-from aneurysm_assets.raw.competition import TrainCsv, read_train_csv
 from aneurysm_assets.raw.tables import write_labels
+from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
 from aneurysm_assets.schema.tables import LABELS
@@ -24,7 +24,7 @@ def labels(
     """Read the CSV once, then write each series of the run; no process is started for it."""
     now = settings_of_run(context, settings)
     empty = TrainCsv.empty(now.train_csv)
-    csv = read_csv_once(context, now.train_csv, read_train_csv, empty=empty)
+    csv = read_csv_once(context, now.train_csv, TrainCsv.read, empty=empty)
     batch = Batch(
         LABELS,
         partial(write_labels, now, csv),

@@ -7,7 +7,7 @@ import dagster as dg
 
 from aneurysm_assets.defs.assets.decorators import read_csv_once, series_asset
 from aneurysm_assets.defs.assets.raw import TRAIN_LOCALIZERS_CSV
-from aneurysm_assets.raw.competition import LocalizersCsv, read_localizers_csv
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.tables import write_localizers
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
@@ -24,7 +24,7 @@ def localizers(
     """Read the CSV once, then write each series of the run; no process is started for it."""
     now = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(now.localizers_csv)
-    csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
+    csv = read_csv_once(context, now.localizers_csv, LocalizersCsv.read, empty=empty)
     batch = Batch(
         LOCALIZERS,
         partial(write_localizers, now, csv),

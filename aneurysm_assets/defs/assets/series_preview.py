@@ -9,7 +9,7 @@ from aneurysm_assets.defs.assets.decorators import file_asset, read_csv_once
 from aneurysm_assets.defs.assets.raw import RAW_SEGMENTATIONS, RAW_SERIES, TRAIN_LOCALIZERS_CSV
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.optional_dependencies import require_pillow
-from aneurysm_assets.raw.competition import LocalizersCsv, read_localizers_csv
+from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.runs.partitions import series_partitions
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
@@ -40,7 +40,7 @@ def series_preview(
 
     now = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(now.localizers_csv)
-    csv = read_csv_once(context, now.localizers_csv, read_localizers_csv, empty=empty)
+    csv = read_csv_once(context, now.localizers_csv, LocalizersCsv.read, empty=empty)
     batch = Batch(
         SERIES_PREVIEW,
         partial(write_preview, now, csv),
