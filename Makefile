@@ -4,9 +4,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo cluster-demo test check bench docs pictures clean
+.PHONY: help demo cluster-demo test test-quick check bench docs pictures clean
 
-demo: $(VENV)/.installed
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
+
+demo: $(VENV)/.installed ## a small sample into data/, read and combined; prints its table
 	@if [ -e data/raw ]; then echo "data/raw is there: it is used as it is"; \
 	else $(BIN)/aneurysm-assets sample data; fi
 	$(BIN)/aneurysm-assets run
@@ -17,26 +20,29 @@ demo: $(VENV)/.installed
 	@echo "The table is in data/interim. For the Dagster UI at http://127.0.0.1:3000:"
 	@echo "    $(BIN)/dagster dev"
 
-cluster-demo: $(VENV)/.installed-cluster
+cluster-demo: $(VENV)/.installed-cluster ## the sample in a bucket, by two workers, with real servers
 	@$(BIN)/python -m deploy.cluster_demo
 
 # Two processes, as many tests wait for servers; each file of tests stays in one of them.
 # In the order of their names: by number of tests, as is usual, the longest would begin last.
-test: $(VENV)/.installed-test
+test: $(VENV)/.installed-test ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/.installed-test
+test-quick: $(VENV)/.installed-test ## the quick tests, for every change: CONTRIBUTING.md says what they leave out
+	$(BIN)/python -m pytest -n 2 -m "not slow" --ignore tests/cluster --ignore tests/end_to_end
+
+check: $(VENV)/.installed-test ## linter, formatter, type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-bench
-	$(BIN)/python -m benchmarks --readme README.md
+bench: $(VENV)/.installed-bench ## measure, and renew docs/performance.md
+	$(BIN)/python -m benchmarks --document docs/performance.md
 
-docs: $(VENV)/.installed
-	$(BIN)/python -m aneurysm_assets.schema.documentation README.md
+docs: $(VENV)/.installed ## renew docs/tables.md and docs/checks.md
+	$(BIN)/python -m aneurysm_assets.schema.documentation docs
 
-pictures: $(VENV)/.installed-test
+pictures: $(VENV)/.installed-test ## renew docs/images from the tests of the UI
 	$(BIN)/python -m pytest tests/end_to_end/test_browser.py --pictures docs/images
 
 $(VENV)/bin/python:
@@ -60,5 +66,5 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,cluster-demo]'
 	@touch $@
 
-clean:
+clean: ## remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

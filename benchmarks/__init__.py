@@ -1,1 +1,1 @@
-"""Programs that measure what the README claims, each by ratios within one run: `make bench`."""
+"""Programs that measure the claims of docs/performance.md as ratios within a run: `make bench`."""

@@ -1,8 +1,8 @@
-"""`python -m benchmarks [NAME ...]`: measure, print a table, write it as JSON and into the README.
+"""`python -m benchmarks [NAME ...]`: measure, print a table, write it as JSON and into a document.
 
---results FILE   where the JSON goes; lines of programs that did not run now stay in it
---readme FILE    whose marked part becomes the table
---below DIR      where files are written meanwhile; 6 GB for all
+--results FILE    where the JSON goes; lines of programs that do not run stay in it
+--document FILE   whose generated part becomes the table
+--below DIR       where files are written meanwhile; 6 GB for all
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results.json"))
-    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--document", type=Path)
     parser.add_argument("--below", type=Path)
     options = parser.parse_args()
     if unknown := set(options.names) - set(NAMES):
@@ -54,8 +54,8 @@ def main() -> None:
         # After each, for some take long and the next may fail.
         results.write(options.results)
     print(results.as_text())
-    if options.readme:
-        results.write_into(options.readme)
+    if options.document:
+        results.write_into(options.document)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What was measured, on what machine: as a table on a terminal, as JSON, and in the README."""
+"""What was measured, on what machine: as a table on a terminal, as JSON, and in a document."""
 
 import json
 import os
@@ -10,9 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+from aneurysm_assets.schema.documentation import replace_generated
 from benchmarks.measure import Line
-
-BEGIN, END = "<!-- benchmarks: made by `make bench` -->", "<!-- benchmarks: end -->"
 
 _PACKAGES = ("dagster", "pydicom", "polars", "pyarrow", "numpy")
 
@@ -62,19 +61,21 @@ class Results:
         )
 
     def as_markdown(self) -> str:
-        """Return the table for the README."""
-        machines = sorted({sentence(program) for program in self.programs.values()})
+        """Return the table for a document, below the days and the machines."""
+        days: dict[str, list[str]] = {}
+        for program in self.programs.values():
+            days.setdefault(sentence(program["machine"]), []).append(program["day"])
+        machines = [f"Measured {_span(days[machine])} on {machine}" for machine in sorted(days)]
         head = ["what", "ours", "against", "theirs", "ratio", "promised", "note"]
         rows = [head, ["---"] * len(head), *(_cells(line) for line in self.lines())]
         table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
         return "\n\n".join([*machines, table])
 
-    def write_into(self, readme: Path) -> None:
-        """Put the table between the marks of a Markdown file."""
-        text = readme.read_text()
-        before, _, rest = text.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        readme.write_text(f"{before}{BEGIN}\n{self.as_markdown()}\n\n{END}{after}")
+    def write_into(self, document: Path) -> None:
+        """Put the table into the generated part of a Markdown file."""
+        text = document.read_text(encoding="utf-8")
+        text = replace_generated(text, "benchmarks", self.as_markdown())
+        document.write_text(text, encoding="utf-8")
 
 
 def machine() -> dict[str, Any]:
@@ -88,12 +89,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def sentence(program: dict[str, Any]) -> str:
-    """Return when and on what a program measured."""
-    about = program["machine"]
+def _span(days: list[str]) -> str:
+    first, last = min(days), max(days)
+    return first if first == last else f"{first} to {last}"
+
+
+def sentence(about: dict[str, Any]) -> str:
+    """Return what a machine is, as `machine` describes it."""
     packages = ", ".join(f"{name} {number}" for name, number in about["packages"].items())
     return (
-        f"Measured {program['day']} on {about['cpus']} cores and {about['memory_gb']} GB, "
+        f"{about['cpus']} cores and {about['memory_gb']} GB, "
         f"{about['system']}, Python {about['python']}, {packages}."
     )
 

@@ -272,8 +272,8 @@ def status(as_json: bool, unlabelled: bool) -> None:
 def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
     """Write the unified table hive-partitioned, for polars, pandas and DuckDB.
 
-    The README has a query of each. A value stands in the name of its directory, not in the file;
-    null is __HIVE_DEFAULT_PARTITION__.
+    docs/command-line.md has a query for each. A value stands in the name of its directory, not
+    in the file; null is __HIVE_DEFAULT_PARTITION__.
 
     \b
     Examples:

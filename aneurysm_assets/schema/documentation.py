@@ -1,6 +1,7 @@
-"""The README's parts that are made from the code: run this module with the README's path.
+"""The parts of `docs/` that are made from the schema, and how any part of a document is renewed.
 
-Each part stands between two comments that name it; a test keeps what stands there current.
+What a table or a check is stands in `tables` and `problems`. Run this module with the folder of
+the documents.
 """
 
 import re
@@ -18,6 +19,34 @@ from aneurysm_assets.schema.tables import (
 )
 
 
+def replace_generated(text: str, name: str, content: str) -> str:
+    """Return a document in which the generated part of a name has new content.
+
+    Parameters
+    ----------
+    text : str
+        Markdown that holds the comments ``<!-- NAME: made by `COMMAND` -->`` and
+        ``<!-- NAME: end -->``. Both stay; all between them is replaced.
+    name : str
+        The part.
+    content : str
+        What stands between the comments afterwards.
+
+    Raises
+    ------
+    ValueError
+        The two comments are not in the document.
+    """
+    part = re.compile(
+        rf"(<!-- {re.escape(name)}: made by `[^`]+` -->\n).*?(<!-- {re.escape(name)}: end -->)",
+        re.DOTALL,
+    )
+    if part.search(text) is None:
+        raise ValueError(f"the document has no generated part {name!r}: two comments enclose it")
+    # A function, because a backslash would have a meaning in a replacement text.
+    return part.sub(lambda marks: f"{marks[1]}{content.rstrip()}\n\n{marks[2]}", text, count=1)
+
+
 def tables_markdown() -> str:
     """Return every table with its columns' type, unit, source and description."""
     parts = [_table(table) for table in SERIES_TABLES]
@@ -31,62 +60,51 @@ def checks_markdown() -> str:
         f"| `{p.name}` | {p.severity} | {p.description} | {p.tolerance} | {p.source} |"
         for p in PROBLEMS
     ]
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)
 
 
 PARTS: Mapping[str, Callable[[], str]] = {"tables": tables_markdown, "checks": checks_markdown}
+"""How each part is made; it stands in the document of its name."""
 
 
-def with_current_parts(text: str) -> str:
-    """Return a document with each of its generated parts made anew.
+def current_document(folder: Path, name: str) -> str:
+    """Return the text of the document `NAME.md` of a folder, with its part made anew.
 
     Raises
     ------
     ValueError
-        A part's two comments are not there.
+        The document has no such part.
     """
-    for name, make in PARTS.items():
-        begin, end = f"<!-- {name}: made by `make docs` -->", f"<!-- {name}: end -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if pattern.search(text) is None:
-            raise ValueError(f"the document has no {begin} ... {end}")
-        # Not a replacement text, in which a backslash would have a meaning.
-        before, after = pattern.split(text, maxsplit=1)
-        text = f"{before}{begin}\n{make()}\n{end}{after}"
-    return text
+    text = (folder / f"{name}.md").read_text(encoding="utf-8")
+    return replace_generated(text, name, PARTS[name]())
 
 
 def _table(table: Table) -> str:
-    head = f"#### `{table.name}`\n\n{table.description}\n\n"
     rows = ["| column | type | unit | source | what |", "|---|---|---|---|---|"]
     rows += [
         f"| `{c.name}` | {_dtype(c)} | {c.unit} | {c.source} | {c.description} |"
         for c in table.columns
     ]
-    return head + _folded(rows)
-
-
-def _folded(rows: Sequence[str]) -> str:
-    """Return a table that is opened by a click, after how many lines it has."""
-    lines = "\n".join(rows)
-    return f"<details>\n<summary>{len(rows) - 2} columns</summary>\n\n{lines}\n\n</details>\n"
+    return _section(table, table.description, rows)
 
 
 def _unified() -> str:
     """Return the unified table's columns by where they come from: they are described above."""
-    named = {column.name: table.name for table in SERIES_TABLES for column in table.columns}
+    table_of = {column.name: table.name for table in SERIES_TABLES for column in table.columns}
+    suffixes = {"_dicom": "dicom_tags", "_train": "labels"}
     rows = ["| column | type | from |", "|---|---|---|"]
     for column in UNIFIED_METADATA.columns:
-        suffixed = {"_dicom": "dicom_tags", "_train": "labels"}
         origin = next(
-            (table for suffix, table in suffixed.items() if column.name.endswith(suffix)),
-            named.get(column.name, column.description),
+            (table for suffix, table in suffixes.items() if column.name.endswith(suffix)),
+            table_of.get(column.name, column.description),
         )
         rows.append(f"| `{column.name}` | {_dtype(column)} | {origin} |")
-    return (
-        f"#### `{UNIFIED_METADATA.name}`\n\n{UNIFIED_METADATA.description} The key is "
-        f"({', '.join(UNIFIED_METADATA.key)}).\n\n{_folded(rows)}"
-    )
+    key = ", ".join(UNIFIED_METADATA.key)
+    return _section(UNIFIED_METADATA, f"{UNIFIED_METADATA.description} The key is ({key}).", rows)
+
+
+def _section(table: Table, description: str, rows: Sequence[str]) -> str:
+    return "\n".join([f"## `{table.name}`", "", description, "", *rows, ""])
 
 
 def _dtype(column: Column) -> str:
@@ -94,5 +112,7 @@ def _dtype(column: Column) -> str:
 
 
 if __name__ == "__main__":
-    document = Path(sys.argv[1])
-    document.write_text(with_current_parts(document.read_text(encoding="utf-8")), encoding="utf-8")
+    documents = Path(sys.argv[1])
+    for document in PARTS:
+        path = documents / f"{document}.md"
+        path.write_text(current_document(documents, document), encoding="utf-8")

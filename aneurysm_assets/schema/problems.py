@@ -1,7 +1,7 @@
 """What can be wrong with a series: each problem's name, meaning, tolerance and source.
 
-One declaration makes the column of `series_quality`, the asset check and the line of the README.
-How a problem is found stands in `extraction.quality`.
+One declaration makes the column of `series_quality`, the asset check and the row of
+docs/checks.md. How a problem is found stands in `quality`.
 """
 
 from dataclasses import dataclass

@@ -160,17 +160,18 @@ def test_a_table_without_rows_is_a_directory_without_partitions(tmp_path) -> Non
     assert [path.name for path in (tmp_path / "parts").iterdir()] == [MARKER]
 
 
-# The queries of the README.
+# The queries of the documents.
 
 
 def queries() -> dict[str, str]:
-    section = (ROOT / "README.md").read_text().partition("### The table in parts")[2]
+    section = (ROOT / "docs" / "command-line.md").read_text()
+    section = section.partition("## The table in parts")[2]
     blocks = re.findall(r"```python\n(.*?)```", section.partition("\n## ")[0], re.DOTALL)
     return {block.split()[1]: block for block in blocks}
 
 
 @pytest.mark.parametrize("reader", ["polars", "pandas", "duckdb"])
-def test_the_query_of_the_readme_counts_what_the_unified_table_has(
+def test_the_query_of_the_document_counts_what_the_unified_table_has(
     stored, tmp_path, monkeypatch, reader
 ) -> None:
     export(stored, tmp_path / "parts", ["Modality_train"])
