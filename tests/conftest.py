@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aneurysm_assets.instance.event_log import BATCH_SIZE_VARIABLE
 from aneurysm_assets.sample import write_sample
 from aneurysm_assets.storage.object_path import ObjectPath
 from deploy.servers.s3 import S3Server
@@ -70,6 +71,16 @@ def bucket(s3_server: S3Server, monkeypatch) -> ObjectPath:
     for name, value in s3_server.variables.items():
         monkeypatch.setenv(name, value)
     return ObjectPath.parse(s3_server.make_bucket(f"bucket-{next(_buckets)}"))
+
+
+@pytest.fixture
+def series_of_three_batches(monkeypatch) -> list[str]:
+    """Return series whose events fill two batches and begin a third.
+
+    The batches are small, because stock storage takes long over batches of the usual size.
+    """
+    monkeypatch.setenv(BATCH_SIZE_VARIABLE, "40")
+    return [f"1.2.{number}" for number in range(90)]
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
 from tests.running_cluster import Cluster, worker_of
 from tests.servers import passable_directory, skipped_where_missing
 
-SERIES = 400
+SERIES = 200
 IN_A_RUN = 50
 
 CANCEL = """

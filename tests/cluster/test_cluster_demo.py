@@ -14,6 +14,7 @@ import pytest
 
 from deploy.servers.process import MissingProgram, find_program
 from tests.conftest import ROOT
+from tests.running_cluster import QUICK
 
 SAMPLE_SERIES = 12
 
@@ -36,11 +37,18 @@ def temporary() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def demonstration(temporary: Path) -> subprocess.Popen[str]:
+@pytest.fixture
+def quick(tmp_path: Path) -> str:
+    """Return a PYTHONPATH with which the daemon looks for backfills each second, not each 30."""
+    (tmp_path / "sitecustomize.py").write_text(QUICK)
+    return os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def demonstration(temporary: Path, quick: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "deploy.cluster_demo"],
         cwd=ROOT,
-        env=os.environ | {"TMPDIR": str(temporary)},
+        env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": quick},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -61,9 +69,9 @@ def left_behind(temporary: Path) -> list[str]:
 
 
 def test_the_demonstration_takes_the_sample_by_two_workers_and_leaves_nothing(
-    temporary: Path,
+    temporary: Path, quick: str
 ) -> None:
-    process = demonstration(temporary)
+    process = demonstration(temporary, quick)
     told, _ = process.communicate(timeout=600)
     assert process.returncode == 0, told
     for table in ("dicom_tags", "labels", "localizers", "segmentation_meta"):
@@ -75,14 +83,17 @@ def test_the_demonstration_takes_the_sample_by_two_workers_and_leaves_nothing(
     assert left_behind(temporary) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [(signal.SIGINT, "watch it at"), (signal.SIGTERM, "starting PostgreSQL")],
+)
 def test_stopped_in_the_middle_the_demonstration_stops_all_that_it_started(
-    temporary: Path, number: signal.Signals
+    temporary: Path, quick: str, number: signal.Signals, moment: str
 ) -> None:
-    process = demonstration(temporary)
+    process = demonstration(temporary, quick)
     assert process.stdout is not None
     for line in process.stdout:
-        if "watch it at" in line:
+        if moment in line:
             break
     assert left_behind(temporary)
     process.send_signal(number)

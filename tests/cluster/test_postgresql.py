@@ -114,9 +114,9 @@ def plan(instance: dg.DagsterInstance, run_id: str, series: list[str]) -> None:
 
 
 def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(
-    database, server, tmp_path
+    database, server, tmp_path, series_of_three_batches
 ) -> None:
-    series = [f"1.2.{number}" for number in range(450)]
+    series = series_of_three_batches
     stock = server.variables
     told = []
     for place, overrides in (("ours", storage(database)), ("stock", storage(stock, stock=True))):
@@ -130,9 +130,9 @@ def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_through_a_pool_of_connections_the_same_is_told(
-    database, server, directory, tmp_path, mode
+    database, server, directory, tmp_path, series_of_three_batches, mode
 ) -> None:
-    series = [f"1.2.{number}" for number in range(450)]
+    series = series_of_three_batches
     told = []
     with skipped_where_missing(), Pgbouncer(directory / mode, server, mode) as pool:
         through = database | {"ANEURYSM_POSTGRES_PORT": str(pool.port)}

@@ -97,8 +97,10 @@ def all_that_is_told(instance: dg.DagsterInstance, run_id: str, series: list[str
     }
 
 
-def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(root, tmp_path) -> None:
-    series = [f"1.2.{number}" for number in range(450)]
+def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(
+    root, tmp_path, series_of_three_batches
+) -> None:
+    series = series_of_three_batches
     told = []
     for place, overrides in ((root, CONFIG), (tmp_path / "stock", STOCK)):
         with instance_at(place, overrides) as instance:
