@@ -1,12 +1,11 @@
-"""What Dagster's daemon is told of runs and backfills of a cluster that fail: each in its time.
+"""Storages that tell Dagster's daemon of failed runs and backfills only once that is certain.
 
-A backfill has failed once the daemon finds so twice, and no run in between. It reads first what the
-runs of a backfill recorded, and then whether any is left. A retry that ends between the two has
-recorded what was not seen, and is not left; nor is a run that failed a moment ago, before it is
-known to be retried (dagster-io/dagster#34204). The backfill ends failed with every series done, and
-what was to come after them does not. The more partitions the longer is the time between.
+The daemon reads what the runs of a backfill recorded, and then whether any run is unfinished. It
+misses a retry that ends between the two, and a run that failed but is not yet known to be retried
+(dagster-io/dagster#34204); the more partitions, the longer the time between. The backfill would end
+failed though every series is materialized, and its dependants would not run.
 
-That a run failed is told once its state says so too. What a run records is not touched here.
+What a run records belongs to `postgresql`.
 """
 
 import logging
@@ -31,7 +30,7 @@ from aneurysm_assets.dagster_internals import BulkActionStatus
 _LOG = logging.getLogger(__name__)
 
 _STATE_FOLLOWS_WITHIN_SECONDS = 60
-"""After which nobody waits for it: who stored that the run failed was killed before its state."""
+"""After this, the process that stored the failure is taken to be dead, and no state to follow."""
 
 
 _UNFINISHED = [
@@ -43,32 +42,34 @@ _UNFINISHED = [
 
 
 class FailureRunStorage(PostgresRunStorage):
-    """`PostgresRunStorage` that takes the daemon's word for a failed backfill the second time.
+    """`PostgresRunStorage` that stores a backfill as failed when the daemon finds so twice.
 
-    The daemon looks again at a backfill that is not stored as ended, 30 seconds later, and sees
-    what was recorded meanwhile.
+    The daemon looks at an unfinished backfill every 30 seconds. It counts as failed when no run was
+    added between two such findings.
     """
 
     @cached_property
     def _runs_when_failed(self) -> dict[str, set[str]]:
-        """Which runs each backfill had when it was found failed."""
+        """Run ids of each backfill when it was last found failed."""
         return {}
 
     def update_backfill(self, partition_backfill: PartitionBackfill) -> None:
-        """Store the state of a backfill; leave it as it is where it is found failed only once."""
+        """Store the state of a backfill, unless it is found failed for the first time."""
         backfill = partition_backfill.backfill_id
         if self._is_found_failed(partition_backfill):
             runs = set(self.get_run_ids(dg.RunsFilter(tags={BACKFILL_ID_TAG: backfill})))
             if self._runs_when_failed.get(backfill) != runs:
                 self._runs_when_failed[backfill] = runs
-                _LOG.info("backfill %s seems to have failed: it is looked at again", backfill)
+                _LOG.info(
+                    "backfill %s seems to have failed: the daemon checks it once more", backfill
+                )
                 return
         if partition_backfill.status in BULK_ACTION_TERMINAL_STATUSES:
             self._runs_when_failed.pop(backfill, None)
         super().update_backfill(partition_backfill)
 
     def _is_found_failed(self, backfill: PartitionBackfill) -> bool:
-        """Tell whether this is a verdict, and not what has been stored before."""
+        """Tell whether this state is failed and the stored one is not."""
         if backfill.status != BulkActionStatus.COMPLETED_FAILED or not backfill.is_asset_backfill:
             return False
         stored = self.get_backfill(backfill.backfill_id)
@@ -76,11 +77,11 @@ class FailureRunStorage(PostgresRunStorage):
 
 
 class FailureEventLogStorage(PostgresEventLogStorage):
-    """`PostgresEventLogStorage` that tells of a run's failure when its state is there too."""
+    """`PostgresEventLogStorage` that shows a run's failure once the run's state is stored too."""
 
     @cached_property
-    def _to_end_since(self) -> dict[str, float]:
-        """Since when each run that failed was seen without its state, by our clock."""
+    def _without_state_since(self) -> dict[str, float]:
+        """When each failed run was first seen without its new state, by the monotonic clock."""
         return {}
 
     def get_logs_for_all_runs_by_log_id(
@@ -89,11 +90,11 @@ class FailureEventLogStorage(PostgresEventLogStorage):
         dagster_event_type: dg.DagsterEventType | set[dg.DagsterEventType] | None = None,
         limit: int | None = None,
     ) -> Mapping[int, EventLogEntry]:
-        """Return the events of all runs after an id, up to the first whose run is yet to end by it.
+        """Return the events of all runs after an id, up to the first failure without its state.
 
-        Dagster stores that a run failed and then, some connections later, the run's new state. Its
-        daemon asks here which runs failed, and asks once: one that it finds still STARTED it would
-        never retry, and the run's backfill would never end.
+        Dagster stores the event that a run failed, and some connections later the run's new state.
+        Its daemon asks here once which runs failed. It would never retry one that it still finds
+        STARTED, and the run's backfill would never end.
         """
         found = super().get_logs_for_all_runs_by_log_id(after_cursor, dagster_event_type, limit)
         failed = {
@@ -101,21 +102,21 @@ class FailureEventLogStorage(PostgresEventLogStorage):
             for event in found.values()
             if event.dagster_event_type == dg.DagsterEventType.RUN_FAILURE
         }
-        to_end = self._yet_to_end(failed)
-        return dict(takewhile(lambda each: each[1].run_id not in to_end, found.items()))
+        stateless = self._without_state(failed)
+        return dict(takewhile(lambda each: each[1].run_id not in stateless, found.items()))
 
-    def _yet_to_end(self, failed: Set[str]) -> Set[str]:
-        """Return those of some runs whose state is still to follow, of which that can be hoped."""
+    def _without_state(self, failed: Set[str]) -> Set[str]:
+        """Return the failed runs whose new state is not stored yet and may still come."""
         unfinished = select(RunsTable.c.run_id).where(
             RunsTable.c.run_id.in_(failed),
             RunsTable.c.status.in_(_UNFINISHED),
         )
-        to_end: Set[str] = set()
+        stateless: Set[str] = set()
         if failed:
             with self.index_connection() as connection:
-                to_end = set(connection.scalars(unfinished))
-        # By our clock, not the one of the host that stored the event.
+                stateless = set(connection.scalars(unfinished))
+        # Not the clock of the host that stored the event, which may differ.
         now = time.monotonic()
-        since = {run: self._to_end_since.get(run, now) for run in to_end}
-        self._to_end_since = since
-        return {run for run in to_end if now - since[run] < _STATE_FOLLOWS_WITHIN_SECONDS}
+        since = {run: self._without_state_since.get(run, now) for run in stateless}
+        self._without_state_since = since
+        return {run for run in stateless if now - since[run] < _STATE_FOLLOWS_WITHIN_SECONDS}

@@ -1,8 +1,8 @@
-"""Dagster runs as Celery tasks, and what becomes of them when a worker dies.
+"""The run launcher of a cluster: runs are Celery tasks, and the run of a dead worker fails.
 
-`deploy/dagster.yaml` names the launcher below; the worker's side is `celery_worker`. Needs the
-extra `cluster`. Stock `CeleryRunLauncher` leaves the run of a dead worker STARTED for ever; here
-the worker itself is asked. What a retry then takes is decided in `retries`.
+`deploy/dagster.yaml` names it. Stock `CeleryRunLauncher` leaves the run of a dead worker STARTED
+for ever; this one asks the worker. The worker's side is `celery_worker`; `runs.retries` decides
+what a retry reads.
 """
 
 import time
@@ -37,10 +37,10 @@ _QUEUE = "dagster"
 ANSWERS_WITHIN_SECONDS = 2.0
 
 _MISSES = 3
-"""A worker that does not answer so often, one check after the other, is dead."""
+"""A worker that misses this many checks in a row is dead."""
 
 _BACK_WITHIN_SECONDS = 60.0
-"""Once the broker is back: workers look for it every 30 s at most, and miss nothing meanwhile."""
+"""After a broker is back; workers look for it every 30 s at most, and no miss counts meanwhile."""
 
 _SETTINGS: Mapping[str, Any] = {
     # A run that waits in a busy worker could have begun in another; and after Redis's
@@ -48,14 +48,15 @@ _SETTINGS: Mapping[str, Any] = {
     "worker_disable_prefetch": True,
     "worker_prefetch_multiplier": 1,
     "worker_concurrency": 1,
-    # Acknowledged as it begins: else a run longer than the visibility_timeout is handed out again.
+    # A worker acknowledges a task as it begins it, or a run that outlasts the visibility_timeout
+    # would be handed out a second time.
     "task_acks_late": False,
-    # What becomes of a run is in Dagster's storage and nowhere else.
+    # Dagster's storage alone says how a run ended.
     "task_ignore_result": True,
     # Dagster captures a run's output by file descriptors.
     "worker_redirect_stdouts": False,
     "broker_connection_retry_on_startup": True,
-    # A broker that is away for long ends no worker, and so no run.
+    # A worker outlives a broker that is away for long, and so does its run.
     "broker_connection_max_retries": None,
     "task_default_queue": _QUEUE,
 }
@@ -64,8 +65,8 @@ _SETTINGS: Mapping[str, Any] = {
 class CeleryLauncher(CeleryRunLauncher):
     """`CeleryRunLauncher` that finds dead workers, and needs no result backend.
 
-    A run is alive where the worker that began it says that it has it. One that waits in the queue
-    is STARTING, and not asked about.
+    A run is alive while the worker that began it confirms that it executes it. Nobody asks about a
+    run that waits in the queue: it is STARTING.
     """
 
     _workers_are_back_at = 0.0
@@ -74,19 +75,19 @@ class CeleryLauncher(CeleryRunLauncher):
     def from_config_value(
         cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
     ) -> Self:
-        """Make the launcher; `config_source` goes before the settings of this module."""
+        """Make the launcher; `config_source` overrides the settings of this module."""
         settings = {**_SETTINGS, **(config_value.get("config_source") or {})}
         given = {**config_value, "backend": "disabled://", "config_source": settings}
         return super().from_config_value(inst_data, given)
 
     @cached_property
     def _missed(self) -> dict[str, int]:
-        """How many times in a row the worker of each run has not answered."""
+        """How many checks in a row the worker of each run has missed."""
         return {}
 
     @property
     def supports_resume_run(self) -> bool:
-        """No: a batch is one step, and its rest is taken by a retry."""
+        """No: a batch is one step, and a retry reads what is missing of it."""
         return False
 
     def launch_run(self, context: LaunchRunContext) -> None:
@@ -95,8 +96,8 @@ class CeleryLauncher(CeleryRunLauncher):
         Raises
         ------
         DagsterUserCodeUnreachableError
-            The broker does not answer. Dagster's queue takes this error as a reason to wait, and
-            by any other the run is FAILURE: all that is queued would be within minutes.
+            The broker does not answer. On this error Dagster's queue waits. On any other it fails
+            the run, and so would fail all that is queued within minutes.
         """
         try:
             super().launch_run(context)
@@ -108,7 +109,7 @@ class CeleryLauncher(CeleryRunLauncher):
     def _launch_celery_task_run(
         self, run: dg.DagsterRun, task_signature: Signature, routing_key: str
     ) -> None:
-        # Before it is sent: the worker may begin at once. A retry inherits its parent's tags.
+        # The tags come first, as the worker may begin at once. A retry inherits its parent's tags.
         self._instance.add_run_tags(
             run.run_id,
             {CARRIER_TAG: CARRIER, WORKER_TAG: "", DAGSTER_CELERY_TASK_ID_TAG: run.run_id},
@@ -118,7 +119,7 @@ class CeleryLauncher(CeleryRunLauncher):
         )
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """Ask the worker that began a run whether it has it.
+        """Ask the worker that began a run whether it executes it.
 
         Parameters
         ----------
@@ -128,12 +129,12 @@ class CeleryLauncher(CeleryRunLauncher):
         Returns
         -------
         CheckRunHealthResult
-            FAILED where the worker says that it does not have it, or did not answer several times
-            one after another. A broker that is away is an exception, and no miss; nor is one that
-            just came back, which the worker may not know yet.
+            FAILED if the worker denies it, or missed several checks in a row. No check is missed
+            while the broker is away, which raises, nor just after, as the worker may not have
+            noticed that it is back.
         """
         if run.tags.get(CARRIER_TAG) != CARRIER:
-            # Of `aneurysm-assets run` or a `dagster` command: their own host tells (`liveness`).
+            # `aneurysm-assets run` or a `dagster` command: locks of its host tell (`run_locks`).
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         worker = run.tags.get(WORKER_TAG)
         if not worker:
@@ -142,18 +143,17 @@ class CeleryLauncher(CeleryRunLauncher):
                 "the worker that began this run did not say who it is: start workers with "
                 "`celery --app aneurysm_assets.cluster.celery_worker worker`",
             )
-        has_it = self._has(worker, run.run_id)
-        if has_it:
-            self._missed.pop(run.run_id, None)
+        executes = self._executes(worker, run.run_id)
+        if executes is None:
+            return self._judge_silence(worker, run.run_id)
+        self._missed.pop(run.run_id, None)
+        if executes:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        if has_it is not None:
-            self._missed.pop(run.run_id, None)
-            return CheckRunHealthResult(
-                WorkerStatus.FAILED,
-                f"worker {worker} does not have this run any more: the run's process was killed, "
-                "or the worker was started anew",
-            )
-        return self._judge_silence(worker, run.run_id)
+        return CheckRunHealthResult(
+            WorkerStatus.FAILED,
+            f"worker {worker} does not have this run any more: the run's process was killed, "
+            "or the worker was started anew",
+        )
 
     def _judge_silence(self, worker: str, run_id: str) -> CheckRunHealthResult:
         if time.monotonic() < self._workers_are_back_at:
@@ -163,22 +163,22 @@ class CeleryLauncher(CeleryRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         del self._missed[run_id]
         return CheckRunHealthResult(
-            WorkerStatus.FAILED, f"worker {worker} did not answer {missed} times one after another"
+            WorkerStatus.FAILED, f"worker {worker} did not answer {missed} times in a row"
         )
 
     def terminate(self, run_id: str) -> bool:
-        """Cancel a run: its worker interrupts it; one that no worker has begun never begins.
+        """Cancel a run: its worker interrupts it; if no worker has begun it, none will.
 
         Returns
         -------
         bool
-            Whether it is one that a worker has, or waits for one. `aneurysm-assets run` is
-            interrupted where it was started.
+            Whether the run is unfinished and a worker's. `aneurysm-assets run` is interrupted on
+            the terminal that started it.
         """
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or run.tags.get(CARRIER_TAG) != CARRIER:
             return False
-        # First, so that the interruption is known to be a user's wish and nothing is retried.
+        # This comes first: Dagster then knows that a user wished it, and retries nothing.
         self._instance.report_run_canceling(run)
         if not run.tags.get(WORKER_TAG):
             self._instance.report_run_canceled(run, message="Canceled before a worker began it.")
@@ -188,12 +188,12 @@ class CeleryLauncher(CeleryRunLauncher):
     def get_run_worker_debug_info(
         self, run: dg.DagsterRun, include_container_logs: bool | None = True
     ) -> str | None:
-        """Return which worker has a run, for a message of Dagster's."""
+        """Return which worker executes a run, for a message of Dagster's."""
         worker = run.tags.get(WORKER_TAG)
         return f"Celery worker: {worker}" if worker else "No Celery worker has begun it."
 
-    def _has(self, worker: str, task_id: str) -> bool | None:
-        """Ask a worker whether a task is its own; None where it does not answer in time."""
+    def _executes(self, worker: str, task_id: str) -> bool | None:
+        """Ask a worker whether it has a task; None if it does not answer in time."""
         asked = Inspect(
             app=self.celery, destination=[worker], timeout=ANSWERS_WITHIN_SECONDS, limit=1
         )

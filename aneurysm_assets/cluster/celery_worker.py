@@ -3,7 +3,7 @@
 It is started by `celery --app aneurysm_assets.cluster.celery_worker worker`.
 
 It reads its configuration where the launcher does, in the instance of DAGSTER_HOME, so that the two
-never differ. One worker a host: a run does its own parallel work.
+never differ. One worker per host is enough: a run does its own parallel work.
 """
 
 import logging
@@ -49,7 +49,7 @@ _ASK_AGAIN_AFTER_SECONDS = 5.0
 
 
 def __getattr__(name: str) -> Celery:
-    """Make `app`, which Celery asks this module for, and not before it is asked for."""
+    """Make `app` when Celery asks this module for it: it needs the instance of DAGSTER_HOME."""
     if name == "app":
         return worker_app()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -75,33 +75,33 @@ def worker_app() -> Celery:
             )
         app = launcher.celery
     app.task(bind=True, name=TASK_EXECUTE_JOB_NAME)(_execute_run)
-    celeryd_after_setup.connect(_refuse_a_name_that_is_taken, weak=False)
-    celeryd_after_setup.connect(_end_what_it_left, weak=False)
+    celeryd_after_setup.connect(_refuse_duplicate_name, weak=False)
+    celeryd_after_setup.connect(_fail_unbegun_runs, weak=False)
     return app
 
 
 def _execute_run(task: Task, execute_job_args_packed: dict[str, Any]) -> None:
-    """Execute a run in a process of its own, and say in its tags which worker has it.
+    """Execute a run in a process of its own, and say in its tags which worker executes it.
 
-    Not in Celery's: that may have no children, and a run's worker processes are such.
+    Celery's own process may have no children, and a run has worker processes.
     """
     args = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs)
-    if not _patiently(partial(_take, args.run_id, task.request.hostname)):
+    if not _retry_while_database_is_away(partial(_claim_run, args.run_id, task.request.hostname)):
         return
     process = subprocess.Popen(  # noqa: S603 - Dagster's own command
         args.get_command_args(),
         # A process of Celery's pool has one thread, so that this is safe after its fork.
         preexec_fn=partial(set_pdeathsig, "SIGKILL"),  # noqa: PLW1509
     )
-    with _forwarded_to(process):
+    with _forward_sigterm(process):
         process.wait()
-    _patiently(partial(_end_unless_begun, args.run_id, process.returncode))
+    _retry_while_database_is_away(partial(_fail_unless_begun, args.run_id, process.returncode))
 
 
-def _refuse_a_name_that_is_taken(sender: str, **_: object) -> None:
-    """End before anything is done where another worker has this name, which is the sender.
+def _refuse_duplicate_name(sender: str, **_: object) -> None:
+    """End this worker before it does anything if another has its name, which is the sender.
 
-    The two would take each other's runs for their own, and fail them.
+    Each of the two would take the other's runs for its own, and fail them.
 
     Raises
     ------
@@ -111,31 +111,29 @@ def _refuse_a_name_that_is_taken(sender: str, **_: object) -> None:
     try:
         others = worker_app().control.ping(destination=[sender], timeout=ANSWERS_WITHIN_SECONDS)
     except OperationalError as error:
-        _LOG.warning("the broker does not answer: another %s would not be seen: %s", sender, error)
+        _LOG.warning("the broker does not answer: another %s would go unnoticed: %s", sender, error)
         return
     if others:
-        raise SystemExit(
-            f"a worker {sender} is there already: give each its own name, by `-n NAME@%h`"
-        )
+        raise SystemExit(f"a worker {sender} runs already: give each its own name, by `-n NAME@%h`")
 
 
-def _end_what_it_left(sender: str, **_: object) -> None:
-    """Fail the runs that a worker of this name, which is the sender, took and did not begin."""
-    _patiently(partial(_end_unbegun_of, sender))
+def _fail_unbegun_runs(sender: str, **_: object) -> None:
+    """Fail the runs that a former worker of this name, which is the sender, never began."""
+    _retry_while_database_is_away(partial(_fail_unbegun_runs_of, sender))
 
 
-def _end_unbegun_of(worker: str, instance: dg.DagsterInstance) -> None:
-    left = dg.RunsFilter(statuses=list(_NOT_BEGUN), tags={WORKER_TAG: worker})
-    for run in instance.get_runs(filters=left):
-        # A retry has its parent's tags, both, until it is handed out itself.
+def _fail_unbegun_runs_of(worker: str, instance: dg.DagsterInstance) -> None:
+    unbegun = dg.RunsFilter(statuses=list(_NOT_BEGUN), tags={WORKER_TAG: worker})
+    for run in instance.get_runs(filters=unbegun):
+        # A retry has both tags of its parent until a worker gets it.
         if run.tags.get(DAGSTER_CELERY_TASK_ID_TAG) == run.run_id:
             instance.report_run_failed(
                 run, f"Worker {worker} ended before the run began, and was started anew."
             )
 
 
-def _take(run_id: str, worker: str, instance: dg.DagsterInstance) -> bool:
-    """Say in the tags of a run which worker has it; tell whether it is to be executed."""
+def _claim_run(run_id: str, worker: str, instance: dg.DagsterInstance) -> bool:
+    """Say in the tags of a run which worker executes it; False if it has begun, or ended."""
     run = instance.get_run_by_id(run_id)
     if run is None or run.status not in _NOT_BEGUN:
         _LOG.warning("run %s was handed out again: it has begun, or ended", run_id)
@@ -144,8 +142,8 @@ def _take(run_id: str, worker: str, instance: dg.DagsterInstance) -> bool:
     return True
 
 
-def _end_unless_begun(run_id: str, exit_code: int, instance: dg.DagsterInstance) -> None:
-    """Fail a run whose process ended before it said anything: nobody else ever learns of it."""
+def _fail_unless_begun(run_id: str, exit_code: int, instance: dg.DagsterInstance) -> None:
+    """Fail a run whose process ended before it recorded anything: nobody else would notice."""
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status in _NOT_BEGUN:
         instance.report_run_failed(
@@ -155,10 +153,10 @@ def _end_unless_begun(run_id: str, exit_code: int, instance: dg.DagsterInstance)
         )
 
 
-def _patiently(do: Callable[[dg.DagsterInstance], _Result]) -> _Result:
-    """Do something with the instance; while the database is away, wait for it.
+def _retry_while_database_is_away(do: Callable[[dg.DagsterInstance], _Result]) -> _Result:
+    """Do something with the instance; wait for the database while it is away.
 
-    A task that gives up is gone from the queue, and its run would wait for `start_timeout_seconds`.
+    A task that gave up would be gone from the queue, and its run wait for `start_timeout_seconds`.
     """
     until = time.monotonic() + _DATABASE_IS_BACK_WITHIN_SECONDS
     while True:
@@ -168,13 +166,13 @@ def _patiently(do: Callable[[dg.DagsterInstance], _Result]) -> _Result:
         except (DBAPIError, DagsterPostgresException):
             if time.monotonic() > until:
                 raise
-            _LOG.warning("the database does not answer: asked again", exc_info=True)
+            _LOG.warning("the database does not answer: trying again", exc_info=True)
         time.sleep(_ASK_AGAIN_AFTER_SECONDS)
 
 
 @contextmanager
-def _forwarded_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Hand SIGTERM, by which Celery revokes a task, to the run, which Dagster then interrupts."""
+def _forward_sigterm(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Forward SIGTERM, by which Celery revokes a task, to the run, which Dagster interrupts."""
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         yield

@@ -1,9 +1,8 @@
 """Dagster's PostgreSQL storage, writing a batch of events in one transaction.
 
-Stock storage opens two connections for each event, also for those that Dagster hands it as a batch
-but for materialisations, and where a batch of these fails halfway Dagster's second try doubles
-them. What the events say is not touched here, nor how they are read: what Dagster is told of runs
-that fail belongs to `failures`. For an instance of several hosts only: needs the extra `cluster`.
+Stock storage opens two connections per event; it does so for a batch too, except for one of
+materializations, and where such a batch fails halfway Dagster's second try doubles its events. What
+events say and how they are read stays; `backfill_failures` has what Dagster learns of failed runs.
 """
 
 import os
@@ -36,11 +35,11 @@ from aneurysm_assets.instance.event_log import (
 )
 
 _WRITERS = 7_021_462_094_371_985_401
-"""Any number that nobody else locks in this database."""
+"""The advisory lock of writers: any number that nobody else locks in this database."""
 
 _IDLE_MILLISECONDS = 30_000
-"""After which PostgreSQL ends a writer that says nothing. One whose host lost its power would keep
-the lock from all others until the system gives up its connection, after two hours."""
+"""After this PostgreSQL ends a silent writer. One whose host lost its power would otherwise keep
+the lock until the system gives up its connection, after two hours."""
 
 
 class _Database(TypedDict):
@@ -60,13 +59,13 @@ def _database(config_value: Mapping[str, Any]) -> _Database:
 
 
 class BatchingPostgresEventLogStorage(FailureEventLogStorage):
-    """`PostgresEventLogStorage` that writes events in transactions, one after another.
+    """`PostgresEventLogStorage` that writes events in transactions, one transaction at a time.
 
-    Events get ascending ids as they are inserted, and are seen when they are committed. Dagster's
-    daemon and its cache of partition statuses ask for what came after the highest id that they saw:
-    events of a lower id that are committed later they never see. So while one event or a batch is
-    written no other is. Where a batch fails Dagster writes it one by one, and what of it is stored
-    nevertheless, as the connection broke while the commit was being confirmed, is left out.
+    Events get ascending ids as they are inserted, and readers see them once they are committed.
+    Dagster's daemon and its cache of partition statuses ask for events after the highest id that
+    they saw, and would never see an event that is committed later with a lower id. So one writer
+    waits for another. When a batch fails, Dagster writes its events one by one; those stored after
+    all, as the connection broke while the commit was being confirmed, are not stored twice.
     """
 
     def __init__(
@@ -110,8 +109,8 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
         Raises
         ------
         Exception
-            What PostgreSQL raises. Then all or nothing of the batch is stored, and given once
-            more, together or singly, it is stored once.
+            What PostgreSQL raises. Then all or nothing of the batch is stored, and events given
+            once more, together or singly, are stored once.
         """
         if any(event.dagster_event_type in ASSET_CHECK_EVENTS for event in events):
             for event in events:
@@ -124,35 +123,35 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
         texts = {row["event"] for row in rows}
         in_doubt = not self._in_doubt.isdisjoint(texts)
         self._in_doubt.update(texts)
-        # Now the connection that broke has ended its transaction, one way or the other.
         with self._as_writer() as connection:
+            # With the lock held, the transaction of a broken connection is known to be over.
             stored = _stored(connection, rows) if in_doubt else set()
-            left = [
+            remaining = [
                 each for each in zip(events, rows, strict=True) if each[1]["event"] not in stored
             ]
-            if left:
-                self._insert(connection, *map(list, zip(*left, strict=True)))
+            if remaining:
+                self._insert(connection, *map(list, zip(*remaining, strict=True)))
         self._in_doubt.difference_update(texts)
 
     def _insert(
         self, connection: Connection, events: list[EventLogEntry], rows: list[dict[str, Any]]
     ) -> None:
         ids = list(connection.scalars(INSERT, rows))
-        of_assets = [
+        asset_events = [
             (event, event_id)
             for event, event_id in zip(events, ids, strict=True)
             if is_asset_event(event)
         ]
-        if of_assets:
-            self._store_asset_event_tags(connection, *zip(*of_assets, strict=True))
+        if asset_events:
+            self._store_asset_event_tags(connection, *zip(*asset_events, strict=True))
         for event, event_id in latest_of_assets(events, ids):
             self._store_asset_event(connection, event, event_id)
 
     @contextmanager
     def _as_writer(self) -> Iterator[Connection]:
-        """Yield a transaction, while which nobody else writes an event."""
+        """Yield a transaction; no other connection writes events until it ends."""
         with self.index_transaction() as connection:
-            # Ends with the transaction, so that a pool of connections between may change them.
+            # Both end with the transaction: PgBouncer may hand its connection to another after.
             connection.execute(
                 text(
                     "SELECT set_config('idle_in_transaction_session_timeout', "
@@ -166,16 +165,16 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
                 self._writing.connection = None
 
     def _connect(self) -> AbstractContextManager[Connection]:
-        """Give the connection of the transaction that this thread is in, or another.
+        """Return the connection of the transaction that this thread is in, or another.
 
-        Who waits for the lock has a connection of a pool between: were one more needed by who
-        holds it, and the pool used up, all would wait for each other.
+        Each writer that waits for the lock occupies a connection of PgBouncer's pool. If the one
+        that holds the lock needed a second one and the pool was used up, all would wait for ever.
         """
         connection = getattr(self._writing, "connection", None)
         return super()._connect() if connection is None else nullcontext(connection)
 
     def has_table(self, table_name: str) -> bool:
-        """Tell whether there is a table; asked at each batch, and answered by a connection once."""
+        """Tell whether a table exists; Dagster asks at each batch, a connection answers once."""
         if table_name not in self._known_tables and super().has_table(table_name):
             self._known_tables.add(table_name)
         return table_name in self._known_tables
@@ -192,7 +191,7 @@ def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
 
 
 class PostgresStorage(DagsterPostgresStorage):
-    """`DagsterPostgresStorage` with that event log and `failures`, by the same configuration."""
+    """`DagsterPostgresStorage` with the event log above and `FailureRunStorage`."""
 
     def __init__(
         self,

@@ -322,7 +322,7 @@ def test_a_second_worker_of_one_name_ends_with_a_sentence_and_touches_nothing(tw
     try:
         unreaped = os.WEXITED | os.WNOWAIT | os.WNOHANG
         wait_until(lambda: os.waitid(os.P_PID, second.pid, unreaped), "it had ended")
-        assert "a worker two@here is there already" in second.log.read_text()
+        assert "a worker two@here runs already" in second.log.read_text()
     finally:
         second.kill()
     assert not has_failed(two, run)

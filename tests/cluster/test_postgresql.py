@@ -255,7 +255,8 @@ def test_a_worker_waits_for_a_database_that_is_away(
     monkeypatch.setattr(celery_worker, "_ASK_AGAIN_AFTER_SECONDS", 0.0)
     server.stop()
     monkeypatch.setattr(celery_worker._LOG, "warning", lambda *_, **__: server.start())
-    assert celery_worker._patiently(lambda instance: instance.get_runs_count()) == 0
+    count = celery_worker._retry_while_database_is_away(lambda instance: instance.get_runs_count())
+    assert count == 0
 
 
 @dg.asset
