@@ -20,7 +20,7 @@ MODULES = {
 }
 
 TIERS = (
-    ("errors", "uid", "schema"),
+    ("errors", "messages", "uid", "schema"),
     ("storage", "settings", "parallel", "optional_dependencies"),
     ("volumes", "raw", "dicom", "nifti"),
     ("unified", "quality", "preview", "report", "sample"),

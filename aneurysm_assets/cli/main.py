@@ -20,6 +20,7 @@ from dotenv import load_dotenv
 
 from aneurysm_assets import settings as variables
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.uid import is_uid
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_LISTED = 10
 _FREQUENT = 3
 
 
@@ -407,7 +407,7 @@ def _exit_with_reason(what_now: str) -> Iterator[None]:
     try:
         yield
     except (OSError, SQLAlchemyError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         _fail(f"could not go on ({reason}); {what_now}", 1)
 
 
@@ -483,18 +483,14 @@ def _summary_rows(summary: "Summary") -> dict[str, object]:
 def _problems(quality: Mapping[str, Any]) -> str:
     """Tell how many series have problems, and which are the most frequent."""
     counts = sorted(quality["problems"].items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{name} {count}" for name, count in counts[:_FREQUENT]]
-    more = [f"{len(counts) - _FREQUENT} more kinds"] if len(counts) > _FREQUENT else []
-    return f"{quality['series_with_problems']}" + (
-        f" ({', '.join([*named, *more])})" if counts else ""
-    )
+    named = [f"{name} {count}" for name, count in counts]
+    kinds = f" ({names_in_brief(named, _FREQUENT, 'more kinds')})" if named else ""
+    return f"{quality['series_with_problems']}{kinds}"
 
 
 def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
-    for name in names[:_LISTED]:
+    for name in lines_in_brief(names, MOST_NAMES, "more (`aneurysm-assets status --json`)"):
         yield f"{what}: {name!a}" if not name.isprintable() else f"{what}: {name}"
-    if len(names) > _LISTED:
-        yield f"{what}: and {len(names) - _LISTED} more (`aneurysm-assets status --json`)"
 
 
 def _print_status(overview: "Overview") -> None:

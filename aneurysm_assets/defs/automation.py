@@ -21,6 +21,7 @@ import dagster as dg
 from aneurysm_assets.dagster_internals import SensorExecutionData, replace
 from aneurysm_assets.defs.assets.raw import RAW_SERIES
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.active_runs import RUN_TAG
 from aneurysm_assets.runs.resources import SettingsResource
@@ -36,7 +37,6 @@ _DESCRIPTION = (
 )
 
 _INTERVAL_SECONDS = 30
-_NAMED = 100
 
 _EXPLANATIONS: Mapping[Reason, str] = {
     "missing": "on disk, and not materialised",
@@ -228,6 +228,6 @@ def _observations(found: TickPlan) -> list[dg.AssetObservation]:
         "vanished": len(found.vanished),
     }
     if found.vanished:
-        named = [*found.vanished[:_NAMED], *(["…"] if len(found.vanished) > _NAMED else [])]
-        metadata["vanished_series"] = dg.MetadataValue.text("\n".join(named))
+        named = "\n".join(lines_in_brief(found.vanished))
+        metadata["vanished_series"] = dg.MetadataValue.text(named)
     return [dg.AssetObservation(RAW_SERIES, metadata=metadata)]

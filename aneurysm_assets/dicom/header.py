@@ -38,6 +38,7 @@ from aneurysm_assets.dicom.attributes import (
     can_hold,
 )
 from aneurysm_assets.errors import SeriesError, UnreadableFile
+from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.tables import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile
 from aneurysm_assets.uid import is_uid
@@ -133,7 +134,7 @@ def read_header(path: Path | str | ObjectFile) -> Header:
             ) from error
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
         told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        reason = " ".join(told.split())[:200]
+        reason = one_line(told, 200)
         raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
 
 
@@ -325,7 +326,7 @@ def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
             value = value[0]
         return _typed(value, DTYPES[name])
     except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
-        malformed.append(f"{name}: {' '.join(str(error).split())[:100]}")
+        malformed.append(f"{name}: {one_line(error, 100)}")
         return None
 
 

@@ -4,6 +4,7 @@ pydicom is imported where it is used: the process that hands out the work would 
 as for Dagster.
 """
 
+from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprints import fingerprint_of_series
 from aneurysm_assets.schema.tables import DICOM_TAGS
@@ -11,7 +12,7 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import ObjectPath
 from aneurysm_assets.storage.table_files import write_table
 
-_NOTES_SHOWN = 5
+_MOST_NOTES = 5
 
 
 def write_dicom_tags(settings: Settings, series_instance_uid: str) -> SeriesResult:
@@ -34,8 +35,7 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> SeriesResu
     series = read_series(directory, settings.raw, settings.threads)
     table = write_table(series.frame, DICOM_TAGS, stem)
     notes = [f"malformed value, null in the table: {text}" for text in series.malformed]
-    if len(notes) > _NOTES_SHOWN:
-        notes[_NOTES_SHOWN:] = [f"and {len(notes) - _NOTES_SHOWN} more malformed values"]
+    notes = lines_in_brief(notes, _MOST_NOTES, "more malformed values")
     return SeriesResult(
         table=table,
         files=series.files,

@@ -29,6 +29,7 @@ from aneurysm_assets.dagster_internals import (
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.instance.run_locks import is_shared
+from aneurysm_assets.messages import one_line
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import NO_SUCH_BUCKET, ObjectPath, list_directory
 
@@ -152,9 +153,7 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
             return dg.DagsterInstance.get()
         return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home)))
     except (dg.DagsterError, CheckError, yaml.YAMLError) as error:
-        raise InputError(
-            f"the Dagster instance cannot be opened: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise InputError(f"the Dagster instance cannot be opened: {one_line(error)}") from error
 
 
 def _reference(home: Path) -> InstanceRef:

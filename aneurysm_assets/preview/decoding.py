@@ -15,6 +15,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.messages import one_line
 from aneurysm_assets.optional_dependencies import how_to_install
 from aneurysm_assets.storage.fetching import ObjectFile, in_order, open_object
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -99,7 +100,7 @@ def _decode_file(
     except Exception as error:  # noqa: BLE001 - decoders raise anything; the reason is recorded
         if isinstance(file, ObjectFile):
             file.require_given()
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         syntax = _syntax_name(frames[0][1]["TransferSyntaxUID"])
         failed = Undecodable(f"{path}: pixels cannot be decoded ({syntax}): {reason}")
         yield from ((number, failed) for number, _ in left)

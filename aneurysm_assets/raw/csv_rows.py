@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
+from aneurysm_assets.messages import names_in_brief
 from aneurysm_assets.schema.tables import SERIES_KEY
 from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
 from aneurysm_assets.storage.object_path import Location
@@ -248,7 +249,7 @@ def _records(path: Location, text: str) -> Iterator[tuple[int, list[str]]]:
 
 def _column_indices(path: Location, header: Sequence[str], columns: Sequence[str]) -> list[int]:
     """Return the index of each needed column in the header."""
-    found = ", ".join(shortened(name) for name in header[:_MAX_SHOWN_COLUMNS])
+    found = names_in_brief([shortened(name) for name in header], _MAX_SHOWN_COLUMNS)
     if missing := [column for column in columns if column not in header]:
         raise InputError(f"{path}: columns missing: {', '.join(missing)}; found: {found}")
     if repeated := [column for column in columns if header.count(column) > 1]:

@@ -31,6 +31,7 @@ from aneurysm_assets.instance.run_locks import (
     end_dead_runs,
     hold_run,
 )
+from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.parallel.series_map import SeriesFailure, SeriesResult, Work, map_series
 from aneurysm_assets.runs.deferred_signals import deferred_signals
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
@@ -55,7 +56,7 @@ _BATCH_SECONDS = 0.5
 _DATABASE_PATIENCE_SECONDS = 600
 """How long a run of a cluster waits for a database that does not answer."""
 
-_NAMED_IN_FULL = 1_000
+_MOST_FAILURES = 1_000
 """Failed series that a failure's description names; its metadata name all."""
 
 
@@ -406,9 +407,8 @@ def _of_picture(picture: StoredPicture) -> Metadata:
 
 
 def _failure(table: Artifact, failed: dict[str, str], series: int) -> dg.Failure:
-    named = [f"{uid}: {reason}" for uid, reason in list(failed.items())[:_NAMED_IN_FULL]]
-    if len(failed) > len(named):
-        named.append(f"and {len(failed) - len(named)} more, in the metadata of this failure")
+    named = [f"{uid}: {reason}" for uid, reason in failed.items()]
+    named = lines_in_brief(named, _MOST_FAILURES, "more, in the metadata of this failure")
     return dg.Failure(
         "\n".join([f"{table.name}: {len(failed)} of {series} series failed", *named]),
         metadata={"failed_series": dg.MetadataValue.json(failed)},

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import names_in_brief
 
 MARKER = ".aneurysm-assets-sample"
 
@@ -114,9 +115,8 @@ def _refuse_foreign(raw: Path) -> None:
         finding = "was not written by `aneurysm-assets sample`"
         found = sorted(path.name for path in raw.iterdir() if path.name != _KEPT)
     if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         raise InputError(
-            f"{raw} {finding} ({', '.join(found[:3])}{more}): "
+            f"{raw} {finding} ({names_in_brief(found)}): "
             "move it away, or give another directory for the sample"
         )
 

@@ -1,7 +1,4 @@
-"""The NIfTI pair of a series: the image, and the labels of its vessels.
-
-The one place where LPS, in which the series stands, becomes RAS.
-"""
+"""The NIfTI pair of a series: the image, and the labels of its vessels."""
 
 from pathlib import Path
 from typing import Any
@@ -11,27 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aneurysm_assets.sample.grid import Grid
+from aneurysm_assets.schema.tables import VESSEL_CLASSES
+from aneurysm_assets.volumes.grid import LPS_TO_RAS
 
-VESSEL_LABELS = {
-    "Other Posterior Circulation": 1,
-    "Basilar Tip": 2,
-    "Right Posterior Communicating Artery": 3,
-    "Left Posterior Communicating Artery": 4,
-    "Right Infraclinoid Internal Carotid Artery": 5,
-    "Left Infraclinoid Internal Carotid Artery": 6,
-    "Right Supraclinoid Internal Carotid Artery": 7,
-    "Left Supraclinoid Internal Carotid Artery": 8,
-    "Right Middle Cerebral Artery": 9,
-    "Left Middle Cerebral Artery": 10,
-    "Right Anterior Cerebral Artery": 11,
-    "Left Anterior Cerebral Artery": 12,
-    "Anterior Communicating Artery": 13,
-}
-"""Value in `_cowseg.nii` of each location; not the order of train.csv."""
+VESSEL_LABELS = {vessel: label for label, vessel in enumerate(VESSEL_CLASSES, start=1)}
+"""Value in `_cowseg.nii` of each location."""
 
 Flips = tuple[bool, bool, bool]
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def write_segmentation(
@@ -66,7 +49,7 @@ def write_segmentation(
 
 def _write(path: Path, volume: NDArray[Any], grid: Grid, flips: Flips) -> None:
     voxels = np.transpose(volume, (2, 1, 0))
-    affine = _LPS_TO_RAS @ grid.affine
+    affine = LPS_TO_RAS @ grid.affine
     for axis in (axis for axis, flipped in enumerate(flips) if flipped):
         affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
         affine[:3, axis] *= -1

@@ -27,7 +27,7 @@ ALONG_NORMAL = 0.9
 
 OUTSIDE_PX = 0.5
 """A point may lie this far before the centre of the first pixel, and up to Columns and Rows:
-whether whole numbers are centres or corners of pixels the data set does not say."""
+the competition does not say whether whole numbers are centres or corners of pixels."""
 
 AIR_HU = -900.0
 """The least value of CT must reach down to this, or air, -1000 HU, cannot be in the image."""
@@ -55,7 +55,7 @@ class Problem:
     description: str
     severity: Severity = "WARN"
     tolerance: str = ""
-    source: str = "data set"
+    source: str = "competition data page"
 
 
 _IDC = "IDC volume_geometry_index"
@@ -128,13 +128,13 @@ PROBLEMS: tuple[Problem, ...] = (
         "The way from slice to slice is not along the normal of the orientation, as in the "
         "multi-frame files whose header says axial and is not.",
         tolerance=f"cosine {ALONG_NORMAL}",
-        source="data set, problem 4",
+        source="PS3.3 C.7.6.2.1.1",
     ),
     Problem(
         "header_spacing_differs",
         "SpacingBetweenSlices is not the spacing of the positions.",
         tolerance=f"{SPACING_RELATIVE:.0%}",
-        source="data set, problem 2",
+        source="PS3.3 C.7.6.16.2.1: (0018,0088)",
     ),
     Problem("pixel_spacing_missing", "An image has no PixelSpacing.", source="PS3.3 10.7.1.3"),
     Problem("slice_thickness_missing", "An image has no SliceThickness.", source="PS3.3 C.7.6.2"),
@@ -148,12 +148,12 @@ PROBLEMS: tuple[Problem, ...] = (
         "A CT series whose slope or intercept varies, whose slope is not 1, or whose least value "
         "cannot be air.",
         tolerance=f"{AIR_HU:.0f} HU",
-        source="data set, problem 6",
+        source="PS3.3 C.8.2.1: CT values are in HU",
     ),
     Problem(
         "modality_differs",
         "train.csv says CTA and the header not CT, or train.csv MRA or MRI and the header not MR.",
-        source="data set, problem 7",
+        source="train.csv and (0008,0060)",
     ),
     Problem("labels_missing", "A label of train.csv is null, or there is no row at all."),
     Problem(
@@ -187,6 +187,6 @@ PROBLEMS: tuple[Problem, ...] = (
         "segmentation_mismatch",
         "`segmentation_matches_series` is false.",
         tolerance="1 % spacing, half a voxel",
-        source="data set, problem 5",
+        source="NIfTI-1 affine and PS3.3 C.7.6.2.1.1",
     ),
 )

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import names_in_brief
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.table_files import Stamp, stamps_of
 
 T = TypeVar("T")
-
-_NAMED = 10
 
 
 class InputsChanged(InputError):  # noqa: N818 - as `UnreadableFile`
@@ -66,8 +65,8 @@ class InputSnapshot:
             replaced |= {stem for stem in before if before[stem] != now[stem]}
         if replaced:
             raise InputsChanged(
-                f"{_listed(sorted(replaced))}: taken again by another run while it was read, so "
-                "what was made of it is not kept; make it again when that run has ended"
+                f"{names_in_brief(sorted(replaced))}: taken again by another run while it was "
+                "read, so what was made of it is not kept; make it again when that run has ended"
             )
 
 
@@ -88,8 +87,3 @@ def retry_if_replaced(make: Callable[[], T]) -> T:
 def _stamps(directory: Location, stems: Collection[str]) -> dict[str, Stamp]:
     found = stamps_of(directory)
     return {stem: found.get(stem, ()) for stem in stems}
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -21,6 +21,7 @@ from typing import IO, Any, Literal
 import polars as pl
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.tables import Table
 from aneurysm_assets.storage.atomic_files import atomic_write
 from aneurysm_assets.storage.bucket_files import fetch_file, put_file, scan_objects
@@ -164,7 +165,8 @@ def write_table(
         checked()  # a file that is replaced while it is read may look like a broken one
         if isinstance(stem, ObjectPath) and isinstance(error, OSError):
             raise  # the store, not the format: CSV would fare no better
-        warning = f"Parquet could not be written ({_one_line(error)}); the table is CSV"
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        warning = f"Parquet could not be written ({reason}); the table is CSV"
     stored = _write(stem, "csv", _followed_by(checked, partial(_write_csv, frame)))
     return replace(stored, warning=warning)
 
@@ -411,10 +413,6 @@ def _write(stem: Location, suffix: Format, write: Callable[[Path | IO[bytes]], i
         rows = put_file(stem.parent / name, write)
         (stem.parent / other).unlink(missing_ok=True)
     return StoredTable(stem.parent / name, suffix, rows)
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:

@@ -125,8 +125,8 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
         "localizers without an image": "1",
         "series with segmentations": "1",
         "series with problems": (
-            "8 (mixed_orientation 2, header_series_differs 1, localizer_label_negative 1, "
-            "6 more kinds)"
+            "8 (mixed_orientation 2, header_series_differs 1, localizer_label_negative 1 "
+            "and 6 more kinds)"
         ),
         "headers read without pydicom": "87.3% of 63",
         "table": str(data / "interim" / "dicom_metadata_with_csv.parquet"),

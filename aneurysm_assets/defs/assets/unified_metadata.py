@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from aneurysm_assets.defs.assets.decorators import table_asset, unified_lineage
+from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.raw.fingerprints import csv_digests
 from aneurysm_assets.runs.partitions import (
     COMBINED_SERIES,
@@ -21,8 +22,6 @@ from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import StoredTable, scan_tables, write_table
 from aneurysm_assets.unified.combine import Combined, combine, describe
-
-_NAMED = 100
 
 
 @table_asset(
@@ -89,9 +88,9 @@ def _metadata(
     }
     metadata |= digests
     if left:
-        metadata["left_out"] = dg.MetadataValue.text("\n".join(left[:_NAMED]))
+        metadata["left_out"] = dg.MetadataValue.text("\n".join(lines_in_brief(left)))
     if lost:
-        metadata["without_image"] = dg.MetadataValue.text("\n".join(lost[:_NAMED]))
+        metadata["without_image"] = dg.MetadataValue.text("\n".join(lines_in_brief(lost)))
     if stored.warning:
         metadata["notes"] = stored.warning
     return metadata
