@@ -31,7 +31,7 @@ from aneurysm_assets.instance.event_log import (
     BATCH_SIZE_VARIABLE,
     INSERT,
     is_asset_event,
-    latest_of_assets,
+    latest_by_asset,
 )
 
 _WRITERS = 7_021_462_094_371_985_401
@@ -144,7 +144,7 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
         ]
         if asset_events:
             self._store_asset_event_tags(connection, *zip(*asset_events, strict=True))
-        for event, event_id in latest_of_assets(events, ids):
+        for event, event_id in latest_by_asset(events, ids):
             self._store_asset_event(connection, event, event_id)
 
     @contextmanager

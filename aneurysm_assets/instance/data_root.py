@@ -1,8 +1,8 @@
-"""The Dagster instance that belongs to the data: where its state is, and whose progress it keeps.
+"""The Dagster instance of a data root: where its state is, and whose progress it keeps.
 
 `dagster.yaml` names the classes below, so that `dagster dev`, `dagster asset materialize` and
-`aneurysm-assets` find one and the same state under `<data>/dagster` with no environment variable,
-and under another data root where ANEURYSM_DATA names one. DAGSTER_HOME, where set, wins.
+`aneurysm-assets` find the same state, at `<data>/dagster`, without an environment variable.
+ANEURYSM_DATA names another data root; DAGSTER_HOME overrides both.
 """
 
 import os
@@ -109,12 +109,12 @@ class DataRootComputeLogManager(LocalComputeLogManager):
 class SilentComputeLogManager(DataRootComputeLogManager):
     """The same without an echo: what a step prints goes to its log and not to the terminal.
 
-    The echo is done by four processes a step, which end in tracebacks on Ctrl-C.
+    Dagster starts four processes per step for the echo, which end in tracebacks on Ctrl-C.
     """
 
     @contextmanager
     def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
-        """Send standard output and error to files until left."""
+        """Send standard output and error to files."""
         out, err = (
             self.get_captured_local_path(log_key, IO_TYPE_EXTENSION[kind])
             for kind in (ComputeIOType.STDOUT, ComputeIOType.STDERR)
@@ -124,7 +124,7 @@ class SilentComputeLogManager(DataRootComputeLogManager):
             Path(path).touch()
         with redirect_to_file(sys.stdout, out), redirect_to_file(sys.stderr, err):
             yield CapturedLogContext(log_key)
-        # Dagster takes the logs for whole once this file is there.
+        # Dagster takes the logs to be complete once this file exists.
         Path(self.complete_artifact_path(log_key)).touch()  # type: ignore[no-untyped-call]
 
 
@@ -164,7 +164,7 @@ def _reference(home: Path) -> InstanceRef:
 
 
 def _without_echo(reference: InstanceRef) -> InstanceRef:
-    """Keep what steps print off the command line's terminal, where our compute logs are in use."""
+    """Keep what steps print off the terminal of the command line, if our compute logs are used."""
     logs = reference.compute_logs_data
     if logs is None or logs.class_name != DataRootComputeLogManager.__name__:
         return reference
@@ -177,11 +177,11 @@ def _without_echo(reference: InstanceRef) -> InstanceRef:
 
 
 def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
-    """Take the instance for one interim root, so that two never share progress.
+    """Tie the instance to one interim root, so that two interim roots never share progress.
 
-    An instance at `<data>/dagster` moves with its data root; any other is tied to the absolute
-    path, until that no longer exists. To a place in a bucket both are tied alike. One that hosts
-    share is tied to it for good: what does not exist here may exist where the others are.
+    An instance at `<data>/dagster` keeps the path relative to its data root, and moves with it. Any
+    other keeps the absolute path, until that no longer exists. Both keep the URL of a bucket. An
+    instance that hosts share stays tied: what does not exist on this host may exist on another.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
     if held == claimed:
         return
     shared = is_shared(instance)
-    if held is not None and (shared or _is_there(base, held)):
+    if held is not None and (shared or _exists(base, held)):
         other = held if _is_url(held) else (base / held).resolve()
         raise InputError(
             f"this Dagster instance keeps the progress of {other}, not of {mine}: "
@@ -215,21 +215,21 @@ def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
 
 
 def _refuse_unusable(interim: ObjectPath) -> None:
-    """Make sure of the bucket before anything is taken for missing or done.
+    """Make sure of the bucket before any series counts as missing or materialized.
 
     Raises
     ------
     InputError
-        It is not there, does not answer, or refuses us.
+        It does not exist, does not answer, or refuses our credentials.
     """
     try:
         list_directory(interim)
     except FileNotFoundError:
-        pass  # nothing was put there yet
+        pass  # nothing has been written to it yet
     except OSError as error:
         raise InputError(
-            f"the interim root {interim} cannot be used ({error.strerror}): the bucket must be "
-            "there, and its store and credentials in the environment (AWS_ENDPOINT_URL, "
+            f"the interim root {interim} cannot be used ({error.strerror}): the bucket must "
+            "exist, and its store and credentials in the environment (AWS_ENDPOINT_URL, "
             "AWS_ACCESS_KEY_ID, …)"
         ) from error
 
@@ -238,7 +238,7 @@ def _is_url(held: str) -> bool:
     return "://" in held
 
 
-def _is_there(base: Path, held: str) -> bool:
+def _exists(base: Path, held: str) -> bool:
     if not _is_url(held):
         return (base / held).exists()
     try:
@@ -246,7 +246,7 @@ def _is_there(base: Path, held: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        # Where it cannot be told, whose progress it is stays so.
+        # A store that does not answer counts as one that has it: the instance stays tied.
         return error.errno != NO_SUCH_BUCKET
     return True
 

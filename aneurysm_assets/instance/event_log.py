@@ -1,23 +1,22 @@
-"""Dagster's SQLite event log, writing a batch of events in one transaction a database.
+"""Dagster's SQLite event log, writing a batch of events in one transaction per database.
 
-Stock storage opens, writes and commits two databases for each event, which is most of what a
-partition costs; it opens the index for each question, of which a run has hundreds, and SQLite moves
-its log into it each time that the last connection closes; and for each statement it makes an
-SQLAlchemy engine, which compiles it anew. What the events say is not touched here, nor how they are
-read. That of PostgreSQL is in `postgresql`, and shares what is public here.
+Stock storage opens, writes and commits two databases per event, which is most of what a partition
+costs. It opens the index for each of the hundreds of queries of a run; SQLite then moves its log to
+the file each time. What events say and how they are read stays. `cluster.postgresql` has the
+event log of PostgreSQL, and shares what is public here.
 """
 
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Self
 
 from dagster import EventLogEntry
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from aneurysm_assets.dagster_internals import (
     ASSET_CHECK_EVENTS,
@@ -31,15 +30,12 @@ from aneurysm_assets.dagster_internals import (
 )
 
 BATCH_SIZE = 200
-"""Events that Dagster collects before it hands them on, where nobody says otherwise."""
+"""How many events Dagster collects before it stores them, unless the environment says."""
 
 BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 
-_SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
-"""Events for which storage does more than insert a row: they keep the stock way."""
-
-_ENGINES = 8
-"""Kept at most: one a run's database, and a server reads those of many runs."""
+_STORED_SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
+"""Types of events for which stock storage does more than insert a row."""
 
 INSERT = SqlEventLogStorageTable.insert().returning(
     SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
@@ -50,9 +46,9 @@ INSERT = SqlEventLogStorageTable.insert().returning(
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     """`SqliteEventLogStorage` with a `store_event_batch` of its own.
 
-    Where a batch fails, Dagster writes its events one by one. A process killed between the two
-    databases leaves events in the run's log that the index does not know, as stock storage does:
-    such a partition counts as not materialised.
+    When a batch fails, Dagster writes its events one by one. A process killed between the two
+    databases leaves events in the run's log that the index does not have, as stock storage does:
+    such a partition counts as not materialized.
     """
 
     @classmethod
@@ -63,10 +59,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         return cls(inst_data=inst_data, **config_value)
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        # Before the rest, which connects.
-        self._engine_of_run = lru_cache(_ENGINES)(self._make_engine)
         super().__init__(base_dir, inst_data)
-        # In this thread: two that asked for the first time at once might make one each.
+        # Made now: two threads that asked at once for the first time might make one each.
         _ = self._engine_of_index
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
@@ -79,13 +73,17 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        """Open a database for one transaction, as stock storage does, with an engine that is kept.
+        """Open a database for one transaction, as stock storage does, and keep the index open.
 
-        The index stays open. A run's database is closed each time: only then is its file changed,
-        which is what the UI watches to show the run's log as it grows.
+        A run's database is closed each time: only then does its file change, which the UI watches
+        to show the run's log as it grows.
         """
+        if shard != INDEX_SHARD_NAME:
+            with super()._connect(shard) as connection:
+                yield connection
+            return
+        engine = self._engine_of_index
         with self._db_lock:
-            engine = self._engine(shard)
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
                 self._initialized_dbs.add(shard)
@@ -99,17 +97,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @cached_property
     def _engine_of_index(self) -> Engine:
-        # Nothing in a process that has it open may open its file otherwise: closing a file gives up
-        # the locks of all who have it open in the process.
-        return self._make_engine(INDEX_SHARD_NAME, poolclass=QueuePool)
-
-    def _engine(self, shard: str) -> Engine:
-        return self._engine_of_index if shard == INDEX_SHARD_NAME else self._engine_of_run(shard)
-
-    def _make_engine(self, shard: str, poolclass: type[Pool] = NullPool) -> Engine:
+        # While it is open, no other code of this process may open its file: closing a file releases
+        # all locks that the process has on it.
         return create_engine(
-            self.conn_string_for_shard(shard),
-            poolclass=poolclass,
+            self.conn_string_for_shard(INDEX_SHARD_NAME),
+            poolclass=QueuePool,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
         )
 
@@ -132,23 +124,23 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         rows = [self._event_to_row(event) for event in events]
         written: dict[str, list[int]] = {}
         try:
-            for run_id, of_run in _by_run(events, rows).items():
+            for run_id, rows_of_run in _by_run(events, rows).items():
                 with self.run_connection(run_id) as connection:
-                    ids = list(connection.scalars(INSERT, of_run))
-                # Only now: what was rolled back is not ours to delete, whoever has its ids.
+                    ids = list(connection.scalars(INSERT, rows_of_run))
+                # After the commit: ids of a transaction rolled back may be another writer's now.
                 written[run_id] = ids
             indexed = [i for i, event in enumerate(events) if is_asset_event(event)]
             if indexed:
                 self._index([events[i] for i in indexed], [rows[i] for i in indexed])
         except Exception:
-            self._take_back(written)
+            self._delete_from_run_logs(written)
             raise
 
-    def _take_back(self, written: Mapping[str, Sequence[int]]) -> None:
+    def _delete_from_run_logs(self, written: Mapping[str, Sequence[int]]) -> None:
         """Delete rows of the runs' databases, or Dagster's second try would double them.
 
-        Where that fails too, they stay: the run's log shows them twice, the index, which is what
-        counts, once.
+        If that fails too, the run's log shows these events twice; the index, which statuses are
+        read from, has them once.
         """
         table = SqlEventLogStorageTable
         for run_id, ids in written.items():
@@ -162,7 +154,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         with self.index_transaction() as connection:
             ids = list(connection.scalars(INSERT, rows))
             self._store_asset_event_tags(connection, events, ids)
-            for event, event_id in latest_of_assets(events, ids):
+            for event, event_id in latest_by_asset(events, ids):
                 self._store_asset_event(connection, event, event_id)
 
 
@@ -175,13 +167,13 @@ def _by_run(
     return by_run
 
 
-def latest_of_assets(
+def latest_by_asset(
     events: Sequence[EventLogEntry], ids: Sequence[int]
 ) -> list[tuple[EventLogEntry, int]]:
     """Return the latest asset event of each asset and type, with its id, by asset.
 
-    An asset's own row keeps these: the earlier ones of a batch would only be overwritten. In the
-    order of the assets, so that two writers never wait for each other's rows.
+    An asset's own row keeps these; earlier ones of a batch would only be overwritten. All writers
+    keep to the order of the assets, so that no two wait for each other's rows.
     """
     latest = {
         (str(event.get_dagster_event().asset_key), event.dagster_event_type): (event, event_id)
@@ -199,4 +191,4 @@ def is_asset_event(event: EventLogEntry) -> bool:
 
 
 def _is_stored_singly(event: EventLogEntry) -> bool:
-    return event.is_dagster_event and event.dagster_event_type in _SINGLY
+    return event.is_dagster_event and event.dagster_event_type in _STORED_SINGLY

@@ -1,10 +1,10 @@
 """Which runs are alive: a run's process holds a lock for as long as it lives.
 
-Dagster learns that a run ended from the run's own process. One that is killed tells nothing, and
-its series would stay "in progress" for ever; its lock is gone with it, and so we know.
+Dagster learns from a run's own process that the run ended. A killed process tells nothing, and its
+series would stay in progress for ever; the system releases its lock, which shows that it is gone.
 
-A lock tells of this host alone. Of a run that a launcher carries to some host the launcher itself
-finds out (`celery_launcher`): it holds no lock, and nothing here ends it.
+A lock tells about this host alone. A run that a launcher brings to some host holds no lock: the
+launcher finds out itself (`cluster.celery_launcher`), and nothing here ends it.
 """
 
 import socket
@@ -20,19 +20,19 @@ RUN = "run"
 """Name of the lock of `aneurysm-assets run`."""
 
 CUT_OFF_TAG = "aneurysm_assets/cut_off"
-"""On runs that ended CANCELED with their process and not by a user's cancel."""
+"""On runs that are CANCELED because their process ended, and not because a user canceled them."""
 
 KILLED, INTERRUPTED = "killed", "interrupted"
 """Values of that tag."""
 
 CARRIER_TAG = "aneurysm_assets/carrier"
-"""On runs of a launcher that looks after them: what carries them to a host."""
+"""On runs whose launcher finds out whether they are alive: what brings them to a host."""
 
 HOST_TAG = "aneurysm_assets/host"
-"""On the other runs of an instance that several hosts share: whose locks tell of them."""
+"""On the other runs of an instance that several hosts share: the host that has their lock."""
 
 _held: dict[str, FileLock] = {}
-"""Locks of the runs of this process: released by its end, whatever ends it."""
+"""Locks of the runs of this process; the system releases them when it ends, however it ends."""
 
 
 class AlreadyRunning(Exception):  # noqa: N818 - a state of the world, not a fault
@@ -40,7 +40,7 @@ class AlreadyRunning(Exception):  # noqa: N818 - a state of the world, not a fau
 
 
 def hold_run(instance: dg.DagsterInstance, settings: Settings, run: dg.DagsterRun) -> None:
-    """Hold the lock of a run that this process executes, unless its launcher looks after it."""
+    """Hold the lock of a run that this process executes, unless its launcher watches it."""
     if CARRIER_TAG in run.tags:
         return
     if is_shared(instance) and run.tags.get(HOST_TAG) != host():
@@ -51,7 +51,7 @@ def hold_run(instance: dg.DagsterInstance, settings: Settings, run: dg.DagsterRu
 def is_judged_here(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Tell whether the locks of this host say if a run is alive.
 
-    They do not where a launcher looks after it, nor where it may be on another host.
+    They do not if its launcher watches it, nor if it may be on another host.
     """
     if CARRIER_TAG in run.tags:
         return False
@@ -64,7 +64,7 @@ def host() -> str:
 
 
 def is_shared(instance: dg.DagsterInstance) -> bool:
-    """Tell whether several hosts may use an instance: a file of SQLite is of one."""
+    """Tell whether several hosts may use an instance: SQLite files are for one host."""
     return not isinstance(instance.run_storage, SqliteRunStorage | InMemoryRunStorage)
 
 
@@ -74,9 +74,9 @@ def hold(settings: Settings, name: str) -> None:
     Parameters
     ----------
     settings : Settings
-        The data it is about.
+        The data that the lock is about.
     name : str
-        A run's id, or what else only one process may do at a time.
+        A run's id, or the name of something else that one process does at a time.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def hold(settings: Settings, name: str) -> None:
 
 
 def release(settings: Settings, name: str) -> None:
-    """Let go of a lock before this process ends; of one not held, do nothing."""
+    """Release a lock before this process ends; do nothing if it is not held."""
     lock = _held.pop(name, None)
     if lock is not None:
         _path(settings, name).unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def is_held(settings: Settings, name: str) -> bool:
 
 def end_killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Tell Dagster that a run's process is gone: it becomes CANCELED."""
-    # One that its user was canceling ended as the user wished.
+    # A run in CANCELING ended as its user wished.
     if run.status != dg.DagsterRunStatus.CANCELING:
         instance.add_run_tags(run.run_id, {CUT_OFF_TAG: KILLED})
     instance.report_run_canceled(run, message="The run's process was killed.")
@@ -132,7 +132,7 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]
     Returns
     -------
     list of str
-        Their ids. They become CANCELED: what they had done stays done, the rest is missing.
+        Their ids. They become CANCELED: what they materialized stays, the rest is missing.
     """
     locks = _path(settings, "").parent
     if not locks.is_dir():
@@ -144,15 +144,15 @@ def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]
 def _end_if_dead(instance: dg.DagsterInstance, path: Path) -> bool:
     if path.stem in _held:
         return False
-    begun = instance.get_run_by_id(path.stem)
-    if begun is None or not is_judged_here(instance, begun):
+    recorded = instance.get_run_by_id(path.stem)
+    if recorded is None or not is_judged_here(instance, recorded):
         return False
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:
         return False
-    # Read after its process is known to be gone: what it last said of itself stands.
+    # Read once more, as its process may have recorded its end before it released the lock.
     run = instance.get_run_by_id(path.stem)
     was_cut_off = run is not None and not run.is_finished
     if run is not None and was_cut_off:
@@ -163,7 +163,7 @@ def _end_if_dead(instance: dg.DagsterInstance, path: Path) -> bool:
 
 
 def _guard(settings: Settings) -> FileLock:
-    """Return the lock under which locks are made and judged: a new one is not held at once."""
+    """Return the lock that protects the making of locks: a new lock file is not held at once."""
     path = _path(settings, "").with_name("guard")
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path, thread_local=False)
