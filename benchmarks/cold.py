@@ -37,7 +37,7 @@ def measure(root: Path) -> Iterator[Line]:
         seconds = wall_seconds(lambda: [values_of(str(path)) for path in files])
         theirs.append(1e6 * seconds / len(files))
     yield Line(
-        f"cold cache, 0.5 MB files, {default_workers()} workers, wall a file",
+        f"cold cache, 0.5 MB files, {default_workers()} workers, wall per file",
         statistics.median(ours),
         "µs",
         "pydicom, one process",

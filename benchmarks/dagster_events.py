@@ -25,7 +25,7 @@ def measure(root: Path) -> Iterator[Line]:
         lambda: _partition(root, embedded=True), lambda: _partition(root, embedded=False), 3
     )
     yield Line(
-        f"Dagster's own work a partition and asset, {SERIES} partitions",
+        f"Dagster's own work per partition and asset, {SERIES} partitions",
         ours,
         "ms",
         "stock SQLite storage",

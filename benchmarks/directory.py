@@ -44,7 +44,7 @@ def _compare(name: str, folder: Path, images: int, interim: Path) -> Line:
         lambda: cpu_seconds(lambda: series_frame(folder, raw).write_parquet(plain)),
     )
     return Line(
-        f"series directory to Parquet, {name}, an image",
+        f"series directory to Parquet, {name}, per image",
         1e6 * ours / images,
         "µs",
         "pydicom, dicts, polars",

@@ -67,9 +67,9 @@ def _lines(name: str, rates: Mapping[str, float]) -> Iterator[Line]:
     for against, rate in rates.items():
         if against.startswith(f"stock {kind}"):
             yield Line(
-                f"Dagster's events a second, {kind}",
+                f"Dagster's events per second, {kind}",
                 round(1000 / rates[name], 3),
-                "ms an event",
+                "ms per event",
                 against,
                 round(1000 / rate, 3),
                 note=f"{rates[name]:,.0f} against {rate:,.0f} a second",

@@ -47,7 +47,7 @@ def _single_frame(root: Path) -> Iterator[Line]:
     for name, folder in zip(("CT", "MR"), load_sample(root), strict=True):
         files = _files(folder)
         elements = len(dcmread(files[0]))
-        what = f"header to values, {name}, {FILES} files of {elements} elements, a file"
+        what = f"header to values, {name}, {FILES} files of {elements} elements, per file"
         yield _values(what, [files], len(files), 20)
 
 
@@ -55,16 +55,16 @@ def _bundled() -> Iterator[Line]:
     root = Path(str(get_testdata_file("DICOMDIR", download=False))).parent
     series = [_files(root / name) for name in _REAL_SERIES]
     for folder, files in zip(_REAL_SERIES, series, strict=True):
-        what = f"header to values, pydicom's {folder[:13]}, {len(files)} files, a file"
+        what = f"header to values, pydicom's {folder[:13]}, {len(files)} files, per file"
         yield _values(what, [files], len(files), None)
     count = sum(map(len, series))
-    what = f"header to values, pydicom's {len(series)} series, {count} files, a file"
+    what = f"header to values, pydicom's {len(series)} series, {count} files, per file"
     yield _values(what, series, count, 5)
 
 
 def _multi_frame(root: Path) -> Iterator[Line]:
     for name, path in enhanced(root).items():
-        what = f"header to values, {FRAMES} frames, {name}, a frame"
+        what = f"header to values, {FRAMES} frames, {name}, per frame"
         yield _values(what, [[str(path)]], FRAMES, 5)
 
 

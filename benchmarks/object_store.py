@@ -56,10 +56,10 @@ def _compare(disk: Settings, store: Settings) -> Iterator[Line]:
     yield Line(
         FROM_THE_STORE,
         1e3 * mine / SERIES,
-        "ms a series",
+        "ms per series",
         "from a disk",
         1e3 * other / SERIES,
-        note=f"{SERIES / mine:.3g} against {SERIES / other:.3g} series a second",
+        note=f"{SERIES / mine:.3g} against {SERIES / other:.3g} series per second",
     )
     mine, other = in_turn(
         lambda: wall_seconds(lambda: take_fingerprints(store, series)),
@@ -67,7 +67,7 @@ def _compare(disk: Settings, store: Settings) -> Iterator[Line]:
         ROUNDS,
     )
     what = "what has changed in the store, wall"
-    yield Line(what, 1e3 * mine / SERIES, "ms a series", "on a disk", 1e3 * other / SERIES)
+    yield Line(what, 1e3 * mine / SERIES, "ms per series", "on a disk", 1e3 * other / SERIES)
     requests = _requests(lambda: write_dicom_tags(store, series[0]))
     yield Line(f"a series of {FILES} files from the store", requests, "requests")
 

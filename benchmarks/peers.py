@@ -58,7 +58,7 @@ def measure(root: Path) -> Iterator[Line]:
             3,
         )
         yield Line(
-            f"{2 * FILES} CT and MR files, a file",
+            f"{2 * FILES} CT and MR files, per file",
             1e6 * ours / len(files),
             "µs",
             name,

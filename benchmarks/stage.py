@@ -76,7 +76,7 @@ def forget(data: Path) -> None:
 
 
 def throughput(seen: Seen, first: float, last: float) -> float:
-    """Return the series a second between two parts, 0 to 1, of all series."""
+    """Return the series per second between two parts, 0 to 1, of all series."""
     total = seen.tables[-1][1]
     start, end = (
         next(seconds for seconds, count in seen.tables if count >= part * total)
