@@ -67,6 +67,9 @@ class Column:
         Where the value comes from: DICOM tag and PS3.3 section, CSV column, or NIfTI field.
     unit : str
         The unit of a number, empty where there is none.
+    former_name : str
+        What files of earlier versions call it, empty where the name never changed: they are read
+        as they are.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Column:
     description: str
     source: str
     unit: str = ""
+    former_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -309,6 +313,7 @@ _GEOMETRY_COLUMNS: tuple[Column, ...] = (
         "A scout: ImageType says LOCALIZER, or its orientation and matrix are those of at most "
         "a fifth of the series' images while half or more share others.",
         "computed from the series",
+        former_name="is_localizer_image",
     ),
 )
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 import polars as pl
 
@@ -30,6 +30,9 @@ from aneurysm_assets.storage.object_path import Location, ObjectPath, list_direc
 Format = Literal["parquet", "csv"]
 
 _OTHER: Mapping[Format, Format] = {"parquet": "csv", "csv": "parquet"}
+
+_LIKELY_FOOTER = 32 << 10
+"""Bytes from the end of a Parquet file in which the footer of one series' table stands."""
 
 Stamp = tuple[tuple[str | int, ...], ...]
 """What is known of a table's file without opening it, and differs once it is replaced."""
@@ -386,7 +389,7 @@ def _scan_objects(table: Table, paths: Sequence[ObjectPath]) -> pl.LazyFrame:
         return scan_objects(paths, table.schema, partial(_parse, table))
     file = fetch_file(paths[0])
     if paths[0].suffix == ".parquet":
-        return _scan_parquet(table, file)
+        return _scan_parquet(table, [file])
     with file:
         return _read_csv(table, file).lazy()
 
@@ -452,8 +455,45 @@ def _as_lists(column: pl.Series) -> Iterable[Any]:
     return column.to_arrow().to_pylist()  # type: ignore[no-any-return]
 
 
-def _scan_parquet(table: Table, source: IO[bytes] | list[Path] | list[IO[bytes]]) -> pl.LazyFrame:
-    return pl.scan_parquet(source, schema=table.schema, glob=False, hive_partitioning=False)
+def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -> pl.LazyFrame:
+    """Scan files as one table, those that earlier versions wrote among them."""
+    former_names = {each.former_name: each.name for each in table.columns if each.former_name}
+    scans = []
+    for names, group in groupby(sources, key=lambda source: _names_held(former_names, source)):
+        files = cast("list[Path] | list[IO[bytes]]", list(group))
+        to_former = {former_names[name]: name for name in names}
+        schema = {to_former.get(name, name): dtype for name, dtype in table.schema.items()}
+        scan = pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
+        scans.append(scan.rename({name: former_names[name] for name in names}) if names else scan)
+    return scans[0] if len(scans) == 1 else pl.concat(scans)
+
+
+def _names_held(names: Iterable[str], source: Path | IO[bytes]) -> tuple[str, ...]:
+    """Return which names the columns of a Parquet file bear.
+
+    The footer is searched, not parsed, which costs a hundredth of the scan. It ends with its length
+    as four bytes and `PAR1` (https://parquet.apache.org/docs/file-format/); a file that breaks off
+    holds no name, and its scan says what is wrong with it.
+    """
+    if not names:
+        return ()
+    end = _end_of(source, _LIKELY_FOOTER)
+    length = int.from_bytes(end[-8:-4], "little") + 8
+    footer = (end if length <= len(end) else _end_of(source, length))[-length:]
+    return tuple(name for name in names if name.encode() in footer)
+
+
+def _end_of(source: Path | IO[bytes], most: int) -> bytes:
+    if isinstance(source, Path):
+        descriptor = os.open(source, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, most, max(0, os.fstat(descriptor).st_size - most))
+        finally:
+            os.close(descriptor)
+    source.seek(max(0, source.seek(0, os.SEEK_END) - most))
+    end = source.read()
+    source.seek(0)
+    return end
 
 
 def _read_csvs(table: Table, paths: Iterable[Path]) -> pl.LazyFrame:
@@ -463,7 +503,12 @@ def _read_csvs(table: Table, paths: Iterable[Path]) -> pl.LazyFrame:
 def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     arrays = _array_columns(table.schema)
     as_text = {name: pl.String() if name in arrays else d for name, d in table.schema.items()}
-    frame = pl.read_csv(source, schema=as_text, glob=False)
+    header = _first_line(source)
+    former = {each.name: each.former_name for each in table.columns if each.former_name}
+    former = {name: held for name, held in former.items() if held.encode() in header}
+    as_written = {former.get(name, name): dtype for name, dtype in as_text.items()}
+    frame = pl.read_csv(source, schema=as_written, glob=False)
+    frame = frame.rename({held: name for name, held in former.items()})
     return frame.with_columns(
         pl.Series(
             name,
@@ -472,3 +517,12 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
         )
         for name, dtype in arrays.items()
     )
+
+
+def _first_line(source: Path | IO[bytes]) -> bytes:
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return file.readline()
+    line = source.readline()
+    source.seek(0)
+    return line

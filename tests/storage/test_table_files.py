@@ -24,6 +24,7 @@ from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     LOCALIZERS,
     SEGMENTATION_META,
+    UNIFIED_METADATA,
     Table,
 )
 from aneurysm_assets.storage.atomic_files import remove_partials
@@ -761,3 +762,33 @@ def test_a_file_with_another_schema_is_an_error_and_not_another_table(
 @EACH_TABLE
 def test_a_scan_of_no_files_has_the_schema_and_no_rows(table: Table) -> None:
     assert scan_tables(table, []).collect().equals(table.schema.to_frame())
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("table", [DICOM_TAGS, UNIFIED_METADATA], ids=lambda table: table.name)
+def test_files_with_a_former_column_name_are_read_among_those_of_today(
+    table: Table, suffix: str, place: Location
+) -> None:
+    def frame(value: bool) -> pl.DataFrame:
+        return pl.DataFrame(
+            {name: [value if name == "is_scout" else None, None] for name in table.schema},
+            schema=table.schema,
+        )
+
+    former = {column.name: column.former_name for column in table.columns if column.former_name}
+    assert former == {"is_scout": "is_localizer_image"}
+    paths = []
+    for number, is_old in enumerate([False, True, True, False]):
+        written = frame(is_old).rename(former) if is_old else frame(is_old)
+        buffer = io.BytesIO()
+        if suffix == "parquet":
+            written.write_parquet(buffer)
+        else:
+            arrays = [name for name, dtype in table.schema.items() if dtype.is_nested()]
+            written.with_columns(pl.lit(None).alias(name) for name in arrays).write_csv(buffer)
+        paths.append(place / f"{number}.{suffix}")
+        write_bytes(paths[-1], buffer.getvalue())
+    found = scan_tables(table, paths).collect()
+    assert found.schema == table.schema
+    assert found["is_scout"].to_list() == [False, None, True, None, True, None, False, None]
+    assert read_table(table, paths[1])["is_scout"].to_list() == [True, None]
