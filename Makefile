@@ -29,7 +29,8 @@ test: $(VENV)/.installed-test ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: $(VENV)/.installed-test ## the quick tests, for every change: CONTRIBUTING.md says what they leave out
-	$(BIN)/python -m pytest -n 2 -m "not slow" --ignore tests/cluster --ignore tests/end_to_end
+	$(BIN)/python -m pytest -n 2 -m "not hypothesis" -k "not bucket and not peak_memory" \
+	tests/schema tests/volumes tests/nifti tests/raw tests/quality tests/unified tests/test_*.py
 
 check: $(VENV)/.installed-test ## linter, formatter, type checker
 	$(BIN)/ruff check .
