@@ -21,9 +21,10 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_files
 from pydicom.datadict import tag_for_keyword
 
-from aneurysm_assets.dicom.attributes import PER_FRAME, ROW
+from aneurysm_assets.dicom.attributes import PER_FRAME
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
-from aneurysm_assets.dicom.header import read_header
+from aneurysm_assets.dicom.header import ROW
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.schema.tables import SERIES_KEY
 from benchmarks.header import FILES, load_sample
 from benchmarks.measure import Line, cpu_seconds, in_turn

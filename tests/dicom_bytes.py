@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pydicom.data
 
-from aneurysm_assets.dicom.header import Header, read_header
+from aneurysm_assets.dicom.header import Header
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import UnreadableFile
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"

@@ -10,7 +10,8 @@ from operator import itemgetter
 import polars as pl
 import pyarrow as pa
 
-from aneurysm_assets.dicom.attributes import ROW, SLOTS, Value
+from aneurysm_assets.dicom.attributes import SLOTS, Value
+from aneurysm_assets.dicom.header import ROW
 from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY
 
 _OF_FILE = ("dicom_path", "file_size", "read_error")

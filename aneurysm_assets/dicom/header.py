@@ -1,91 +1,57 @@
-"""DICOM header to tag values by pydicom: one file in, the values of each of its images out.
+"""What a header is once it is read: its values, its images, and why a file cannot be used.
 
-This is the reader for every file there is, and the judge of what is right; `walk` does the same
-for plain files in a fraction of the time. What a value means is DICOM's (PS3.3), which are wanted
-and as which dtype stands in `tables`. Pixels are never read. A header that cannot be trusted to
-its end is no header: `UnreadableFile`.
+Both readers, `pydicom_header` and `fast_parser`, return what stands here. How they obtain it is
+their own.
 """
 
-import errno
-import io
 import math
-import os
-import warnings
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-import polars as pl
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
-from pydicom.filebase import ReadableBuffer
-from pydicom.multival import MultiValue
+from aneurysm_assets.dicom.attributes import ATTRIBUTES, DTYPES, Value
 
-from aneurysm_assets.dicom.attributes import (
-    DTYPES,
-    FIRST_OF_SEVERAL,
-    GEOMETRY,
-    GROUPS,
-    MAX_FRAMES,
-    PER_FRAME,
-    PIXEL_DATA_BITS,
-    SHARED,
-    SOURCES,
-    PixelData,
-    Value,
-    can_hold,
-)
-from aneurysm_assets.errors import SeriesError, UnreadableFile
-from aneurysm_assets.messages import one_line
-from aneurysm_assets.schema.tables import SERIES_KEY
-from aneurysm_assets.storage.fetching import ObjectFile
-from aneurysm_assets.uid import is_uid
+PixelData = Literal["whole", "cut", "none"]
 
-_TOP_LEVEL = tuple(name for name in DTYPES if name != "TransferSyntaxUID")
+PLACES = ("per_frame", "shared", "top_level")
+"""Where a header may hold an attribute of a functional group, the nearest to the image first."""
 
-_READ = (*_TOP_LEVEL, PER_FRAME, SHARED)
+FRAME_INDEX, GEOMETRY_SOURCE = len(ATTRIBUTES), len(ATTRIBUTES) + 1
 
-_LONGEST_READ = 64 << 20
-"""Bytes of the longest value that is read; deflated data sets are read as one."""
+ROW: tuple[str, ...] = (*DTYPES, "frame_index", "geometry_source")
+"""The names of an image's values, in the order of a row."""
 
-_MOST_INFLATED = 256 << 20
-"""Bytes of the largest deflated data set, its pixels included, that is read."""
+CUT_IN_PIXELS = "is cut short in its pixel data"
+NO_DICOM = "is no DICOM file"
+NO_IMAGE = "is DICOM but no image: it has neither Rows nor pixel data"
+NO_REGULAR_FILE = "is no regular file, or a link to nothing"
+"""Why a file has no image, as `read_error` says it after the file's name."""
 
-_INFLATED_AT_ONCE = 16 << 20
+MAX_FRAMES = 100_000
+"""No scanner writes more frames into one file; a header that claims more is damaged."""
 
-_MOST_READS = 300_000
-"""Reads of one header: a few an element, also of the items of sequences of undefined length."""
-
-_OF_THE_MACHINE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-"""What keeps a file from being opened, and says nothing of it."""
-
-_ITEMS = frozenset(bytes.fromhex(tag) for tag in ("FEFF00E0", "FFFEE000", "FEFFDDE0", "FFFEE0DD"))
-"""The tags of an item and of the end of items, in both byte orders."""
-
-_UNDEFINED_LENGTH = 0xFFFFFFFF
-_LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OV", b"OL", b"UN")
+_FRAMES_BELIEVED = 1_000
+"""Up to so many frames are believed whatever the size of the file."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The wanted values of one file.
+    """The values of one file.
 
     Attributes
     ----------
     images : list of dict
-        One an image: each of the 25 tags, the optional tags, `frame_index` and `geometry_source`,
-        typed as in `tables.DICOM_TAGS`; None where absent, empty or malformed.
+        One dict per image: each of the 25 tags, the optional tags, `frame_index` and
+        `geometry_source`, typed as in `tables.DICOM_TAGS`; None where absent, empty or malformed.
     number_of_frames : int or None
         NumberOfFrames (0028,0008), None where absent.
     series_instance_uid : str or None
-        The header's own.
+        SeriesInstanceUID (0020,000E) of the header itself.
     pixel_data : {"whole", "cut", "none"}
         Whether the file holds as many bytes of pixel data as it declares. An encapsulated
         stream declares no length and counts as whole.
     malformed : list of str
-        Values that are there and cannot be what their tag must be, as text. They are None above.
+        One text per value that is not what its tag requires. Such values are None above.
     """
 
     images: list[dict[str, Value]]
@@ -95,298 +61,46 @@ class Header:
     malformed: list[str] = field(default_factory=list)
 
 
-def read_header(path: Path | str | ObjectFile) -> Header:
-    """Read the header of one DICOM file.
+def number_of_images(number_of_frames: Value, per_frame_items: int, size: int) -> int | None:
+    """Return how many images a file holds, None where its NumberOfFrames cannot be true.
+
+    A damaged NumberOfFrames must not become rows without end: beyond a thousand, a frame takes
+    at least the eight bytes of an item's header (PS3.5 7.5).
 
     Parameters
     ----------
-    path : Path, str or ObjectFile
-        Any file.
-
-    Returns
-    -------
-    Header
-        One image for a single-frame file, one for each frame otherwise. Geometry, rescale and
-        window of a frame come from its PerFrame item, else from the Shared functional groups,
-        else from the top level (PS3.3 C.7.6.16). Positions and orientations are LPS, lengths mm.
-
-    Raises
-    ------
-    UnreadableFile
-        It is no DICOM file, its header is cut short, or it cannot be read at all.
-    SeriesError
-        It is an object that the store does not give, or this machine lacks what it takes to open a
-        file; nothing is known of what it holds.
+    number_of_frames : int or None
+        NumberOfFrames (0028,0008); where it is no number, the items are counted.
+    per_frame_items : int
+        Items of PerFrameFunctionalGroupsSequence.
+    size : int
+        Bytes of the file.
     """
-    try:
-        with _Watched(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = _read_dataset(file)
-            _require_whole(dataset, file, file.size)
-            return _header(dataset, file, file.size)
-    except (UnreadableFile, SeriesError):
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
-            raise SeriesError(
-                f"{path}: {error.strerror}: this machine's limit, and nothing wrong with the file; "
-                "try again with fewer workers, or more files that a process may open (ulimit -n)"
-            ) from error
-        # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
-        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        reason = one_line(told, 200)
-        raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
-
-
-class _Watched(io.BufferedReader):
-    """A file that remembers whether a read ended in the middle of what was asked for.
-
-    And that is read within bounds: a damaged length must take neither all memory nor all time.
-    """
-
-    def __init__(self, path: Path | str | ObjectFile) -> None:
-        super().__init__(path.stream() if isinstance(path, ObjectFile) else io.FileIO(path))
-        self.cut = False
-        self._reads = 0
-        if isinstance(path, ObjectFile):
-            self.size = path.size
-        else:
-            self.size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        self._reads += 1
-        wanted = self.size if size is None or size < 0 else min(size, self.size)
-        if wanted > _LONGEST_READ or self._reads > _MOST_READS:
-            raise UnreadableFile(
-                f"has a header that cannot be: one of its values has {wanted} bytes"
-                if wanted > _LONGEST_READ
-                else f"has a header that cannot be: it has more than {_MOST_READS // 3} elements"
-            )
-        data = super().read(size)
-        if size is None or size < 0:
-            # So pydicom reads only what it then inflates, however much that is.
-            _require_little_inflated(data)
-        elif 0 < len(data) < size:
-            self.cut = True
-        return data
-
-
-def _require_little_inflated(deflated: bytes) -> None:
-    """Refuse a deflated data set of a few bytes that would take all memory."""
-    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = 0
-    try:
-        while deflated:
-            inflated += len(inflate.decompress(deflated, _INFLATED_AT_ONCE))
-            if inflated > _MOST_INFLATED:
-                raise UnreadableFile(
-                    f"has a deflated data set of more than {_MOST_INFLATED >> 20} MB"
-                )
-            deflated = inflate.unconsumed_tail
-    except zlib.error:
-        return  # pydicom meets the same, and says it
-
-
-def _read_dataset(file: _Watched) -> Dataset:
-    buffer: ReadableBuffer = file
-    try:
-        return dcmread(buffer, stop_before_pixels=True, specific_tags=list(_READ))
-    except InvalidDicomError:
-        file.seek(0)
-        file.cut = False
-    # Without the preamble of PS3.10 it may be DICOM all the same; a SOP class tells.
-    try:
-        dataset = dcmread(buffer, stop_before_pixels=True, specific_tags=list(_READ), force=True)
-        sop_class = str(dataset.get("SOPClassUID", ""))
-    except Exception as error:
-        raise UnreadableFile("is no DICOM file") from error
-    if not is_uid(sop_class):
-        raise UnreadableFile("is no DICOM file")
-    return dataset
-
-
-def _require_whole(dataset: Dataset, file: _Watched, size: int) -> None:
-    """Refuse a header that ends before its end.
-
-    pydicom ends silently where the bytes do; what was lost would look like an absent tag.
-    """
-    meta = getattr(dataset, "file_meta", None) or Dataset()
-    cut = file.cut or file.tell() > size or _lacks_bytes(dataset) or _lacks_bytes(meta)
-    # pydicom has converted some of these already, and with that their declared length is gone.
-    begins = [getattr(meta.get_item(tag), "file_tell", None) or 0 for tag in meta.keys()]  # noqa: SIM118
-    if cut or max(begins, default=0) >= size:
-        raise UnreadableFile(f"is cut short in its header, at byte {size}")
-
-
-def _require_items(dataset: Dataset, name: str) -> None:
-    """Refuse functional groups that are no items: pydicom takes minutes over megabytes of zeros."""
-    raw = dataset.get_item(name) if name in dataset else None
-    value = getattr(raw, "value", None)
-    if not isinstance(value, bytes):
-        return
-    order: Literal["little", "big"] = "little" if getattr(raw, "is_little_endian", True) else "big"
-    pos = 0
-    while pos < len(value):
-        tag = value[pos : pos + 4]
-        if tag not in _ITEMS:
-            raise UnreadableFile(f"has {name} that holds no items, at byte {pos} of it")
-        length = int.from_bytes(value[pos + 4 : pos + 8], order)
-        if length == _UNDEFINED_LENGTH:
-            return
-        pos += 8 + length
-
-
-def _lacks_bytes(dataset: Dataset) -> bool:
-    """Tell whether a value is shorter than its element declares."""
-    for tag in dataset.keys():  # noqa: SIM118 - iterating a Dataset would convert every value
-        raw = dataset.get_item(tag)
-        length = getattr(raw, "length", 0)
-        if 0 < length < _UNDEFINED_LENGTH and len(getattr(raw, "value", None) or b"") < length:
-            return True
-    return False
-
-
-def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
-    malformed: list[str] = []
-    top = {name: _value(dataset, name, malformed) for name in _TOP_LEVEL}
-    meta = getattr(dataset, "file_meta", None)
-    top["TransferSyntaxUID"] = (
-        _value(meta, "TransferSyntaxUID", malformed) if meta is not None else None
-    )
-    series_instance_uid = top.pop(SERIES_KEY)
-    number_of_frames = top.pop("NumberOfFrames")
-    for sequence in (PER_FRAME, SHARED):
-        _require_items(dataset, sequence)
-    per_frame: Sequence[Dataset] = dataset.get(PER_FRAME) or ()
-    shared: Sequence[Dataset] = dataset.get(SHARED) or ()
-    frames = _number_of_images(number_of_frames, len(per_frame), size)
-    images: list[dict[str, Value]] = []
-    for index in range(frames):
-        groups = [
-            per_frame[index] if index < len(per_frame) else None,
-            shared[0] if shared else None,
-        ]
-        images.append(_image(top, groups, malformed) | {"frame_index": index})
-    if frames == 1:
-        images[0]["frame_index"] = None
-    return Header(
-        images=images,
-        number_of_frames=number_of_frames if isinstance(number_of_frames, int) else None,
-        series_instance_uid=series_instance_uid if isinstance(series_instance_uid, str) else None,
-        pixel_data=_pixel_data(top, frames, file, size),
-        malformed=malformed,
-    )
-
-
-def _number_of_images(number_of_frames: Value, per_frame: int, size: int) -> int:
     if not isinstance(number_of_frames, int):
-        return max(1, per_frame)
-    if not 0 <= number_of_frames <= MAX_FRAMES or not can_hold(number_of_frames, size):
-        raise UnreadableFile(f"declares {number_of_frames} frames, which cannot be")
+        return max(1, per_frame_items)
+    believed = number_of_frames <= _FRAMES_BELIEVED or number_of_frames <= size // 8
+    if not 0 <= number_of_frames <= MAX_FRAMES or not believed:
+        return None
     return max(1, number_of_frames)
 
 
-def _image(
-    top: Mapping[str, Value], groups: Sequence[Dataset | None], malformed: list[str]
-) -> dict[str, Value]:
-    """Return the values of one image, the attributes of functional groups from the nearest."""
-    image = dict(top)
-    used = set()
-    for name, sequence in GROUPS.items():
-        found: Value = top[name]
-        source = "top_level"
-        for group, group_source in zip(groups, SOURCES, strict=False):
-            items = group.get(sequence) if group is not None else None
-            if items and not _is_empty(items[0], name):
-                found, source = _value(items[0], name, malformed), group_source
-                break
-        image[name] = found
-        if name in GEOMETRY and found is not None:
-            used.add(source)
-    image["geometry_source"] = "+".join(s for s in SOURCES if s in used) or None
-    return image
-
-
-def _is_empty(dataset: Dataset, name: str) -> bool:
-    if name not in dataset:
-        return True
-    try:
-        return dataset[name].is_empty
-    except Exception:  # noqa: BLE001 - not convertible is not empty: `_value` records the reason
-        return False
-
-
-def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
-    """Return a tag's value typed as its column, None and a note where that cannot be."""
-    if name not in dataset:
-        return None
-    try:
-        value = dataset[name].value
-        if name in FIRST_OF_SEVERAL and isinstance(value, MultiValue | list) and value:
-            value = value[0]
-        return _typed(value, DTYPES[name])
-    except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
-        malformed.append(f"{name}: {one_line(error, 100)}")
-        return None
-
-
-def _typed(value: object, dtype: pl.DataType) -> Value:
-    several = value if isinstance(value, MultiValue | list) else None
-    if value is None or value == "" or (several is not None and not several):
-        return None
-    if isinstance(dtype, pl.Array):
-        numbers = tuple(_finite(item) for item in several or ())
-        if len(numbers) != dtype.size:
-            raise ValueError(f"{value!r} is not {dtype.size} numbers")
-        return numbers
-    if isinstance(dtype, pl.String):
-        if not all(isinstance(item, str) for item in ([value] if several is None else several)):
-            raise ValueError(f"{value!r} is no text")
-        # The backslash is what separates the values of a text in DICOM itself (PS3.5 6.4).
-        return str(value) if several is None else "\\".join(str(item) for item in several)
-    if several is not None:
-        raise ValueError(f"{value!r} is not one value")
-    number = _finite(value)
-    if isinstance(dtype, pl.Float64):
-        return number
-    if not number.is_integer() or not -(2**31) <= number < 2**31:
-        raise ValueError(f"{value!r} is no whole number of 32 bits")
-    return int(number)
-
-
-def _finite(value: object) -> float:
-    number = float(str(value)) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
-    if not math.isfinite(number):
-        raise ValueError(f"{value!r} is not finite")
-    return number
-
-
-def _pixel_data(top: Mapping[str, Value], frames: int, file: _Watched, size: int) -> PixelData:
-    """Tell whether the pixel data that the header announces fits into the file.
-
-    The reader stands before the pixel data element, where there is one.
-    """
-    start = file.tell()
-    element = file.read(12)
-    if len(element) < 8:
-        return "none"
-    order: Literal["little", "big"] = "little" if element[:2] == b"\xe0\x7f" else "big"
-    group, number = (int.from_bytes(element[i : i + 2], order) for i in (0, 2))
-    tag = group << 16 | number
-    if tag not in PIXEL_DATA_BITS:
-        return "none"
-    if element[4:6] in _LONG_VRS:
-        length, offset = int.from_bytes(element[8:12], order), 12
-    else:
-        length, offset = int.from_bytes(element[4:8], order), 8
-    there = size - start - offset
-    if length == _UNDEFINED_LENGTH or there >= length:
-        return "whole"
-    return "whole" if there >= needed_bytes(top, frames, PIXEL_DATA_BITS[tag]) else "cut"
+def geometry_source(used: Collection[str]) -> str | None:
+    """Return the column `geometry_source` for the `PLACES` that gave geometry."""
+    return "+".join(place for place in PLACES if place in used) or None
 
 
 def needed_bytes(top: Mapping[str, Value], frames: int, bits: int) -> float:
-    """Return the bytes that native pixels take, infinity where the header does not say."""
+    """Return the bytes that native pixels take (PS3.5 8.1.1), infinity where the header is silent.
+
+    Parameters
+    ----------
+    top : mapping of str to Value
+        Rows, Columns, SamplesPerPixel and BitsAllocated by keyword.
+    frames : int
+        Images in the file.
+    bits : int
+        Bits per sample, 0 where BitsAllocated says.
+    """
     factors = [top[name] for name in ("Rows", "Columns", "SamplesPerPixel")]
     factors.append(bits or top["BitsAllocated"])
     if not all(isinstance(factor, int) for factor in factors):

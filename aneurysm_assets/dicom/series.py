@@ -10,11 +10,18 @@ from pathlib import Path
 
 import polars as pl
 
-from aneurysm_assets.dicom.attributes import ROW, SLOTS
+from aneurysm_assets.dicom.attributes import SLOTS
 from aneurysm_assets.dicom.columns import SeriesColumns
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.dicom.fast_parser.walk import Walked
-from aneurysm_assets.dicom.header import Header, read_header
+from aneurysm_assets.dicom.header import (
+    CUT_IN_PIXELS,
+    NO_IMAGE,
+    NO_REGULAR_FILE,
+    ROW,
+    Header,
+)
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.schema.tables import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile, list_files, open_all
@@ -187,7 +194,7 @@ def _size(file: _File) -> int:
 def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, list[str], bool]:
     """Return what a file holds, its malformed values, and whether pydicom was not asked."""
     if not is_regular:
-        raise UnreadableFile("is no regular file, or a link to nothing")
+        raise UnreadableFile(NO_REGULAR_FILE)
     walked = reader.read_object(file) if isinstance(file, ObjectFile) else reader.read(file)
     if walked is not None:
         return walked, [], True
@@ -213,9 +220,9 @@ def _read_object(file: ObjectFile) -> Header:
 
 def _require_image(walked: Walked) -> None:
     if walked.pixel_data == "cut":
-        raise UnreadableFile("is cut short in its pixel data")
+        raise UnreadableFile(CUT_IN_PIXELS)
     if walked.pixel_data == "none" and walked.rows[0][_ROWS] is None:
-        raise UnreadableFile("is DICOM but no image: it has neither Rows nor pixel data")
+        raise UnreadableFile(NO_IMAGE)
 
 
 def _nothing_readable(directory: Location, errors: list[str]) -> str:

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from aneurysm_assets.dicom.attributes import ROW
 from aneurysm_assets.dicom.columns import SeriesColumns
 from aneurysm_assets.dicom.fast_parser import reader as reader_module
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.dicom.fast_parser.walk import walk_header
-from aneurysm_assets.dicom.header import read_header
+from aneurysm_assets.dicom.header import ROW
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.sample import write_load_sample, write_sample

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pydicom import Dataset, Sequence, dcmread, dcmwrite
 
-from aneurysm_assets.dicom.header import Header, read_header
+from aneurysm_assets.dicom.header import Header
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.sample.dicom import write_enhanced, write_slices
 from aneurysm_assets.sample.grid import Grid

@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.dicom.columns import SeriesColumns
-from aneurysm_assets.dicom.header import read_header
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.sample import write_load_sample

@@ -5,17 +5,12 @@ from struct import Struct
 
 from aneurysm_assets.dicom.attributes import (
     ATTRIBUTES,
-    FRAME_INDEX,
     GEOMETRY,
-    GEOMETRY_SOURCE,
     GROUPS,
-    MAX_FRAMES,
     SLOT_OF_TAG,
     SLOTS,
-    SOURCES,
     VRS,
     Value,
-    can_hold,
     tag_of,
 )
 from aneurysm_assets.dicom.fast_parser.elements import (
@@ -28,6 +23,13 @@ from aneurysm_assets.dicom.fast_parser.elements import (
     walk_items,
 )
 from aneurysm_assets.dicom.fast_parser.values import ASCII, MAX_LENGTH, Decoder, FallBackToPydicom
+from aneurysm_assets.dicom.header import (
+    FRAME_INDEX,
+    GEOMETRY_SOURCE,
+    PLACES,
+    geometry_source,
+    number_of_images,
+)
 
 Found = dict[int, Value]
 """Values by slot; those that are empty are not in it."""
@@ -172,7 +174,9 @@ def images(
     list of list
         For each image the values that `wanted.ROW` names.
     """
-    count = _number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame), size)
+    count = number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame), size)
+    if count is None:
+        raise FallBackToPydicom(f"{top[_NUMBER_OF_FRAMES]} frames")
     common = shared[0] if shared else {}
     base = [*top, None, None]
     for slot, value in common.items():
@@ -199,20 +203,12 @@ def images(
     return rows
 
 
-def _number_of_images(number_of_frames: Value, per_frame: int, size: int) -> int:
-    if not isinstance(number_of_frames, int):
-        return max(1, per_frame)
-    if not 0 <= number_of_frames <= MAX_FRAMES or not can_hold(number_of_frames, size):
-        raise FallBackToPydicom(f"{number_of_frames} frames")
-    return max(1, number_of_frames)
-
-
 def _source_of(row: list[Value], shared: Found, per_frame: Found) -> str | None:
     """Return `geometry_source`: where the geometry values of an image were found."""
-    per_frame_source, shared_source, top_level = SOURCES
+    per_frame_place, shared_place, top_level = PLACES
     used = {
-        per_frame_source if slot in per_frame else shared_source if slot in shared else top_level
+        per_frame_place if slot in per_frame else shared_place if slot in shared else top_level
         for slot in _GEOMETRY_SLOTS
         if row[slot] is not None
     }
-    return "+".join(source for source in SOURCES if source in used) or None
+    return geometry_source(used)

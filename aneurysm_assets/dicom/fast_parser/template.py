@@ -13,12 +13,10 @@ from typing import NamedTuple
 
 from aneurysm_assets.dicom.attributes import (
     GEOMETRY,
-    GEOMETRY_SOURCE,
     PER_FRAME,
     SHARED,
     SLOT_OF_TAG,
     SLOTS,
-    SOURCES,
     Value,
     tag_of,
 )
@@ -34,6 +32,7 @@ from aneurysm_assets.dicom.fast_parser.elements import (
 )
 from aneurysm_assets.dicom.fast_parser.values import LATIN_1, Decoder, encoding_of
 from aneurysm_assets.dicom.fast_parser.walk import LAST_OF_META, Walked, pixel_data
+from aneurysm_assets.dicom.header import GEOMETRY_SOURCE, PLACES
 from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 _COMPARED = 256
@@ -215,7 +214,7 @@ class Template:
         """Return what has been found, given where the pixel data's length is, or the file's end."""
         if self._geometry:
             found = any(row[slot] is not None for slot in self._geometry)
-            row[GEOMETRY_SOURCE] = SOURCES[-1] if found else None
+            row[GEOMETRY_SOURCE] = PLACES[-1] if found else None
         tag, head, _ = self._pixels
         place = start + pos
         if tag == NO_ELEMENT:

@@ -1,4 +1,4 @@
-"""The header of a DICOM file by its bytes alone: what `header` says of it, or that it is in doubt.
+"""The header of a DICOM file by its bytes alone: the same as `pydicom_header` returns, or nothing.
 
 Elements are jumped from one to the next (PS3.5 section 7); only wanted values are looked at. The
 walk never guesses: whatever a strict rule does not cover is left to pydicom.
@@ -14,11 +14,9 @@ from aneurysm_assets.dicom.attributes import (
     ATTRIBUTES,
     PER_FRAME,
     PIXEL_DATA_BITS,
-    ROW,
     SHARED,
     SLOTS,
     VRS,
-    PixelData,
     Value,
     tag_of,
 )
@@ -39,7 +37,7 @@ from aneurysm_assets.dicom.fast_parser.values import (
     FallBackToPydicom,
     encoding_of,
 )
-from aneurysm_assets.dicom.header import Header, needed_bytes
+from aneurysm_assets.dicom.header import ROW, Header, PixelData, needed_bytes
 from aneurysm_assets.schema.tables import SERIES_KEY
 from aneurysm_assets.storage.read_ahead import FIRST_READ
 
@@ -85,7 +83,7 @@ class Walked(NamedTuple):
     rows : list of list
         For each image the values that `wanted.ROW` names.
     pixel_data : {"whole", "cut", "none"}
-        As in `header.Header`.
+        As in `Header`.
     size : int
         Of the file.
     """
@@ -95,7 +93,7 @@ class Walked(NamedTuple):
     size: int
 
     def header(self) -> Header:
-        """Return the same as `header.read_header` does."""
+        """Return the same as `pydicom_header.read_header` does."""
         number_of_frames, series = (self.rows[0][SLOTS[n]] for n in ("NumberOfFrames", SERIES_KEY))
         images = [dict(zip(ROW, row, strict=True)) for row in self.rows]
         for image in images:
@@ -119,7 +117,7 @@ def walk_header(path: Path | str) -> Header | None:
     Returns
     -------
     Header or None
-        Exactly what `header.read_header` returns; None where that is to be asked.
+        Exactly what `pydicom_header.read_header` returns; None where pydicom has to be asked.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -255,14 +253,14 @@ def pixel_data(rows: list[list[Value]], element: Element, size: int) -> PixelDat
         raise FallBackToPydicom(f"pixel data as {vr!r}")
     if length == UNDEFINED_LENGTH:
         return "whole"
-    there = size - value
-    if there < 0 or length % 2:
+    remaining = size - value
+    if remaining < 0 or length % 2:
         raise FallBackToPydicom("pixel data of odd length")
-    if there >= length:
+    if remaining >= length:
         return "whole"
     values = dict(zip(ROW, rows[0], strict=True))
     needed = needed_bytes(values, len(rows), PIXEL_DATA_BITS[tag])
-    return "whole" if there >= needed else "cut"
+    return "whole" if remaining >= needed else "cut"
 
 
 def _require_implicit(stream: HeaderStream, pos: int) -> None:

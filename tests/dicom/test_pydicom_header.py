@@ -21,7 +21,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEG2000Lossless
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, format_number_as_ds
 
-from aneurysm_assets.dicom.header import MAX_FRAMES, Header, read_header
+from aneurysm_assets.dicom.header import MAX_FRAMES, Header
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import UnreadableFile
 from tests.dicom_files import (
     MACROS,
