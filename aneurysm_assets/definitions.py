@@ -15,7 +15,7 @@ from aneurysm_assets.defs.assets.segmentation_meta import segmentation_meta
 from aneurysm_assets.defs.assets.series_preview import series_preview
 from aneurysm_assets.defs.assets.series_quality import series_quality
 from aneurysm_assets.defs.assets.unified_metadata import unified_metadata
-from aneurysm_assets.defs.automation import SeriesAutomation, automated
+from aneurysm_assets.defs.automation import series_automation
 from aneurysm_assets.defs.checks import series_quality_checks
 from aneurysm_assets.defs.jobs import (
     combine,
@@ -57,16 +57,12 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
                 *in_runs_of(
                     series_per_run(),
                     [
-                        *automated(
-                            [
-                                dicom_tags,
-                                labels,
-                                localizers,
-                                segmentation_meta,
-                                unified_metadata,
-                                series_quality,
-                            ]
-                        ),
+                        dicom_tags,
+                        labels,
+                        localizers,
+                        segmentation_meta,
+                        unified_metadata,
+                        series_quality,
                         series_preview,
                         dataset_report,
                     ],
@@ -81,7 +77,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             draw_series_previews,
             write_dataset_report,
         ],
-        sensors=[SeriesAutomation(resources["settings"])],
+        sensors=[series_automation],
         resources=resources,
         executor=dg.in_process_executor,
     )

@@ -174,10 +174,10 @@ def _decide(instance: dg.DagsterInstance, settings: Settings, count: int) -> Non
     """Decide what is left of one table, and see that it is what is known to be left: one."""
     keys = partitions.registered(instance)
     found = partitions.statuses(instance, settings, LABELS, keys)
-    done = [uid for uid, status in found.items() if status == "done"]
+    done = [uid for uid, status in found.items() if status == "materialized"]
     now = {uid: blake2b(uid.encode(), digest_size=16).hexdigest() for uid in done}
     now[done[0]] = "0" * 32
-    stale = partitions.stale(instance, LABELS, done, now)
+    stale = partitions.changed(instance, LABELS, done, now)
     if len(done) != count or stale != done[:1]:
         raise RuntimeError(f"{len(done)} of {count} done, {len(stale)} stale: expected all and 1")
 

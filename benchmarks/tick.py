@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aneurysm_assets.instance.data_root import open_instance
-from aneurysm_assets.runs.tick_plan import survey
+from aneurysm_assets.runs.tick_plan import SensorState, plan_tick
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings
 from benchmarks.many_partitions import timed
@@ -23,11 +23,12 @@ def measure(root: Path) -> Iterator[Line]:
     watched(data, is_watched=False)
     os.environ["ANEURYSM_DATA"] = str(data)
     settings = Settings.from_environment()
+    state = SensorState()
     ticks: list[dict[str, float]] = []
     with open_instance(settings) as instance:
         for _ in range(TICKS):
             figures: dict[str, float] = {}
-            timed(figures, "tick", lambda: survey(instance, settings))
+            timed(figures, "tick", lambda: plan_tick(instance, settings, state))
             ticks.append(figures)
     cpu, wall = (
         statistics.median(figures[f"tick_{clock}"] for figures in ticks[1:])

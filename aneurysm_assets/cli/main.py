@@ -453,17 +453,17 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
         yield from ((line, None) for line in _listed(what, names))
     for name, value in _summary_rows(summary).items():
         bad = name == "series failed" and value
-        yield f"{name:>32}  {value}", "red" if bad else None
+        yield f"{name:>33}  {value}", "red" if bad else None
 
 
 def _summary_rows(summary: "Summary") -> dict[str, object]:
     combined = summary.combined
     rows: dict[str, object] = {
-        "series done": summary.done,
-        "series done before": summary.skipped,
-        "series changed and taken again": summary.changed,
+        "series materialized": summary.materialized,
+        "series materialized before": summary.skipped,
+        "series changed and read again": summary.changed,
         "series failed": len(summary.failed_series),
-        "series under way in another run": summary.under_way,
+        "series in progress in another run": summary.in_progress,
         "series not on disk": len(summary.inventory.not_on_disk),
         "images": combined.get("images", 0),
         "unreadable files": combined.get("unreadable_files", 0),
@@ -476,7 +476,7 @@ def _summary_rows(summary: "Summary") -> dict[str, object]:
     if summary.headers:
         share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
         rows["headers read without pydicom"] = share
-    rows["table"] = summary.table or "none: no series is done in all four tables"
+    rows["table"] = summary.table or "none: no series is materialized in all four tables"
     return rows
 
 
@@ -494,19 +494,19 @@ def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _print_status(overview: "Overview") -> None:
-    columns = ("done", "stale", "failed", "under way", "missing", "not on disk")
+    columns = ("materialized", "stale", "failed", "in progress", "missing", "not on disk")
     click.echo(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
     for name, asset in overview.assets.items():
         counts = (
-            *(asset.done, asset.stale, asset.failed),
-            *(asset.under_way, asset.missing, asset.not_on_disk),
+            *(asset.materialized, asset.stale, asset.failed),
+            *(asset.in_progress, asset.missing, asset.not_on_disk),
         )
         line = f"{name:<20}" + "".join(f"{count:>13}" for count in counts)
         click.echo(_styled(line, "red" if asset.failed else None))
     for line in _listed("vanished from disk", tuple(overview.series_vanished)):
         click.echo(line)
     if pictures := overview.series_preview:
-        state = f"pictures of {pictures['done']} series, {pictures['stale']} out of date"
+        state = f"pictures of {pictures['materialized']} series, {pictures['stale']} out of date"
         click.echo(f"series_preview: {state}")
         for line in _listed("picture out of date", tuple(pictures["stale_series"])):
             click.echo(line)

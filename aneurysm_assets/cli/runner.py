@@ -5,7 +5,7 @@ on a terminal belongs to `cli` and `progress`.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,14 +24,14 @@ from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.runs import partitions
-from aneurysm_assets.runs.partitions import Status, latest_metadata
+from aneurysm_assets.runs.partitions import latest_metadata
+from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.runs.resources import Reporter
 from aneurysm_assets.schema.tables import (
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
     Artifact,
-    Table,
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table
@@ -56,11 +56,11 @@ class Summary:
     ----------
     inventory : Inventory
         Which series there are.
-    done : int
-        Series that now are done in all four tables, and of which this run did something.
+    materialized : int
+        Series that are materialized in all four tables now, and that this run took in some.
     skipped : int
-        Series asked for that were done in all four tables before.
-    under_way : int
+        Series asked for that were materialized in all four tables before.
+    in_progress : int
         Series left to another live run of Dagster.
     problems : list of Problem
         Failed series, and failures that are no series' own.
@@ -80,9 +80,9 @@ class Summary:
     """
 
     inventory: Inventory
-    done: int = 0
+    materialized: int = 0
     skipped: int = 0
-    under_way: int = 0
+    in_progress: int = 0
     changed: int = 0
     problems: list[Problem] = field(default_factory=list)
     interrupted_runs: int = 0
@@ -186,7 +186,7 @@ def run(
     try:
         with open_instance(settings) as instance:
             stage = _Run(instance, settings, reporter, inventory, listing)
-            return stage.over(wanted, only=bool(only), force=force)
+            return stage.take(wanted, only=bool(only), force=force)
     finally:
         run_locks.release(settings, run_locks.RUN)
 
@@ -229,106 +229,88 @@ class _Run:
         definitions = build_defs({"reporter": self._reporter})
         return definitions.resolve_implicit_global_asset_job_def()
 
-    def over(self, wanted: Sequence[str], *, only: bool, force: bool) -> Summary:
-        """Take the wanted series, and unless `only` they are meant what others are stale; combine.
+    def take(self, wanted: Sequence[str], *, only: bool, force: bool) -> Summary:
+        """Materialize what is left of the wanted series, then combine.
+
+        Parameters
+        ----------
+        wanted : sequence of str
+            The series that are asked for.
+        only : bool
+            Whether no other series is to be touched, not even one whose row left train.csv.
+        force : bool
+            Whether materialized series are taken, too.
 
         Returns
         -------
         Summary
-            What it came to.
+            What was done, skipped and failed.
         """
         claim(self._instance, self._settings)
         summary = self._summary
         summary.interrupted_runs = len(run_locks.end_dead_runs(self._instance, self._settings))
         partitions.register(self._instance, summary.inventory.series)
-        status = self._statuses()
+        registered = partitions.registered(self._instance)
+        others = () if only else partitions.on_disk(registered, summary.inventory)
+        options = Options(wanted, set(others) - set(wanted), force=force)
+        status = self._statuses(registered)
+        pending = pending_series(self._table_states(status, options), options)
+        summary.in_progress = len(pending.in_progress)
+        summary.changed = len(set().union(*pending.with_reason("changed").values()))
         taken: set[str] = set()
-        rowless = set() if only else self._rowless(wanted)
         with workers_kept():
-            for series, tables in self._to_do(status, wanted, rowless, force=force).items():
+            for series, tables in pending.runs(registered).items():
                 taken.update(series)
-                self._materialise(series, tables)
-        complete, _ = partitions.split(self._statuses() if taken else status)
+                tags, config = partitions.selection_of_run(registered, series)
+                self._execute(tables, tags=tags, config=config)
+        complete, _ = partitions.split((self._statuses(registered) if taken else status).values())
         self._combine(complete)
-        summary.done = len(taken & set(complete))
+        summary.materialized = len(taken & set(complete))
         summary.skipped = len(set(wanted) & set(complete) - taken)
         return summary
 
-    def _statuses(self) -> list[Mapping[str, Status]]:
-        """Return the status of every partition in each of the partitioned tables, in order."""
-        keys = partitions.registered(self._instance)
-        return [
-            partitions.statuses(self._instance, self._settings, table, keys)
-            for table in SERIES_TABLES
-        ]
-
-    def _rowless(self, wanted: Sequence[str]) -> set[str]:
-        """Return the partitions on disk that are not asked for: their row may have been removed."""
-        return set(
-            partitions.on_disk(partitions.registered(self._instance), self._summary.inventory)
-        ) - set(wanted)
-
-    def _to_do(
-        self,
-        status: Sequence[Mapping[str, Status]],
-        wanted: Sequence[str],
-        rowless: set[str],
-        *,
-        force: bool,
-    ) -> dict[tuple[str, ...], list[Table]]:
-        """Group the tables by the series that each still needs, so that each group is one run."""
-        groups: dict[tuple[str, ...], list[Table]] = {}
-        of_run = set(wanted)
-        stale = self._stale(status, rowless if force else of_run | rowless)
-        leave = {"under_way"} if force else {"under_way", "done"}
-        for table, of_table in zip(SERIES_TABLES, status, strict=True):
-            again = stale.get(table.name, set())
-            series = tuple(
-                uid
-                for uid in of_table
-                if uid in again or (uid in of_run and of_table[uid] not in leave)
-            )
-            if series:
-                groups.setdefault(series, []).append(table)
-        self._summary.under_way = len(
-            {uid for of_table in status for uid in of_run if of_table[uid] == "under_way"}
-        )
-        self._summary.changed = len(set().union(*stale.values()))
-        return groups
-
-    def _stale(
-        self, status: Sequence[Mapping[str, Status]], of_run: Collection[str]
-    ) -> dict[str, set[str]]:
-        """Return by table the done series whose input has changed since it was read."""
-        done = [
-            [uid for uid in of_table if uid in of_run and of_table[uid] == "done"]
-            for of_table in status
-        ]
-        any_done = sorted(set().union(*done))
-        if not any_done:
-            return {}
-        now = take_fingerprints(
-            self._settings,
-            any_done,
-            processes=self._settings.workers,
-            listing=self._listing,
-        )
+    def _statuses(self, registered: Sequence[str]) -> dict[str, Mapping[str, Status]]:
+        """Return the status of every partition in each of the partitioned tables."""
         return {
-            table.name: set(partitions.stale(self._instance, table, of_table, now[table.name]))
-            for table, of_table in zip(SERIES_TABLES, done, strict=True)
+            table.name: partitions.statuses(self._instance, self._settings, table, registered)
+            for table in SERIES_TABLES
         }
 
-    def _materialise(self, series: Sequence[str], tables: Sequence[Table]) -> None:
-        tags, config = partitions.of_run(partitions.registered(self._instance), series)
-        self._execute(tables, tags=tags, config=config)
+    def _table_states(
+        self, status: Mapping[str, Mapping[str, Status]], options: Options
+    ) -> dict[str, TableState]:
+        """Return what is known of each table; inputs are looked at where that decides anything."""
+        unforced = () if options.force else options.wanted
+        may_have_changed = {*unforced, *options.others}
+        to_look_at = sorted(
+            {
+                uid
+                for of_table in status.values()
+                for uid, found in of_table.items()
+                if found == "materialized" and uid in may_have_changed
+            }
+        )
+        if not to_look_at:
+            return {table: TableState(of_table) for table, of_table in status.items()}
+        current = take_fingerprints(
+            self._settings, to_look_at, processes=self._settings.workers, listing=self._listing
+        )
+        return {
+            table.name: TableState(
+                status[table.name],
+                partitions.recorded_fingerprints(self._instance, table),
+                current[table.name],
+            )
+            for table in SERIES_TABLES
+        }
 
     def _combine(self, complete: Sequence[str]) -> None:
         summary = self._summary
         stems = (self._settings.unified_table, self._settings.quality_table)
-        there = all(find_table(stem) is not None for stem in stems)
-        if complete and not (there and partitions.is_combined(self._instance, complete)):
+        on_disk = all(find_table(stem) is not None for stem in stems)
+        if complete and not (on_disk and partitions.is_combined(self._instance, complete)):
             _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
-            self._execute([UNIFIED_METADATA, SERIES_QUALITY])
+            self._execute([UNIFIED_METADATA.name, SERIES_QUALITY.name])
             _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)
         path = find_table(self._settings.unified_table)
         combined = latest_metadata(self._instance, UNIFIED_METADATA)
@@ -339,7 +321,7 @@ class _Run:
 
     def _execute(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[str],
         tags: Mapping[str, str] | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> None:
@@ -350,10 +332,10 @@ class _Run:
         try:
             result = self._job.execute_in_process(
                 instance=self._instance,
-                asset_selection=[dg.AssetKey(table.name) for table in tables],
+                asset_selection=[dg.AssetKey(table) for table in tables],
                 tags=dict(tags or {}),
                 run_config={
-                    "ops": {table.name: {"config": config} for table in tables} if config else {},
+                    "ops": {table: {"config": config} for table in tables} if config else {},
                     # The log is in the instance for who wants it; a terminal shows the progress.
                     "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
                 },

@@ -16,13 +16,13 @@ from aneurysm_assets.raw.fingerprints import (
 )
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs import partitions
-from aneurysm_assets.runs.partitions import Status, latest_metadata
+from aneurysm_assets.runs.partitions import latest_metadata
+from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.schema.tables import (
     SERIES_PREVIEW,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
-    Table,
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import file_names, find_table
@@ -34,22 +34,22 @@ class AssetOverview:
 
     Attributes
     ----------
-    done, failed, under_way, missing : int
-        Series on disk by their status; `done` also where the directory has gone since.
+    materialized, failed, in_progress, missing : int
+        Series on disk by their status; `materialized` also where the directory has gone since.
     not_on_disk : int
-        Rows of train.csv without a directory, not done.
+        Rows of train.csv without a directory, not materialized.
     failed_series : list of str
         The failed ones by name.
     stale : int
-        Those done whose input has changed since it was read, also by a row that is gone from
-        train.csv.
+        Those materialized whose input has changed since it was read, also by a row that is gone
+        from train.csv.
     stale_series : list of str
         The stale ones by name.
     """
 
-    done: int
+    materialized: int
     failed: int
-    under_way: int
+    in_progress: int
     missing: int
     not_on_disk: int
     failed_series: list[str]
@@ -70,7 +70,7 @@ class Overview:
     series_not_on_disk : list of str
         Rows of train.csv without a directory.
     series_vanished : list of str
-        Series that Dagster knows as partitions and whose directory is gone; done ones stay done.
+        Series that Dagster knows as partitions and whose directory is gone; they stay materialized.
     unlabelled_directories : list of str
         Directories without a row.
     refused_rows : list of dict
@@ -83,7 +83,7 @@ class Overview:
     series_quality : dict of str to object
         The metadata of its latest materialisation: how many series have which problems.
     series_preview : dict of str to object
-        `done`, `stale` and `stale_series` of the pictures; empty where none was ever drawn.
+        `materialized`, `stale` and `stale_series` of the pictures; empty where none was ever drawn.
     """
 
     data: str
@@ -116,16 +116,25 @@ def take_overview(settings: Settings) -> Overview:
     inventory = take_inventory(settings)
     with open_instance(settings) as instance:
         claim(instance, settings)
-        # A killed run's series would be shown as under way for ever.
+        # The series of a killed run would be shown as in progress for ever.
         run_locks.end_dead_runs(instance, settings)
         registered = partitions.registered(instance)
-        there = partitions.on_disk(registered, inventory)
-        now = take_fingerprints(
-            settings, sorted({*inventory.series, *there}), processes=settings.workers
+        on_disk = partitions.on_disk(registered, inventory)
+        options = Options(inventory.series, set(on_disk) - set(inventory.series))
+        current = take_fingerprints(
+            settings, sorted({*options.wanted, *options.others}), processes=settings.workers
         )
         keys = list(dict.fromkeys(chain(inventory.known, registered)))
-        status = [partitions.statuses(instance, settings, table, keys) for table in SERIES_TABLES]
-        complete, _ = partitions.split(status)
+        tables = {
+            table.name: TableState(
+                partitions.statuses(instance, settings, table, keys),
+                partitions.recorded_fingerprints(instance, table),
+                current[table.name],
+            )
+            for table in SERIES_TABLES
+        }
+        changed = pending_series(tables, options).with_reason("changed")
+        complete, _ = partitions.split(state.status for state in tables.values())
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),
@@ -136,37 +145,34 @@ def take_overview(settings: Settings) -> Overview:
             unlabelled_directories=list(inventory.unlabelled),
             refused_rows=[asdict(row) for row in inventory.refused],
             assets={
-                table.name: _of_asset(instance, inventory, table, of_table, now[table.name])
-                for table, of_table in zip(SERIES_TABLES, status, strict=True)
+                table: _asset_overview(inventory, state.status, sorted(changed[table]))
+                for table, state in tables.items()
             },
             unified_metadata=_of_unified(instance, settings, complete),
             series_quality=latest_metadata(instance, SERIES_QUALITY),
-            series_preview=_of_previews(instance, settings, fingerprints_of_previews(now)),
+            series_preview=_of_previews(instance, settings, fingerprints_of_previews(current)),
         )
 
 
-def _of_asset(
-    instance: dg.DagsterInstance,
-    inventory: Inventory,
-    table: Table,
-    status: Mapping[str, Status],
-    now: Fingerprints,
+def _asset_overview(
+    inventory: Inventory, status: Mapping[str, Status], stale: list[str]
 ) -> AssetOverview:
-    gone = set(inventory.not_on_disk)
-    by_status = {
-        name: [uid for uid in inventory.known if status[uid] == name and uid not in gone]
-        for name in ("failed", "under_way", "missing")
+    not_on_disk = set(inventory.not_on_disk)
+    by_status: dict[Status, list[str]] = {
+        name: [uid for uid in inventory.known if status[uid] == name]
+        for name in ("materialized", "failed", "in_progress", "missing")
     }
-    done = [uid for uid in inventory.known if status[uid] == "done"]
-    read = sorted(uid for uid, of_series in status.items() if of_series == "done")
-    stale = partitions.stale(instance, table, read, now)
+    failed, in_progress, missing = (
+        [uid for uid in by_status[name] if uid not in not_on_disk]
+        for name in ("failed", "in_progress", "missing")
+    )
     return AssetOverview(
-        done=len(done),
-        failed=len(by_status["failed"]),
-        under_way=len(by_status["under_way"]),
-        missing=len(by_status["missing"]),
-        not_on_disk=len(gone - set(done)),
-        failed_series=by_status["failed"],
+        materialized=len(by_status["materialized"]),
+        failed=len(failed),
+        in_progress=len(in_progress),
+        missing=len(missing),
+        not_on_disk=len(not_on_disk - set(by_status["materialized"])),
+        failed_series=failed,
         stale=len(stale),
         stale_series=stale,
     )
@@ -183,16 +189,16 @@ def _of_unified(
 
 
 def _of_previews(
-    instance: dg.DagsterInstance, settings: Settings, now: Fingerprints
+    instance: dg.DagsterInstance, settings: Settings, current: Fingerprints
 ) -> dict[str, Any]:
     drawn = sorted(instance.get_materialized_partitions(dg.AssetKey(SERIES_PREVIEW.name)))
     if not drawn:
         return {}
-    there = {
+    on_disk = {
         name.removesuffix(".png")
         for name in file_names(settings.interim / SERIES_PREVIEW.name)
         if name.endswith(".png")
     }
-    done = [uid for uid in drawn if uid in there]
-    stale = partitions.stale(instance, SERIES_PREVIEW, done, now)
-    return {"done": len(done), "stale": len(stale), "stale_series": stale}
+    materialized = [uid for uid in drawn if uid in on_disk]
+    stale = partitions.changed(instance, SERIES_PREVIEW, materialized, current)
+    return {"materialized": len(materialized), "stale": len(stale), "stale_series": stale}

@@ -46,7 +46,7 @@ _RETRIED_WITHIN = timedelta(minutes=10)
 """Dagster's daemon retries a failed run within seconds; one it forgot is not waited for."""
 
 
-def under_way(instance: dg.DagsterInstance, settings: Settings) -> str:
+def in_progress(instance: dg.DagsterInstance, settings: Settings) -> str:
     """Return what works on our assets now, empty where nothing does.
 
     A run that was killed before it held its lock would be waited for for ever: it is ended.

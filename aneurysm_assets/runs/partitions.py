@@ -7,7 +7,7 @@ materialisation happened and its file is where it was put.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
 
@@ -18,6 +18,7 @@ from aneurysm_assets.dagster_internals import (
 )
 from aneurysm_assets.raw.fingerprints import Fingerprints
 from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.runs.pending_series import Status, TableState
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     SERIES_QUALITY,
@@ -30,8 +31,6 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import names_of_tables
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
-
-Status = Literal["done", "failed", "under_way", "missing"]
 
 COMBINED_SERIES = "series_sha256"
 """In the unified table's metadata: the digest of the series that it was combined from."""
@@ -51,9 +50,9 @@ _REGISTERED_AT_ONCE = 5_000
 _EVENTS_AT_ONCE = 1_000
 
 _STATUS: Mapping[dg.AssetPartitionStatus | None, Status] = {
-    dg.AssetPartitionStatus.MATERIALIZED: "done",
+    dg.AssetPartitionStatus.MATERIALIZED: "materialized",
     dg.AssetPartitionStatus.FAILED: "failed",
-    dg.AssetPartitionStatus.IN_PROGRESS: "under_way",
+    dg.AssetPartitionStatus.IN_PROGRESS: "in_progress",
     None: "missing",
 }
 
@@ -98,7 +97,7 @@ def statuses(
     Returns
     -------
     dict of str to Status
-        `missing` also where it was done once and its file has been removed since.
+        `missing` also where it was materialized and its file has been removed since.
     """
     recorded = instance.get_status_by_partition(
         dg.AssetKey(table.name), list(series), series_partitions
@@ -107,35 +106,23 @@ def statuses(
     found: dict[str, Status] = {}
     for uid in series:
         status = _STATUS[(recorded or {}).get(uid)]
-        found[uid] = "missing" if status == "done" and uid not in files else status
+        found[uid] = "missing" if status == "materialized" and uid not in files else status
     return found
 
 
-def stale(
-    instance: dg.DagsterInstance, table: Artifact, done: Iterable[str], now: Fingerprints
+def changed(
+    instance: dg.DagsterInstance,
+    artifact: Artifact,
+    materialized: Iterable[str],
+    current: Fingerprints,
 ) -> list[str]:
-    """Return those of the done series whose input is no longer what was read.
-
-    Parameters
-    ----------
-    instance : dg.DagsterInstance
-        Keeps the record: a materialisation's data version is the fingerprint of what it read.
-    table : Artifact
-        One of `tables.SERIES_TABLES`, or the pictures.
-    done : iterable of str
-        SeriesInstanceUIDs.
-    now : mapping of str to str
-        The fingerprints of the table's input now. A series that is not in it, as its directory
-        is gone, is not stale.
-
-    Returns
-    -------
-    list of str
-        In the order of `done`. What was materialised without a data version, before there were
-        any, is not stale: it would mean to read all files again for no known reason.
-    """
-    recorded = recorded_fingerprints(instance, table)
-    return [uid for uid in done if uid in now and recorded.get(uid, now[uid]) != now[uid]]
+    """Return those of the materialized series whose input is no longer what was read, in order."""
+    state = TableState(
+        dict.fromkeys(materialized, "materialized"),
+        recorded_fingerprints(instance, artifact),
+        current,
+    )
+    return [uid for uid in state.status if state.is_changed(uid)]
 
 
 def recorded_fingerprints(instance: dg.DagsterInstance, table: Artifact) -> dict[str, str]:
@@ -177,17 +164,18 @@ def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str
     return split([statuses(instance, settings, table, keys) for table in SERIES_TABLES])
 
 
-def split(of_tables: Sequence[Mapping[str, Status]]) -> tuple[list[str], list[str]]:
+def split(of_tables: Iterable[Mapping[str, Status]]) -> tuple[list[str], list[str]]:
     """Split series into those done in every one of some tables and those not, both sorted.
 
     Parameters
     ----------
-    of_tables : sequence of mapping of str to Status
+    of_tables : iterable of mapping of str to Status
         The status of the same series in each table.
     """
-    keys = set().union(*of_tables)
-    done = {uid for uid in keys if all(status[uid] == "done" for status in of_tables)}
-    return sorted(done), sorted(keys - done)
+    tables = list(of_tables)
+    keys = set().union(*tables)
+    complete = {uid for uid in keys if all(status[uid] == "materialized" for status in tables)}
+    return sorted(complete), sorted(keys - complete)
 
 
 def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
@@ -210,7 +198,9 @@ def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
         cursor = page.cursor
 
 
-def of_run(keys: Sequence[str], series: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
+def selection_of_run(
+    keys: Sequence[str], series: Sequence[str]
+) -> tuple[dict[str, str], dict[str, Any]]:
     """Return by what a single run takes some series: tags of a range, else an asset's config.
 
     Parameters

@@ -113,11 +113,11 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
     data, done = first_run
     assert done.returncode == 0, done.stderr
     assert summary(done) == {
-        "series done": "12",
-        "series done before": "0",
+        "series materialized": "12",
+        "series materialized before": "0",
         "series changed and taken again": "0",
         "series failed": "0",
-        "series under way in another run": "0",
+        "series in progress in another run": "0",
         "series not on disk": "1",
         "images": "82",
         "unreadable files": "3",
@@ -185,7 +185,10 @@ def test_a_run_with_nothing_to_do_writes_nothing_and_opens_no_image(finished) ->
     before, record = tree(finished / "interim"), events_of(finished)
     again = run(finished)
     assert again.returncode == 0, again.stderr
-    assert (summary(again)["series done"], summary(again)["series done before"]) == ("0", "12")
+    assert (
+        summary(again)["series materialized"],
+        summary(again)["series materialized before"],
+    ) == ("0", "12")
     assert (summary(again)["images"], again.stderr) == ("82", "")
     assert tree(finished / "interim") == before
     assert events_of(finished) == record
@@ -201,13 +204,13 @@ def test_series_and_force_take_those_series_again_and_no_others(finished) -> Non
         assert {uid for uid, count in counts[table].items() if count == 2} == {CTA, DAMAGED}
         assert set(counts[table].values()) == {1, 2}
     assert counts["unified_metadata"] == {None: 2}
-    assert summary(done)["series done"] == "2"
+    assert summary(done)["series materialized"] == "2"
 
 
 def test_unlabelled_takes_directories_without_a_row_too(finished) -> None:
     done = run(finished, "--unlabelled")
     assert done.returncode == 0, done.stderr
-    assert summary(done)["series done"] == "1"
+    assert summary(done)["series materialized"] == "1"
     for table in SERIES_TABLES:
         assert events_of(finished)[table][UNLABELLED] == 1
     table = pl.read_parquet(finished / "interim" / "dicom_metadata_with_csv.parquet")
@@ -226,7 +229,7 @@ def test_without_train_csv_all_series_are_taken_and_a_warning_says_so(data) -> N
     done = run(data)
     assert done.returncode == 0, done.stderr
     assert "warning: there is no train.csv" in done.stdout
-    assert summary(done)["series done"] == "2"
+    assert summary(done)["series materialized"] == "2"
     assert "directory without a train.csv row" not in done.stdout
 
 
@@ -237,9 +240,9 @@ def test_status_counts_per_asset(first_run) -> None:
     data, _ = first_run
     shown = status(data)
     of_each = {
-        "done": 12,
+        "materialized": 12,
         "failed": 0,
-        "under_way": 0,
+        "in_progress": 0,
         "missing": 0,
         "not_on_disk": 1,
         "failed_series": [],
@@ -259,7 +262,17 @@ def test_status_is_a_table_for_people(first_run) -> None:
     shown = call("aneurysm-assets", "status", "--data", first_run[0])
     assert shown.returncode == 0
     lines = [line.split() for line in shown.stdout.splitlines()]
-    assert lines[0] == ["done", "stale", "failed", "under", "way", "missing", "not", "on", "disk"]
+    assert lines[0] == [
+        "materialized",
+        "stale",
+        "failed",
+        "in",
+        "progress",
+        "missing",
+        "not",
+        "on",
+        "disk",
+    ]
     assert lines[1:5] == [[table, "12", "0", "0", "0", "0", "1"] for table in SERIES_TABLES]
     unified, quality = shown.stdout.splitlines()[5:]
     assert unified.startswith("unified_metadata: 86 rows, up to date, ")
@@ -279,7 +292,7 @@ def test_what_changed_is_listed_by_status_and_taken_again_by_run(finished) -> No
         "dicom_tags": [CTA],
         "labels": [DAMAGED],
     }
-    assert [of["done"] for of in shown["assets"].values()] == [12, 12, 12, 12]
+    assert [of["materialized"] for of in shown["assets"].values()] == [12, 12, 12, 12]
     people = call("aneurysm-assets", "status", "--data", finished).stdout.splitlines()
     assert people[1].split()[:3] == ["dicom_tags", "12", "1"]
 
@@ -287,7 +300,7 @@ def test_what_changed_is_listed_by_status_and_taken_again_by_run(finished) -> No
     done = run(finished)
     assert done.returncode == 0, done.stderr
     assert summary(done)["series changed and taken again"] == "2"
-    assert summary(done)["series done"] == "2"
+    assert summary(done)["series materialized"] == "2"
     expected = before | {
         "dicom_tags": before["dicom_tags"] | {CTA: 2},
         "labels": before["labels"] | {DAMAGED: 2},
@@ -304,7 +317,7 @@ def test_a_series_that_vanished_from_disk_stays_done_and_is_listed(finished) -> 
     record = events_of(finished)
     shown = status(finished)
     assert shown["series_vanished"] == [CTA]
-    assert [(of["done"], of["stale"]) for of in shown["assets"].values()] == [(12, 0)] * 4
+    assert [(of["materialized"], of["stale"]) for of in shown["assets"].values()] == [(12, 0)] * 4
     people = call("aneurysm-assets", "status", "--data", finished).stdout
     assert f"vanished from disk: {CTA}" in people
     assert run(finished).returncode == 0
@@ -337,7 +350,7 @@ def test_a_run_in_which_series_failed_ends_with_1_and_names_each_with_its_reason
     assert f"failed: dicom_tags {DAMAGED}: {data}/raw/series/{DAMAGED} has no files" in failed
     assert f"failed: localizers {CTA}: train_localizers.csv row 12: coordinates" in failed[1]
     assert summary(done)["series failed"] == "2"
-    assert summary(done)["series done"] == "10"
+    assert summary(done)["series materialized"] == "10"
     assert "Traceback" not in done.stdout + done.stderr
     log = log_of(data).read_text()
     assert f" ERROR dicom_tags {DAMAGED}: failed: {data}/raw/series/{DAMAGED} has no files\n" in log
@@ -359,7 +372,7 @@ def test_status_names_what_failed_and_what_was_refused(faulty) -> None:
     shown = shown["assets"]
     assert shown["dicom_tags"]["failed_series"] == [DAMAGED]
     assert shown["localizers"]["failed_series"] == [CTA]
-    assert (shown["dicom_tags"]["done"], shown["labels"]["done"]) == (11, 12)
+    assert (shown["dicom_tags"]["materialized"], shown["labels"]["materialized"]) == (11, 12)
 
 
 def test_a_row_whose_series_is_no_uid_is_refused_by_its_number(faulty) -> None:
@@ -467,7 +480,7 @@ def test_series_takes_those_series_alone(apart) -> None:
         **{table: {CTA: 1, DAMAGED: 1} for table in SERIES_TABLES},
         "unified_metadata": {None: 1},
     }
-    assert (summary(done)["series done"], summary(done)["images"]) == ("2", "27")
+    assert (summary(done)["series materialized"], summary(done)["images"]) == ("2", "27")
 
 
 def test_a_dotenv_file_in_the_working_directory_says_so_too(sample_data, tmp_path) -> None:
@@ -636,8 +649,8 @@ def test_after_ctrl_c_what_is_done_is_done_and_the_rest_is_missing(interrupted) 
     assert 0 < len(done) < LOAD
     assert set(done.values()) == {1}
     asset = interrupted["status"]["dicom_tags"]
-    assert (asset["done"], asset["missing"]) == (len(done), LOAD - len(done))
-    assert (asset["failed"], asset["under_way"]) == (0, 0)
+    assert (asset["materialized"], asset["missing"]) == (len(done), LOAD - len(done))
+    assert (asset["failed"], asset["in_progress"]) == (0, 0)
     with instance_of(interrupted["data"]) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.CANCELED]
 

@@ -132,7 +132,7 @@ def test_a_series_that_is_new_on_disk_is_taken_alone(two_done) -> None:
     shutil.copytree(two_done.series_root / CTA, two_done.series_root / NOT_ON_DISK)
     summary, taken = run(two_done)
     assert taken == {table: [NOT_ON_DISK] for table in SERIES_TABLES}
-    assert (summary.done, summary.skipped, summary.problems) == (1, 2, [])
+    assert (summary.materialized, summary.skipped, summary.problems) == (1, 2, [])
     assert summary.combined["series"] == 3
 
 
@@ -140,7 +140,7 @@ def test_a_removed_table_is_made_again_and_no_other(two_done) -> None:
     (two_done.interim / "labels" / f"{CTA}.parquet").unlink()
     summary, taken = run(two_done)
     assert taken == {"labels": [CTA]}
-    assert (summary.done, summary.skipped) == (1, 1)
+    assert (summary.materialized, summary.skipped) == (1, 1)
 
 
 def test_a_removed_unified_table_is_combined_again_and_no_series_taken(two_done) -> None:
@@ -159,7 +159,7 @@ def test_a_directory_that_is_gone_takes_nothing_from_what_is_done(two_done) -> N
     assert summary.combined["series"] == 2
     assert CTA in summary.inventory.not_on_disk
     overview = take_overview(two_done)
-    assert {asset.done for asset in overview.assets.values()} == {2}
+    assert {asset.materialized for asset in overview.assets.values()} == {2}
 
 
 def test_a_series_that_failed_since_it_was_combined_leaves_the_unified_table(two_done) -> None:
@@ -223,10 +223,10 @@ def test_series_that_lack_different_tables_are_taken_only_where_they_lack_them(t
     (two_done.interim / "localizers" / f"{DAMAGED}.parquet").unlink()
     summary, taken = run(two_done)
     assert taken == {"labels": [CTA], "localizers": [DAMAGED]}
-    assert (summary.done, summary.skipped) == (2, 0)
+    assert (summary.materialized, summary.skipped) == (2, 0)
 
 
-def test_series_under_way_in_another_run_are_left_to_it_while_it_lives(two_done) -> None:
+def test_series_in_progress_in_another_run_are_left_to_it_while_it_lives(two_done) -> None:
     run_id = "2f6a3fc8-4c1b-4c0e-9d0e-5a2b7c9d1e3f"
     (two_done.interim / "labels" / f"{CTA}.parquet").unlink()
     with started("python", "-c", HOLD, run_id, ANEURYSM_DATA=two_done.data) as process:
@@ -236,8 +236,8 @@ def test_series_under_way_in_another_run_are_left_to_it_while_it_lives(two_done)
         for options in ({}, {"force": True, "only": [CTA]}):
             summary, taken = run(two_done, **options)
             assert "labels" not in taken
-            assert summary.under_way == 1
-        assert take_overview(two_done).assets["labels"].under_way == 1
+            assert summary.in_progress == 1
+        assert take_overview(two_done).assets["labels"].in_progress == 1
     summary, taken = run(two_done)
     assert taken == {"labels": [CTA]}
     assert summary.interrupted_runs == 1
@@ -258,5 +258,5 @@ def begin(instance: dg.DagsterInstance, run_id: str, table: str, series: str) ->
 def test_before_any_run_every_series_on_disk_is_missing(settings) -> None:
     overview = take_overview(settings)
     for asset in overview.assets.values():
-        assert (asset.done, asset.missing, asset.not_on_disk) == (0, 12, 1)
+        assert (asset.materialized, asset.missing, asset.not_on_disk) == (0, 12, 1)
     assert overview.unified_metadata == {"path": None, "up_to_date": False}

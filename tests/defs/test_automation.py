@@ -12,18 +12,17 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.defs.automation import NAME
+from aneurysm_assets.defs.automation import REASON_TAG, series_automation
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.raw import fingerprints
 from aneurysm_assets.runs import active_runs, tick_plan
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.sample.dicom import uid
-from aneurysm_assets.schema.tables import ALL_TABLES, SERIES_TABLES
+from aneurysm_assets.schema.tables import SERIES_TABLES
 from aneurysm_assets.storage.fingerprint import UNREADABLE
 from tests.graph import Graph, each_once
 from tests.record import ALL_TABLES as RECORDED
@@ -38,13 +37,17 @@ class Switched(Graph):
 
     def __init__(self, data: Path) -> None:
         super().__init__(data)
-        self.definitions = build_defs({"settings": SettingsResource(data=str(data), workers="1")})
-        self.sensor = self.definitions.resolve_sensor_def(NAME)
+        resources = {"settings": SettingsResource(data=str(data), workers="1")}
+        self.definitions, self._resources = build_defs(resources), resources
+        self.sensor = self.definitions.resolve_sensor_def(series_automation.name)
         self._cursor: str | None = None
 
     def tick(self) -> SensorExecutionData:
         with dg.build_sensor_context(
-            instance=self.instance, cursor=self._cursor, definitions=self.definitions
+            instance=self.instance,
+            cursor=self._cursor,
+            definitions=self.definitions,
+            resources=self._resources,
         ) as context:
             ticked = self.sensor.evaluate_tick(context)
         self._cursor = ticked.cursor
@@ -85,7 +88,7 @@ class Switched(Graph):
 @pytest.fixture(autouse=True)
 def _listing_takes_its_time(monkeypatch) -> None:
     """Have each tick list all directories, however slow the machine."""
-    monkeypatch.setattr(tick_plan.survey, "__kwdefaults__", {"seconds": float("inf")})
+    monkeypatch.setattr(tick_plan.plan_tick, "__kwdefaults__", {"seconds": float("inf")})
 
 
 @pytest.fixture
@@ -108,18 +111,8 @@ def combining(runs: list[tuple[set[str], list[str]]]) -> bool:
 
 def test_the_switch_is_one_sensor_and_off() -> None:
     (sensor,) = build_defs().get_repository_def().sensor_defs
-    assert sensor.name == NAME
+    assert sensor.name == "series_automation"
     assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
-
-
-def test_every_asset_that_it_materialises_carries_a_condition() -> None:
-    graph = build_defs().resolve_asset_graph()
-    with_condition = {
-        key.to_user_string()
-        for key in graph.get_all_asset_keys()
-        if graph.get(key).automation_condition
-    }
-    assert with_condition == {table.name for table in ALL_TABLES}
 
 
 def test_series_missing_before_it_was_switched_on_are_one_run_over_a_range(graph) -> None:
@@ -136,19 +129,18 @@ def test_series_missing_before_it_was_switched_on_are_one_run_over_a_range(graph
     ) | {"unified_metadata": {None: 1}}
 
 
-def test_the_conditions_say_which_series_and_why(graph) -> None:
-    evaluations = {e.key.to_user_string(): e for e in graph.tick().automation_condition_evaluations}
-    with partition_loading_context(dynamic_partitions_store=graph.instance):
-        true = {
-            child.condition_snapshot.name: set(child.true_subset.value.get_partition_keys())
-            for child in evaluations["dicom_tags"].child_evaluations
-        }
-    assert true == {
-        "series_missing": set(graph.series),
-        "series_changed": set(),
-        "series_failed": set(),
+def test_a_requested_run_says_for_which_reasons_it_takes_its_series(graph) -> None:
+    assert graph.run(*FOUR, partition=CTA).success
+    rewrite_a_file(graph, CTA)
+    by_tables = {
+        len(request.asset_selection): request.tags[REASON_TAG]
+        for request in graph.tick().run_requests
     }
-    assert not evaluations["unified_metadata"].true_subset.value
+    assert by_tables[3] == "11 series: on disk, and not materialized"
+    assert set(by_tables[1].split("; ")) == {
+        "1 series: the input is no longer what was read",
+        "11 series: on disk, and not materialized",
+    }
 
 
 def test_new_series_are_registered_taken_and_combined(data) -> None:
@@ -262,7 +254,7 @@ def test_a_combination_that_fails_is_tried_again_only_when_something_is_newer(gr
     assert in_the_way[0].is_file()
 
 
-def test_nothing_is_requested_while_a_run_of_these_assets_is_under_way(graph) -> None:
+def test_nothing_is_requested_while_a_run_of_these_assets_is_in_progress(graph) -> None:
     run = dg.DagsterRun(
         "__ASSET_JOB",
         status=dg.DagsterRunStatus.STARTED,
@@ -303,7 +295,7 @@ def test_a_run_whose_process_was_killed_is_not_waited_for(graph) -> None:
 
 def test_listing_is_cut_off_after_a_time_and_goes_on_with_the_next_tick(graph, monkeypatch) -> None:
     graph.take_all()
-    monkeypatch.setattr(tick_plan.survey, "__kwdefaults__", {"seconds": 0.0})
+    monkeypatch.setattr(tick_plan.plan_tick, "__kwdefaults__", {"seconds": 0.0})
     for series in graph.series:
         rewrite_a_file(graph, series)
     taken = []
@@ -327,7 +319,10 @@ def test_a_run_that_cannot_begin_is_not_requested_for_ever(graph) -> None:
     assert combining(graph.requested())
     ticked = graph.tick()
     assert ticked.run_requests == []
-    assert ticked.skip_message == f"waits for someone to mend what run {failed.run_id} failed of"
+    assert (
+        ticked.skip_message
+        == f"waits for someone to mend the cause for which run {failed.run_id} failed"
+    )
     # Other series are another matter.
     rewrite_a_file(graph, graph.series[0])
     assert len(graph.tick().run_requests) == 1
@@ -336,14 +331,8 @@ def test_a_run_that_cannot_begin_is_not_requested_for_ever(graph) -> None:
 def test_input_that_cannot_be_used_is_the_reason_of_a_skipped_tick(graph) -> None:
     graph.settings.train_csv.write_text("<html>")
     ticked = graph.tick()
-    assert ticked.run_requests is None
+    assert not ticked.run_requests
     assert "train.csv: not a CSV but a page of HTML" in ticked.skip_message
-
-
-def test_conditions_outside_of_the_sensor_say_where_they_belong(graph) -> None:
-    with pytest.raises(Exception, match="evaluating conditions") as raised:
-        dg.evaluate_automation_conditions(graph.definitions, graph.instance)
-    assert "evaluated by the sensor series_automation only" in str(raised.value.__cause__)
 
 
 def test_a_series_whose_directory_cannot_be_listed_for_now_stays_as_it_is(
@@ -403,7 +392,7 @@ def test_a_train_csv_that_is_away_for_a_while_changes_nothing(graph) -> None:
     assert combining(graph.requested())
     away = graph.settings.train_csv.rename(graph.data / "away.csv")
     ticked = graph.tick()
-    assert ticked.run_requests is None
+    assert not ticked.run_requests
     assert "put it back, or run `aneurysm-assets run`" in ticked.skip_message
     assert list(graph.instance.get_dynamic_partitions("series")) == list(graph.series)
     away.rename(graph.settings.train_csv)
@@ -426,7 +415,9 @@ def test_a_quality_that_cannot_be_made_is_not_tried_for_ever(graph) -> None:
     assert combining(graph.requested())
     assert graph.requested() == []
     assert graph.events("unified_metadata") == {None: 1}
-    assert graph.tick().skip_message.startswith("waits for someone to mend what run ")
+    assert graph.tick().skip_message.startswith(
+        "waits for someone to mend the cause for which run "
+    )
 
 
 def ended(graph: Switched, request: dg.RunRequest, **tags: str) -> dg.DagsterRun:
@@ -451,7 +442,7 @@ def test_what_a_user_canceled_is_not_requested_again_and_what_is_new_is(graph) -
     ticked = graph.tick()
     assert ticked.run_requests == []
     assert ticked.skip_message == (
-        f"waits for someone to take what is left of run {run.run_id}, which was canceled"
+        f"waits for someone to take the rest of run {run.run_id}, which was canceled"
     )
     graph.instance.delete_run(run.run_id)
     assert graph.requested() == [(FOUR, list(graph.series[4:]))]
@@ -612,9 +603,19 @@ def test_it_waits_for_a_run_of_the_command_line(graph) -> None:
     assert len(graph.tick().run_requests) == 1
 
 
-def test_what_another_version_remembered_is_passed_over(graph) -> None:
+def test_what_version_0_1_remembered_is_gone_on_with_and_what_is_not_known_passed_over(
+    graph,
+) -> None:
     kept = {"place": CTA, "combined": [1, 2, 3], "of_a_later_version": None}
     graph.instance.daemon_cursor_storage.set_cursor_values(
         {"aneurysm_assets/automation": json.dumps(kept)}
     )
-    assert tick_plan.SensorState.load(graph.instance) == tick_plan.SensorState(place=CTA)
+    load = tick_plan.SensorState.load
+    assert load(None, graph.instance) == tick_plan.SensorState(place=CTA)
+    assert load("{}", graph.instance) == tick_plan.SensorState()
+    assert load("no JSON", graph.instance) == tick_plan.SensorState()
+
+
+def test_the_cursor_holds_the_whole_state(graph) -> None:
+    state = tick_plan.SensorState("1.2", {"labels": {"1": "f"}}, "r", {"labels": {"2": "g"}}, ["3"])
+    assert tick_plan.SensorState.load(state.as_cursor(), graph.instance) == state

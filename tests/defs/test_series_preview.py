@@ -40,7 +40,7 @@ def break_pixels(data: Path) -> None:
 
 def stale(graph: Graph) -> list[str]:
     now = fingerprints_of_previews(take_fingerprints(graph.settings, graph.series))
-    return partitions.stale(graph.instance, SERIES_PREVIEW, [CTA, JPEG_2000], now)
+    return partitions.changed(graph.instance, SERIES_PREVIEW, [CTA, JPEG_2000], now)
 
 
 def rewrite_a_file(data: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_default_run_neither_draws_nor_waits_for_pictures(data, monkeypatch)
     monkeypatch.setenv("ANEURYSM_WORKERS", "1")
     settings = Settings.from_environment()
     summary = runner.run(settings, NullReporter(), only=[CTA])
-    assert (summary.done, summary.problems) == (1, [])
+    assert (summary.materialized, summary.problems) == (1, [])
     assert not (data / "interim" / PREVIEW).exists()
     assert set(take_overview(settings).assets) == set(SERIES_TABLES)
     with open_instance(settings) as instance:
@@ -166,7 +166,11 @@ def test_status_names_the_pictures_that_are_out_of_date(graph, data, monkeypatch
         partitions.register(instance, graph.series)
         graph.instance = instance
         assert graph.run(PREVIEW, series=[CTA, JPEG_2000]).success
-    assert take_overview(settings).series_preview == {"done": 2, "stale": 0, "stale_series": []}
+    assert take_overview(settings).series_preview == {
+        "materialized": 2,
+        "stale": 0,
+        "stale_series": [],
+    }
     move_a_point(data)
     (data / "interim" / PREVIEW / f"{JPEG_2000}.png").unlink()
     told = CliRunner().invoke(cli, ["status"])

@@ -234,7 +234,7 @@ def test_a_store_that_is_down_in_the_middle_of_a_run_costs_no_series(
     recorded, assets = stage.events(), stage.status()["assets"]
     for table in SERIES_TABLES:
         assert set(recorded[table.name].values()) == {1}
-        assert assets[table.name]["done"] == SERIES
+        assert assets[table.name]["materialized"] == SERIES
     assert_frame_equal(stage.unified(), load.unified())
 
 
@@ -298,7 +298,11 @@ def test_the_report_and_the_pictures_are_written_to_the_bucket(in_bucket: Stage)
     assert done.returncode == 0, done.stderr
     picture = (in_bucket.settings.interim / "series_preview" / f"{CTA}.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
-    assert in_bucket.status()["series_preview"] == {"done": 1, "stale": 0, "stale_series": []}
+    assert in_bucket.status()["series_preview"] == {
+        "materialized": 1,
+        "stale": 0,
+        "stale_series": [],
+    }
 
 
 @pytest.mark.parametrize("command", ["run", "status"])

@@ -148,11 +148,11 @@ def test_at_each_kill_whatever_was_recorded_was_whole_on_disk_and_recorded_once(
     assert 0 < len(killed.events[IN_THE_MIDDLE]["dicom_tags"]) < SERIES
 
 
-def test_status_after_a_kill_counts_what_is_done_and_shows_nothing_under_way(killed) -> None:
+def test_status_after_a_kill_counts_what_is_done_and_shows_nothing_in_progress(killed) -> None:
     for table in SERIES_TABLES:
         asset, done = killed.status[table], len(killed.events[IN_THE_MIDDLE][table])
-        assert (asset["done"], asset["missing"]) == (done, SERIES - done)
-        assert (asset["under_way"], asset["failed"]) == (0, 0)
+        assert (asset["materialized"], asset["missing"]) == (done, SERIES - done)
+        assert (asset["in_progress"], asset["failed"]) == (0, 0)
 
 
 def test_each_series_has_exactly_one_event_a_table_over_all_runs(killed, resumed) -> None:

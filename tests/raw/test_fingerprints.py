@@ -36,7 +36,7 @@ def stale(graph: Graph, data: Path) -> dict[str, list[str]]:
     settings = replace(graph.settings, data=data, raw=data / "raw")
     now = take_fingerprints(settings, graph.series)
     found = {
-        table.name: partitions.stale(graph.instance, table, graph.series, now[table.name])
+        table.name: partitions.changed(graph.instance, table, graph.series, now[table.name])
         for table in SERIES_TABLES
     }
     return {name: series for name, series in found.items() if series}

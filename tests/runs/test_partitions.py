@@ -64,7 +64,7 @@ def test_the_partitions_have_the_name_that_users_know() -> None:
     assert partitions.series_partitions.name == "series"
 
 
-def test_a_series_is_missing_then_under_way_then_done(data) -> None:
+def test_a_series_is_missing_then_in_progress_then_done(data) -> None:
     class Watching(NullReporter):
         def begin(self, table, series) -> None:
             seen.append(status(graph))
@@ -73,12 +73,12 @@ def test_a_series_is_missing_then_under_way_then_done(data) -> None:
     graph = Graph(data, reporter=Watching())
     assert set(status(graph).values()) == {"missing"}
     graph.run_all("dicom_tags")
-    assert set(seen[0].values()) == {"under_way"}
-    assert set(status(graph).values()) == {"done"}
+    assert set(seen[0].values()) == {"in_progress"}
+    assert set(status(graph).values()) == {"materialized"}
     assert set(status(graph, LABELS).values()) == {"missing"}
 
 
-def test_the_series_of_a_run_by_config_are_under_way_too_and_no_others(data) -> None:
+def test_the_series_of_a_run_by_config_are_in_progress_too_and_no_others(data) -> None:
     class Watching(NullReporter):
         def begin(self, table, series) -> None:
             seen.append(status(graph))
@@ -87,8 +87,8 @@ def test_the_series_of_a_run_by_config_are_under_way_too_and_no_others(data) -> 
     graph = Graph(data, reporter=Watching())
     chosen = [graph.series[1], graph.series[7]]
     graph.run("dicom_tags", series=chosen)
-    assert [name for name, state in seen[0].items() if state == "under_way"] == chosen
-    assert set(seen[0].values()) == {"under_way", "missing"}
+    assert [name for name, state in seen[0].items() if state == "in_progress"] == chosen
+    assert set(seen[0].values()) == {"in_progress", "missing"}
 
 
 def test_a_series_that_failed_is_failed_and_done_once_it_succeeds(graph, data) -> None:
@@ -98,13 +98,13 @@ def test_a_series_that_failed_is_failed_and_done_once_it_succeeds(graph, data) -
     assert [name for name, state in status(graph).items() if state == "failed"] == [CTA]
     (data / "away").rename(directory)
     graph.run("dicom_tags", series=[CTA])
-    assert set(status(graph).values()) == {"done"}
+    assert set(status(graph).values()) == {"materialized"}
 
 
 def test_a_series_whose_file_was_removed_is_missing(graph, data) -> None:
     graph.run_all("dicom_tags")
     (data / "interim" / "dicom_tags" / f"{CTA}.parquet").unlink()
-    assert [name for name, state in status(graph).items() if state != "done"] == [CTA]
+    assert [name for name, state in status(graph).items() if state != "materialized"] == [CTA]
     assert status(graph)[CTA] == "missing"
 
 
