@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.dagster_run import RunsFilter
 
-from aneurysm_assets.defs.automation import NAME
+from aneurysm_assets.defs.automation import series_automation
 from aneurysm_assets.sample.dicom import uid
 from tests.dagster_dev import QUICK_DAEMON, dagster_dev
 from tests.end_to_end.test_backfill import Server
@@ -24,7 +24,8 @@ QUICK_SENSOR = """
 """
 
 SELECTOR = f"""{{
-  repositoryLocationName: "aneurysm_assets", repositoryName: "__repository__", sensorName: "{NAME}"
+  repositoryLocationName: "aneurysm_assets", repositoryName: "__repository__",
+  sensorName: "{series_automation.name}"
 }}"""
 
 SWITCH_ON = f"""

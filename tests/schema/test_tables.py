@@ -241,7 +241,12 @@ def test_a_unified_column_has_the_dtype_unit_and_words_of_the_column_it_comes_fr
         origin = labels["Modality"] if column.name == "Modality_train" else None
         origin = origin or origins[column.name.removesuffix("_dicom")]
         assert column == Column(
-            column.name, origin.dtype, origin.description, origin.source, origin.unit
+            column.name,
+            origin.dtype,
+            origin.description,
+            origin.source,
+            origin.unit,
+            origin.former_name,
         )
 
 
