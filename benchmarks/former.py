@@ -14,7 +14,7 @@ import pandas as pd
 from pydicom import dcmread
 
 from aneurysm_assets.sample import write_load_sample
-from aneurysm_assets.schema.tables import COMPETITION_TAGS, SERIES_KEY
+from aneurysm_assets.schema.columns import COMPETITION_TAGS, SERIES_KEY
 from benchmarks.large import enlarge
 from benchmarks.measure import Line, wall_seconds
 from benchmarks.stage import forget, watched

@@ -25,7 +25,7 @@ from aneurysm_assets.dicom.attributes import PER_FRAME
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.dicom.header import ROW
 from aneurysm_assets.dicom.pydicom_header import read_header
-from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
 from benchmarks.header import FILES, load_sample
 from benchmarks.measure import Line, cpu_seconds, in_turn
 from benchmarks.plain import TOP, typed_value

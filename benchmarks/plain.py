@@ -7,7 +7,8 @@ import polars as pl
 from pydicom import Dataset, dcmread
 
 from aneurysm_assets.dicom.attributes import DTYPES, GROUPS, PER_FRAME, SHARED
-from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
+from aneurysm_assets.schema.tables import DICOM_TAGS
 
 TOP = tuple(name for name in DTYPES if name != "TransferSyntaxUID")
 

@@ -11,7 +11,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.uid import is_uid
 
-_SERIES_KEY = "SeriesInstanceUID"  # tables.SERIES_KEY; that module loads polars
+_SERIES_KEY = "SeriesInstanceUID"  # columns.SERIES_KEY; that module loads polars
 
 
 def series_to_take(environment: dict[str, str], begins: str) -> list[str]:

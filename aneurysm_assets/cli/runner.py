@@ -27,12 +27,7 @@ from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.partitions import latest_metadata
 from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.runs.resources import Reporter
-from aneurysm_assets.schema.tables import (
-    SERIES_QUALITY,
-    SERIES_TABLES,
-    UNIFIED_METADATA,
-    Artifact,
-)
+from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Artifact
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table
 

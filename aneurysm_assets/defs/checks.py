@@ -7,8 +7,9 @@ import polars as pl
 
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.series_run import fail_run_with_reason
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS, Problem
-from aneurysm_assets.schema.tables import SERIES_KEY, SERIES_QUALITY
+from aneurysm_assets.schema.tables import SERIES_QUALITY
 from aneurysm_assets.storage.table_files import find_table, read_table
 
 _NAMED = 200

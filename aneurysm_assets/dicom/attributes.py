@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from aneurysm_assets.schema.tables import COMPETITION_TAGS, OPTIONAL_TAGS, SERIES_KEY
+from aneurysm_assets.schema.columns import COMPETITION_TAGS, OPTIONAL_TAGS, SERIES_KEY
 
 Value = int | float | str | tuple[float, ...] | None
 DTYPES: Mapping[str, pl.DataType] = {

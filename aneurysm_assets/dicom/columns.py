@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from aneurysm_assets.dicom.attributes import SLOTS, Value
 from aneurysm_assets.dicom.header import ROW
-from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
+from aneurysm_assets.schema.tables import DICOM_TAGS
 
 _OF_FILE = ("dicom_path", "file_size", "read_error")
 _COLUMNS = (*ROW, *_OF_FILE)

@@ -42,7 +42,7 @@ from aneurysm_assets.dicom.header import (
 )
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.messages import one_line
-from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile
 from aneurysm_assets.uid import is_uid
 

@@ -23,7 +23,7 @@ from aneurysm_assets.dicom.header import (
 )
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import SeriesError, UnreadableFile
-from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile, list_files, open_all
 from aneurysm_assets.storage.fingerprint import fingerprint_of_versions
 from aneurysm_assets.storage.listing import is_directory

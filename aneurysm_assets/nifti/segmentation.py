@@ -18,12 +18,8 @@ import polars as pl
 
 from aneurysm_assets.nifti.volume import Volume, label_counts, series_error
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair
-from aneurysm_assets.schema.tables import (
-    SEGMENTATION_META,
-    SERIES_KEY,
-    VESSEL_CLASSES,
-    vessel_column,
-)
+from aneurysm_assets.schema.columns import SERIES_KEY, VESSEL_CLASSES, vessel_column
+from aneurysm_assets.schema.tables import SEGMENTATION_META
 from aneurysm_assets.storage.object_path import Location, ObjectPath, relative_name
 from aneurysm_assets.volumes.grid import Grid, determinant_sign, voxel_sizes
 

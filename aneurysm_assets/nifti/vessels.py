@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aneurysm_assets.nifti.segmentation import read_header
 from aneurysm_assets.nifti.volume import Volume, labels_of, planes, series_error
-from aneurysm_assets.schema.tables import VESSEL_CLASSES
+from aneurysm_assets.schema.columns import VESSEL_CLASSES
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.volumes.grid import LPS_TO_RAS, Floats, determinant_sign
 

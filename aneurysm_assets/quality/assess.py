@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from aneurysm_assets.quality.findings import Evidence, assess, summarise
-from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_KEY, UNIFIED_METADATA
+from aneurysm_assets.schema.columns import SERIES_KEY
+from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table, scan_tables
 from aneurysm_assets.unified.combine import points_without_image, scan_series

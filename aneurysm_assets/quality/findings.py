@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import (
     AIR_HU,
     ALONG_NORMAL,
@@ -21,13 +22,7 @@ from aneurysm_assets.schema.problems import (
     PROBLEMS,
     SPACING_RELATIVE,
 )
-from aneurysm_assets.schema.tables import (
-    ANEURYSM_PRESENT,
-    LOCATIONS,
-    SERIES_KEY,
-    SERIES_QUALITY,
-    UNIFIED_METADATA,
-)
+from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.volumes.series_geometry import orientation_centres
 
 Finder = Callable[["Evidence"], pl.DataFrame]

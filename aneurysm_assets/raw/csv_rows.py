@@ -18,7 +18,7 @@ from typing import ClassVar, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
 from aneurysm_assets.messages import names_in_brief
-from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.uid import is_uid

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
-from aneurysm_assets.schema.tables import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 
 MODALITY, SEX, AGE = "modality", "sex", "age"
 NOT_KNOWN, OTHERS = "not known", "others"

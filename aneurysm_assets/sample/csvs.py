@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aneurysm_assets.schema.tables import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
+from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 
 TRAIN_COLUMNS = (SERIES_KEY, "PatientAge", "PatientSex", "Modality", *LOCATIONS, ANEURYSM_PRESENT)
 LOCALIZER_COLUMNS = (SERIES_KEY, "SOPInstanceUID", "coordinates", "location")

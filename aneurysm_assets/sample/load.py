@@ -24,7 +24,7 @@ from aneurysm_assets.sample.grid import Grid
 from aneurysm_assets.sample.phantom import bright_vessels
 from aneurysm_assets.sample.place import replace_raw
 from aneurysm_assets.sample.segmentation import VESSEL_LABELS, Flips, write_segmentation
-from aneurysm_assets.schema.tables import LOCATIONS
+from aneurysm_assets.schema.columns import LOCATIONS
 
 _CT = "dicomdirtests/98892001/CT5N/2062"
 _MR = "examples_overlay.dcm"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aneurysm_assets.sample.grid import Grid
-from aneurysm_assets.schema.tables import VESSEL_CLASSES
+from aneurysm_assets.schema.columns import VESSEL_CLASSES
 from aneurysm_assets.volumes.grid import LPS_TO_RAS
 
 VESSEL_LABELS = {vessel: label for label, vessel in enumerate(VESSEL_CLASSES, start=1)}

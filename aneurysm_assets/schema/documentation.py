@@ -9,14 +9,9 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from aneurysm_assets.schema.columns import Column
 from aneurysm_assets.schema.problems import PROBLEMS
-from aneurysm_assets.schema.tables import (
-    SERIES_QUALITY,
-    SERIES_TABLES,
-    UNIFIED_METADATA,
-    Column,
-    Table,
-)
+from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
 
 
 def replace_generated(text: str, name: str, content: str) -> str:

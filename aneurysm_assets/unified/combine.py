@@ -6,12 +6,12 @@ from typing import Any
 
 import polars as pl
 
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
     SEGMENTATION_META,
-    SERIES_KEY,
     UNIFIED_METADATA,
     Table,
 )

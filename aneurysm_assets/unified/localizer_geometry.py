@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from aneurysm_assets.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import COSINES
-from aneurysm_assets.schema.tables import SERIES_KEY
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.volumes.grid import Grid, grids_match, series_grid
 

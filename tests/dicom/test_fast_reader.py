@@ -18,7 +18,8 @@ from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.sample import write_load_sample, write_sample
-from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
+from aneurysm_assets.schema.tables import DICOM_TAGS
 from tests.dicom_bytes import (
     IMPLICIT,
     PYDICOM_FILES,

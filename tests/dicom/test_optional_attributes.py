@@ -10,7 +10,7 @@ from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.sample.dicom import write_enhanced, write_slices
 from aneurysm_assets.sample.grid import Grid
-from aneurysm_assets.schema.tables import OPTIONAL_TAGS
+from aneurysm_assets.schema.columns import OPTIONAL_TAGS
 
 UID = "1.2.826.0.1"
 OPTIONAL = [column.name for column in OPTIONAL_TAGS]

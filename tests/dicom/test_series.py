@@ -10,7 +10,8 @@ import pytest
 from aneurysm_assets.dicom import series as series_module
 from aneurysm_assets.dicom.series import SeriesTable, read_series
 from aneurysm_assets.errors import SeriesError
-from aneurysm_assets.schema.tables import COMPETITION_TAGS, DICOM_TAGS
+from aneurysm_assets.schema.columns import COMPETITION_TAGS
+from aneurysm_assets.schema.tables import DICOM_TAGS
 from tests.dicom_files import SERIES, dataset, encode, encode_with, enhanced, write
 
 TAGS = [column.name for column in COMPETITION_TAGS]

@@ -17,7 +17,8 @@ from nibabel.spatialimages import HeaderDataError
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.nifti.segmentation import segmentation_meta
 from aneurysm_assets.raw.segmentation_files import segmentation_files
-from aneurysm_assets.schema.tables import SEGMENTATION_META, VESSEL_CLASSES, vessel_column
+from aneurysm_assets.schema.columns import VESSEL_CLASSES, vessel_column
+from aneurysm_assets.schema.tables import SEGMENTATION_META
 
 SERIES = "1.2.826.0.1"
 SHAPE = (4, 5, 6)

@@ -21,7 +21,7 @@ from aneurysm_assets.nifti.vessels import (
     place_in_volume,
     vessels_at,
 )
-from aneurysm_assets.schema.tables import VESSEL_CLASSES
+from aneurysm_assets.schema.columns import VESSEL_CLASSES
 from aneurysm_assets.volumes.grid import localizer_mm
 
 SHAPE = (20, 18, 16)

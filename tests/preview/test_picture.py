@@ -17,7 +17,7 @@ from aneurysm_assets.preview.picture import write_preview
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.sample.phantom import VESSEL
-from aneurysm_assets.schema.tables import VESSEL_CLASSES
+from aneurysm_assets.schema.columns import VESSEL_CLASSES
 from aneurysm_assets.settings import Settings
 from tests.preview.paint import composed
 

@@ -16,7 +16,8 @@ from aneurysm_assets.errors import InputError, SeriesError
 from aneurysm_assets.raw.csv_rows import RefusedRow
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.train_csv import TrainCsv
-from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, LOCATIONS
+from aneurysm_assets.schema.columns import LOCATIONS
+from aneurysm_assets.schema.tables import LABELS, LOCALIZERS
 
 TRAIN_HEADER = list(LABELS.column_names)
 LOCALIZER_HEADER = ["SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location"]

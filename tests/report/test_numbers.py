@@ -5,8 +5,9 @@ import pytest
 
 from aneurysm_assets.raw.inventory import Inventory
 from aneurysm_assets.report.numbers import NOT_KNOWN, OTHERS, Numbers, take_numbers
+from aneurysm_assets.schema.columns import LOCATIONS
 from aneurysm_assets.schema.problems import PROBLEMS
-from aneurysm_assets.schema.tables import LOCATIONS, SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
 
 TIP, ACOM = "Basilar Tip", "Anterior Communicating Artery"
 

@@ -5,21 +5,23 @@ from itertools import pairwise
 import polars as pl
 import pytest
 
-from aneurysm_assets.schema.tables import (
-    ALL_TABLES,
+from aneurysm_assets.schema.columns import (
     ANEURYSM_PRESENT,
     COMPETITION_TAGS,
+    LOCATIONS,
+    VESSEL_CLASSES,
+    Column,
+)
+from aneurysm_assets.schema.tables import (
+    ALL_TABLES,
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
-    LOCATIONS,
     SEGMENTATION_META,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
     UNIFIED_ORIGINS,
-    VESSEL_CLASSES,
-    Column,
     Table,
 )
 

@@ -9,13 +9,8 @@ import pytest
 from aneurysm_assets.defs.assets import dataset_report, series_quality, unified_metadata
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.sample.dicom import uid
-from aneurysm_assets.schema.tables import (
-    LABELS,
-    LOCALIZERS,
-    SERIES_KEY,
-    SERIES_TABLES,
-    UNIFIED_METADATA,
-)
+from aneurysm_assets.schema.columns import SERIES_KEY
+from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.storage.snapshot import InputsChanged, InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import file_names, find_table, read_table, write_table

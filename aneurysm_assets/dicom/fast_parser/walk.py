@@ -38,7 +38,7 @@ from aneurysm_assets.dicom.fast_parser.values import (
     encoding_of,
 )
 from aneurysm_assets.dicom.header import ROW, Header, PixelData, needed_bytes
-from aneurysm_assets.schema.tables import SERIES_KEY
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 PREAMBLE = 132
