@@ -12,6 +12,7 @@ from aneurysm_assets.preview.decoding import Row, Undecodable, decode
 from aneurysm_assets.preview.window import Window, choose_window
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.volumes.plane import (
+    Floats,
     Letters,
     Pixels,
     Plane,
@@ -32,6 +33,9 @@ CLOSE_UP_MM = 40.0
 _MOST_CLOSE_UPS = 3
 _LEAST_CLOSE_UP = 10
 """Fewer pixels than this, along an edge, show nothing more when enlarged."""
+
+Lines = tuple[Pixels, Pixels]
+"""The middle row and the middle column of a slice."""
 
 _MOST_IN_MONTAGE = 9
 _MOST_SAMPLES = 200_000
@@ -253,7 +257,7 @@ class _Composer:
         in_order = sorted(main, key=lambda n: (self._rows[n]["slice_index"] or 0, n))
         return _even(in_order, _MOST_IN_MONTAGE)
 
-    def _decode(self, whole: set[int], sides: set[int]) -> dict[int, tuple[Pixels, Pixels]]:
+    def _decode(self, whole: set[int], sides: set[int]) -> dict[int, Lines]:
         """Decode; keep some images whole, and of the slices the middle row and column.
 
         Raises
@@ -261,7 +265,7 @@ class _Composer:
         Undecodable
             None could be decoded.
         """
-        lines: dict[int, tuple[Pixels, Pixels]] = {}
+        lines: dict[int, Lines] = {}
         failed: list[Undecodable] = []
         wanted = sorted(whole | sides)
         for row, pixels in decode(self._raw, [(row, self._rows[row]) for row in wanted]):
@@ -279,9 +283,7 @@ class _Composer:
             self._notes.append(f"{len(failed)} of {len(wanted)} images: {failed[0]}")
         return lines
 
-    def _nearest(
-        self, middle: int, sides: list[int], lines: dict[int, tuple[Pixels, Pixels]]
-    ) -> int:
+    def _nearest(self, middle: int, sides: list[int], lines: dict[int, Lines]) -> int:
         """Decode the slice nearest to a middle one that could not be, and return its row.
 
         Raises
@@ -315,41 +317,49 @@ class _Composer:
             plane=plane if trusted else None,
         )
 
-    def _from_the_side(
-        self, stack: Stack, lines: dict[int, tuple[Pixels, Pixels]], window: Window
-    ) -> list[Panel]:
+    def _from_the_side(self, stack: Stack, lines: dict[int, Lines], window: Window) -> list[Panel]:
         """Return the two planes through the middle that are not the images' own."""
-        there = [n for n, row in enumerate(stack.rows) if row in lines]
-        if len(there) < 2:
+        decoded = [n for n, row in enumerate(stack.rows) if row in lines]
+        if len(decoded) < 2:
             return []
-        along = stack.along[there]
-        gap = float(min(np.median(np.diff(along)), np.diff(along).mean()))
-        # Rows of equal height whatever the gaps: each is that of the nearest slice.
-        count = min(round((along[-1] - along[0]) / gap) + 1, 4 * MOST_SLICES)
-        places = np.linspace(along[0], along[-1], count)
-        nearest = np.abs(places[:, None] - along).argmin(axis=1)
-        step = stack.step * (places[1] - places[0])
-        corner = stack.first.corner + stack.step * along[0]
-        height, width = (len(lines[stack.rows[there[0]]][n]) for n in (1, 0))
+        depths = stack.along[decoded]
+        sampled = _even_depths(depths)
+        nearest = np.abs(sampled[:, None] - depths).argmin(axis=1)
+        shown = [lines[stack.rows[decoded[n]]] for n in nearest]
+        middle_rows = np.stack([middle_row for middle_row, _ in shown])
+        middle_columns = np.stack([middle_column for _, middle_column in shown])
+        width, height = middle_rows.shape[1], middle_columns.shape[1]
         across, down = stack.first.across, stack.first.down
-        planes = (
-            (0, Plane(corner + down * (height // 2), across, step)),
-            (1, Plane(corner + across * (width // 2), down, step)),
+        corner = stack.first.corner + stack.step * depths[0]
+        step = stack.step * (sampled[1] - sampled[0])
+        sides = (
+            (middle_rows, Plane(corner + down * (height // 2), across, step)),
+            (middle_columns, Plane(corner + across * (width // 2), down, step)),
         )
-        panels = []
-        for which, plane in planes:
-            pixels = np.stack([lines[stack.rows[there[n]]][which] for n in nearest])
-            looked_at, pixels = plane.as_looked_at(window.grey(pixels))
-            panels.append(
-                Panel(
-                    pixels=pixels,
-                    title=f"{looked_at.name}, through the middle",
-                    pixel_size=looked_at.pixel_size,
-                    letters=looked_at.letters,
-                    plane=looked_at,
-                )
-            )
-        return panels
+        return [_side_panel(window.grey(pixels), plane) for pixels, plane in sides]
+
+
+def _even_depths(depths: Floats) -> Floats:
+    """Return evenly spaced depths, mm, from the first slice to the last, as close as the slices.
+
+    A picture from the side has a row per depth, that of the nearest slice: so its rows are of
+    equal height whatever the gaps.
+    """
+    gaps = np.diff(depths)
+    gap = float(min(np.median(gaps), gaps.mean()))
+    count = min(round((depths[-1] - depths[0]) / gap) + 1, 4 * MOST_SLICES)
+    return np.linspace(depths[0], depths[-1], count)
+
+
+def _side_panel(pixels: Pixels, plane: Plane) -> Panel:
+    plane, pixels = plane.as_looked_at(pixels)
+    return Panel(
+        pixels=pixels,
+        title=f"{plane.name}, through the middle",
+        pixel_size=plane.pixel_size,
+        letters=plane.letters,
+        plane=plane,
+    )
 
 
 def _close_up(panel: Panel, mark: Mark) -> Panel | None:
