@@ -88,7 +88,7 @@ def vessels_at(path: Location, points_lps_mm: ArrayLike) -> list[VesselAtPoint]:
     Returns
     -------
     list of VesselAtPoint
-        One a point, in their order.
+        One per point, in their order.
 
     Raises
     ------

@@ -88,12 +88,12 @@ def _decode_file(
     file: Path | ObjectFile, frames: list[tuple[int, Row]]
 ) -> Iterator[tuple[int, Pixels | Undecodable]]:
     path = file.path if isinstance(file, ObjectFile) else file
-    left = list(frames)
+    remaining = list(frames)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for stored in _stored_values(file, frames):
-                number, row = left.pop(0)
+                number, row = remaining.pop(0)
                 yield number, _in_output_units(stored, row)
     except NoDecoder:
         raise
@@ -103,7 +103,7 @@ def _decode_file(
         reason = one_line(error) or type(error).__name__
         syntax = _syntax_name(frames[0][1]["TransferSyntaxUID"])
         failed = Undecodable(f"{path}: pixels cannot be decoded ({syntax}): {reason}")
-        yield from ((number, failed) for number, _ in left)
+        yield from ((number, failed) for number, _ in remaining)
 
 
 def _stored_values(file: Path | ObjectFile, frames: list[tuple[int, Row]]) -> Iterator[Pixels]:

@@ -224,9 +224,9 @@ def _draw_panel(
 def tint(picture: Any, labels: Labels) -> Any:  # noqa: ANN401 - arrays of uint8
     """Colour the pixels of an RGB picture (uint8) that have a label."""
     tinted = picture.copy()
-    there = (labels >= 1) & (labels <= len(_COLOURS))
-    colours = _COLOURS[labels[there] - 1]
-    tinted[there] = (1 - _VESSEL_SHARE) * picture[there] + _VESSEL_SHARE * colours
+    labelled = (labels >= 1) & (labels <= len(_COLOURS))
+    colours = _COLOURS[labels[labelled] - 1]
+    tinted[labelled] = (1 - _VESSEL_SHARE) * picture[labelled] + _VESSEL_SHARE * colours
     return tinted
 
 

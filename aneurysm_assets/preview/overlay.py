@@ -27,7 +27,7 @@ def labels_at(path: Location, points_lps_mm: Sequence[Floats]) -> list[Labels]:
     Returns
     -------
     list of ndarray
-        A label a point, 0 outside the volume.
+        One label per point, 0 outside the volume.
 
     Raises
     ------

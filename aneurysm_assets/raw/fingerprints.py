@@ -1,8 +1,8 @@
-"""What the series' tables would read now: a fingerprint a table and series, for all of them fast.
+"""What the series' tables would read now: one fingerprint per table and series.
 
 A materialisation records the fingerprint of what it read as its data version; one that differs
-from the fingerprint now is stale. Taking a single fingerprint belongs to `extraction`, comparing
-with the record to `partitions`.
+from the fingerprint now is stale. Taking a single fingerprint belongs to `storage`, comparing
+with the record to `runs`.
 """
 
 import hashlib
@@ -227,12 +227,12 @@ def _of_segmentations(settings: Settings, series: Sequence[str]) -> dict[str, st
         return {uid: fingerprint_of_pair(pairs[uid]) if uid in pairs else none for uid in series}
     try:
         with os.scandir(root) as entries:
-            there = {entry.name for entry in entries}
+            on_disk = {entry.name for entry in entries}
     except FileNotFoundError:
-        there = set()
+        on_disk = set()
     except OSError:
         return dict.fromkeys(series, UNREADABLE)
-    return {uid: _or_unreadable(settings, uid) if uid in there else none for uid in series}
+    return {uid: _or_unreadable(settings, uid) if uid in on_disk else none for uid in series}
 
 
 def _joined(*fingerprints: str) -> str:

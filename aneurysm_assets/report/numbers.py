@@ -147,7 +147,7 @@ def take_numbers(
 
 
 def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
-    """Return a row a series, in the order of the table."""
+    """Return one row per series, in the order of the table."""
     # A further point on the same image is a further row, which is no further image.
     once = pl.col("localizer_index").fill_null(0) == 0
     readable = pl.col("read_error").is_null()

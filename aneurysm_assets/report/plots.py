@@ -60,7 +60,7 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 
 @_styled
 def bars(frame: pl.DataFrame, label: str, values: Sequence[str], unit: str) -> str:
-    """Draw horizontal bars side by side, one a value column, a group a row.
+    """Draw horizontal bars side by side, one per value column, one group per row.
 
     Parameters
     ----------
