@@ -115,19 +115,19 @@ class TestLayout:
             file(9, "ISO_IR 192", "1 "),
         )
 
-    def test_layouts_take_turns(self, read_in_turn):
+    def test_templates_take_turns(self, read_in_turn):
         contrast = element(0x00180010, "LO", "dye ")
         files = [dicom(numbered(n, *[contrast] * (n % 2))) for n in range(20)]
         assert read_in_turn(*files)._matched == 18
 
-    def test_no_more_is_learned_from_a_series_without_layout(self, read_in_turn):
+    def test_no_more_is_learned_from_a_series_without_template(self, read_in_turn):
         def file(number):
             private = [element(0x00091000 + k, "LO", "x ") for k in range(number)]
             return dicom(numbered(number % 9, *private))
 
         reader = read_in_turn(*[file(n) for n in range(1, 80)])
         assert reader._lessons <= reader_module._LESSONS + 1
-        assert len(reader._templates) <= reader_module._LAYOUTS
+        assert len(reader._templates) <= reader_module._TEMPLATES
 
     def test_geometry_that_comes_and_goes(self, read_in_turn):
         absent = {
@@ -406,8 +406,8 @@ class TestColumns:
         assert frame["read_error"].to_list() == [None] * 3 + ["is no DICOM file"]
 
 
-def test_a_layout_holds_only_what_the_file_held(tmp_path):
-    """Two files of one length and one layout, each read after the other, in both orders."""
+def test_a_template_holds_only_what_the_file_held(tmp_path):
+    """Two files of one length and one template, each read after the other, in both orders."""
     one = dicom(numbered(1, element(0x00281052, "DS", "-1024 ")))
     two = one.replace(b"-1024 ", b"0     ")
     for first, second in ((one, two), (two, one)):

@@ -292,6 +292,6 @@ def test_damaged_headers(real_headers, tmp_path, monkeypatch, first_read):
             told[tuple(header is not None for header in found)] += 1
     count = sum(told.values())
     print(f"reads of {first_read}: {count} cases of {len(real_headers)} headers: {dict(told)}")
-    # What the layout lets through the walk would have, and the other way round.
+    # A template matches exactly what the walk reads, and the other way round.
     assert told[True, False] == told[False, True] == 0
     assert told[True, True] > cases / 10

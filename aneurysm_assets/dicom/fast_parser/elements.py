@@ -1,7 +1,7 @@
-"""The elements of a DICOM file, little endian, one after the other (PS3.5 section 7), by jumps.
+"""How elements, items and sequences follow one another in a little endian file (PS3.5 section 7).
 
-Here is how elements, items and sequences follow one another; which of them are wanted is for
-`walk` and `groups` to say. Whatever is not as the standard has it is `FallBackToPydicom`.
+`walk` and `functional_groups` say which elements are read. Whatever differs from the standard
+raises `FallBackToPydicom`.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -18,7 +18,7 @@ UNDEFINED_LENGTH = 0xFFFFFFFF
 
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
-"""Value representations with 16 and with 32 bits of length in Explicit VR (PS3.5 7.1.2)."""
+"""Value representations with 16 and with 32 bits of length in Explicit VR (PS3.5 Table 7.1-1)."""
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 
@@ -27,7 +27,10 @@ _LONGEST_READ = 256 << 10
 _ITEM = 0xFFFEE000
 _ITEM_END = 0xFFFEE00D
 _SEQUENCE_END = 0xFFFEE0DD
+"""Item, Item Delimitation Item and Sequence Delimitation Item (PS3.5 Table 7.5-3)."""
+
 _DELIMITERS = 0xFFFE0000
+"""Tags from here on are items and delimiters: no tag of data is higher."""
 
 _MAX_DEPTH = 16
 
@@ -35,65 +38,71 @@ _EXPLICIT = Struct("<HH2sH").unpack_from
 _IMPLICIT = Struct("<HHI").unpack_from
 _LENGTH = Struct("<I").unpack_from
 
-_PADDING = bytes(12)
+_LONGEST_ELEMENT_HEADER = 12
+"""Bytes before a value: 8, or 12 for `LONG_VRS` in Explicit VR (PS3.5 7.1.2)."""
 
+_PADDING = bytes(_LONGEST_ELEMENT_HEADER)
 
 Element = tuple[int, bytes | None, int, int, int]
-"""The header of an element (PS3.5 7.1): its tag, its VR (None where the file has none), where it
-begins, where its value begins, and the value's length as declared, which may be undefined."""
+"""The header of an element (PS3.5 7.1): its tag, its VR (None where the file has none), the
+positions at which it and its value begin, and the length it declares, which may be undefined."""
 
 NO_ELEMENT = -1
-"""The tag where there is no element before the end."""
+"""The tag of the `Element` that says that no element follows."""
 
 ReadAt = Callable[[int, int], bytes]
-"""Reads a file: given how many bytes at most and from where, as `os.pread` of an open file is."""
+"""Reads at most so many bytes from a position, as `os.pread` does with an open file."""
 
 Span = tuple[int, int, int, int]
-"""An element's tag, where it begins, where its value does, and where that ends."""
+"""An element's tag, and the positions at which it begins, its value begins, and its value ends."""
 
-Take = Callable[["HeaderStream", Element, int], int]
-"""What is done with an element, given the end of what holds it; returns where the value ends."""
+Handler = Callable[["HeaderStream", Element, int], int]
+"""Handles an element, given the end of what holds it; returns the position behind its value."""
 
 Item = tuple[int, int, bool, int]
-"""An item of a sequence (PS3.5 7.5): where its elements begin, where they end (or must, at the
-latest), whether a delimiter ends it, and its depth of nesting."""
+"""An item of a sequence (PS3.5 7.5): the position of its first element, the position at which it
+ends (at the latest, if a delimiter ends it), whether a delimiter ends it, and its depth."""
 
-Visit = Callable[["HeaderStream", Item], int]
-"""What is done with an item; returns where it ends."""
+ItemVisitor = Callable[["HeaderStream", Item], int]
+"""Handles an item; returns the position at which it ends."""
 
 
 class HeaderStream:
-    """A file's bytes, one stretch of them in memory at a time, and their encoding.
+    """The bytes of a file, of which one stretch at a time is in memory.
 
     Parameters
     ----------
     read : ReadAt
         Reads the file.
     size : int
-        Of the file.
+        Bytes of the file.
     data : bytes
-        A stretch of it.
+        A stretch of the file.
     start : int
-        Where that begins.
+        The position in the file at which `data` begins.
 
     Attributes
     ----------
     explicit : bool
-        Whether elements carry their VR.
+        Whether elements carry their VR (PS3.5 7.1.2), or the dictionary implies it (7.1.3).
+
+    Raises
+    ------
+    FallBackToPydicom
+        The file is so long that a position might be taken for an undefined length.
     """
 
     __slots__ = ("_ahead", "_data", "_read", "_ready", "_start", "explicit", "size")
 
     def __init__(self, read: ReadAt, size: int, data: bytes, start: int = 0) -> None:
         if size > UNDEFINED_LENGTH:
-            # An undefined length might be a length.
             raise FallBackToPydicom("a file of more than 4 GB")
         self._read = read
         self.size = size
         self.explicit = True
         self._start = start
         self._data = data
-        self._ready = len(data) - 12
+        self._ready = len(data) - _LONGEST_ELEMENT_HEADER
         self._ahead = FIRST_READ
 
     def seek(
@@ -102,28 +111,37 @@ class HeaderStream:
         end: int,
         last: int,
         wanted: Container[int],
-        passed: list[Span] | None = None,
+        spans: list[Span] | None = None,
     ) -> Element:
-        """Jump to the next element that is wanted, is of undefined length, or is a delimiter.
+        """Return the next element that is wanted, has no defined length, or is a delimiter.
+
+        All others are jumped over by their length.
 
         Parameters
         ----------
-        pos, end : int
-            Where an element begins, and where the last one must end.
+        pos : int
+            The position at which an element begins.
+        end : int
+            The position at which the last element must end.
         last : int
-            The tag before, which the next must exceed (PS3.5 7.1).
+            The tag of the element before.
         wanted : container of int
             Tags.
-        passed : list of tuple, optional
-            Where to note the elements that are jumped over.
+        spans : list of Span, optional
+            Receives each element that is jumped over.
 
         Returns
         -------
         Element
-            `NO_ELEMENT` where there is none before the end. Whether the element itself ends
-            before that is not checked.
+            Its tag is `NO_ELEMENT` where none follows before `end`. The caller has to check that
+            its value ends before `end`.
+
+        Raises
+        ------
+        FallBackToPydicom
+            The elements are not as PS3.5 7.1 has them.
         """
-        # Locals, as this loop is where the time goes.
+        # Most time is spent in this loop: hence locals, and no call per element.
         explicit, data, start, ready = self.explicit, self._data, self._start, self._ready
         while pos < end:
             at = pos - start
@@ -131,38 +149,46 @@ class HeaderStream:
                 at = self._fetch(pos)
                 data, start, ready = self._data, self._start, self._ready
             if explicit:
-                group, element, vr, length = _EXPLICIT(data, at)
+                # 7.1.2, Table 7.1-2: tag, VR, 16 bits of length, value.
+                group, number, vr, length = _EXPLICIT(data, at)
                 value = pos + 8
                 if vr not in SHORT_VRS:
-                    value, length = self._long(group, vr, length, pos, at)
+                    value, length = self._long_length(group, vr, length, pos, at)
             else:
-                group, element, length = _IMPLICIT(data, at)
+                # 7.1.3, Table 7.1-3: tag, 32 bits of length, value.
+                group, number, length = _IMPLICIT(data, at)
                 vr, value = None, pos + 8
-            tag = group << 16 | element
+            tag = group << 16 | number
+            # 7.1: elements stand in the order of their tags, and each occurs once.
             if tag <= last:
                 raise FallBackToPydicom("tags out of order")
             if tag in wanted or tag >= _DELIMITERS:
                 return tag, vr, pos, value, length
             after = value + length
+            # An undefined length (7.1.1) is a number beyond any end, so one comparison serves both.
             if after > end:
                 if length == UNDEFINED_LENGTH:
                     return tag, vr, pos, value, length
                 raise FallBackToPydicom("an element longer than what holds it")
-            if passed is not None:
-                passed.append((tag, pos, value, after))
+            if spans is not None:
+                spans.append((tag, pos, value, after))
             last, pos = tag, after
         return NO_ELEMENT, None, pos, pos, 0
 
-    def _long(self, group: int, vr: bytes, length: int, pos: int, at: int) -> tuple[int, int]:
-        """Return where the value begins and its length, for 32 bits of length."""
+    def _long_length(
+        self, group: int, vr: bytes, length: int, pos: int, at: int
+    ) -> tuple[int, int]:
+        """Return the position of the value and its length, for 32 bits of length."""
+        # 7.5: items and delimiters have no VR, not even in Explicit VR.
         if group == _DELIMITERS >> 16:
             return pos + 8, _LENGTH(self._data, at + 4)[0]
+        # 7.1.2, Table 7.1-1: tag, VR, two bytes that must be zero, 32 bits of length, value.
         if vr not in LONG_VRS or length:
             raise FallBackToPydicom(f"VR {vr!r}")
         return pos + 12, _LENGTH(self._data, at + 8)[0]
 
-    def item(self, pos: int) -> tuple[int, int]:
-        """Return the tag and length of an item or delimiter (PS3.5 7.5)."""
+    def item_header(self, pos: int) -> tuple[int, int]:
+        """Return the tag and length of an item or delimiter, which has no VR (PS3.5 7.5)."""
         at = pos - self._start
         if not 0 <= at <= self._ready:
             at = self._fetch(pos)
@@ -170,7 +196,7 @@ class HeaderStream:
         return group << 16 | element, length
 
     def value(self, pos: int, length: int) -> bytes:
-        """Return the bytes of a value that is known to lie within the file."""
+        """Return the bytes of a value whose end the caller has found to lie within the file."""
         if length > MAX_LENGTH:
             raise FallBackToPydicom(f"a value of {length} bytes")
         at = pos - self._start
@@ -189,34 +215,37 @@ class HeaderStream:
         return self._data[at : end - self._start]
 
     def beginning(self, end: int) -> bytes | None:
-        """Return the bytes up to a position, None if those are many, or not there."""
+        """Return the bytes up to a position, None if they are many, or the file has fewer."""
         if end > _LONGEST_READ:
             return None
         data = self.held(0, end) or self._read(end, 0)
         return data if len(data) == end else None
 
     def _fetch(self, pos: int) -> int:
-        # What lies close behind is read in growing strides, what is jumped to in small ones.
+        # Twice as much is read as before where reading goes on nearby; little after a long jump.
         near = -self._ahead < pos - self._start - len(self._data) < self._ahead
         self._ahead = min(2 * self._ahead, _LONGEST_READ) if near else FIRST_READ
         data = self._read(self._ahead, pos)
         if len(data) < 8:
             raise FallBackToPydicom("the file ends")
-        # A last element without value has 8 bytes, and 12 are looked at. Whoever takes a value
-        # has made sure that it ends within the file.
-        self._data = data if len(data) >= 12 else data + _PADDING
+        # The last element may have 8 bytes, and 12 are looked at. No value comes from the padding:
+        # whoever asks for a value has checked that it ends within the file.
+        self._data = data if len(data) >= _LONGEST_ELEMENT_HEADER else data + _PADDING
         self._start = pos
-        self._ready = len(self._data) - 12
+        self._ready = len(self._data) - _LONGEST_ELEMENT_HEADER
         return 0
 
 
 def skip_sequence(stream: HeaderStream, element: Element, end: int, depth: int = 0) -> int:
-    """Return where a sequence of undefined length ends that is not wanted.
+    """Return the end of an element of undefined length that is not wanted.
+
+    Only a sequence may have an undefined length before the pixel data (PS3.5 7.1.1). UN of
+    undefined length holds a sequence in Implicit VR (6.2.2), which pydicom has to read.
 
     Raises
     ------
     FallBackToPydicom
-        It does not end before `end`, or is no sequence.
+        It does not end before `end`, is no sequence, or is nested too deep.
     """
     tag, vr, _, value, length = element
     undefined = length == UNDEFINED_LENGTH and tag < _DELIMITERS
@@ -225,28 +254,31 @@ def skip_sequence(stream: HeaderStream, element: Element, end: int, depth: int =
     return walk_items(stream, element, end, skip_item, depth + 1)
 
 
-def walk_items(stream: HeaderStream, sequence: Element, end: int, visit: Visit, depth: int) -> int:
-    """Visit each item of a sequence and return where the sequence ends (PS3.5 7.5).
+def walk_items(
+    stream: HeaderStream, sequence: Element, end: int, visit: ItemVisitor, depth: int
+) -> int:
+    """Visit each item of a sequence and return the position behind the sequence (PS3.5 7.5).
 
     Parameters
     ----------
     stream : HeaderStream
         The file.
     sequence : Element
-        Its length may be undefined.
+        The sequence; its length may be undefined.
     end : int
-        Where at the latest it must end.
+        The position at which the sequence must end at the latest.
     visit : callable
-        What is done with an item.
+        Called with each item.
     depth : int
-        Of nesting, of the items.
+        How deep the items are nested, 1 at the top level.
 
     Raises
     ------
     FallBackToPydicom
-        It does not end where it should, or holds anything but items.
+        The sequence does not end where it should, or holds anything but items.
     """
     _, _, _, pos, length = sequence
+    # 7.5.1: a sequence ends by its length, or, where that is undefined, with a delimiter (7.5.2).
     delimited = length == UNDEFINED_LENGTH
     if not delimited:
         if pos + length > end:
@@ -256,13 +288,16 @@ def walk_items(stream: HeaderStream, sequence: Element, end: int, visit: Visit, 
     while delimited or pos < end:
         if pos + 8 > end or count > MAX_FRAMES:
             raise FallBackToPydicom("a sequence without end")
-        tag, item_length = stream.item(pos)
+        tag, item_length = stream.item_header(pos)
         pos += 8
         if tag == _ITEM and item_length == UNDEFINED_LENGTH:
+            # 7.5.1 (b): an Item Delimitation Item ends the item.
             pos = visit(stream, (pos, end, True, depth))
         elif tag == _ITEM and pos + item_length <= end:
+            # 7.5.1 (a): the item's length ends it.
             pos = visit(stream, (pos, pos + item_length, False, depth))
         elif tag == _SEQUENCE_END and delimited and not item_length:
+            # 7.5.2: the Sequence Delimitation Item has the length 0.
             return pos
         else:
             raise FallBackToPydicom("no item of a sequence")
@@ -270,42 +305,43 @@ def walk_items(stream: HeaderStream, sequence: Element, end: int, visit: Visit, 
     return pos
 
 
-def walk_item(stream: HeaderStream, item: Item, takes: Mapping[int, Take]) -> int:
-    """Walk the elements of an item and return where it ends.
+def walk_item(stream: HeaderStream, item: Item, handlers: Mapping[int, Handler]) -> int:
+    """Walk the elements of an item and return the position at which it ends.
 
     Parameters
     ----------
     stream : HeaderStream
         The file.
     item : Item
-        Where in it.
-    takes : mapping of int to callable
-        What is done with which element. `IN_ANY_ITEM` must be among them.
+        Its place in the file.
+    handlers : mapping of int to callable
+        What handles which element, by tag. `IN_ANY_ITEM` must be among them.
 
     Raises
     ------
     FallBackToPydicom
-        It does not end where it should, or its elements are not in order.
+        The item does not end where it should, or its elements are not in order.
     """
     pos, end, delimited, depth = item
-    last = NO_ELEMENT
+    tag = NO_ELEMENT
     while True:
-        element = stream.seek(pos, end, last, takes)
-        last, _, _, value, length = element
-        if last in takes:
-            pos = takes[last](stream, element, end)
-        elif last == NO_ELEMENT and not delimited:
+        element = stream.seek(pos, end, tag, handlers)
+        tag, _, _, value, length = element
+        if tag in handlers:
+            pos = handlers[tag](stream, element, end)
+        elif tag == NO_ELEMENT and not delimited:
             return end
-        elif last == _ITEM_END and delimited and not length:
+        elif tag == _ITEM_END and delimited and not length:
+            # PS3.5 7.5.1: the Item Delimitation Item has the length 0.
             return value
-        elif NO_ELEMENT < last < _DELIMITERS:
+        elif NO_ELEMENT < tag < _DELIMITERS:
             pos = skip_sequence(stream, element, end, depth)
         else:
             raise FallBackToPydicom("an item that does not end where it should")
 
 
 def skip_item(stream: HeaderStream, item: Item) -> int:
-    """Walk an item without taking anything from it, and return where it ends."""
+    """Walk an item of which no value is wanted, and return the position at which it ends."""
     return walk_item(stream, item, IN_ANY_ITEM)
 
 
@@ -318,20 +354,20 @@ def character_set(stream: HeaderStream, element: Element, end: int) -> bytes:
 
 
 def _check_character_set(stream: HeaderStream, element: Element, end: int) -> int:
-    # Text in items is taken as ASCII whatever the set; only an unknown one is in doubt.
+    # Text in items is read as ASCII whatever the set is; only an unknown set needs pydicom.
     encoding_of(character_set(stream, element, end))
     return element[3] + element[4]
 
 
-IN_ANY_ITEM: Mapping[int, Take] = {SPECIFIC_CHARACTER_SET: _check_character_set}
+IN_ANY_ITEM: Mapping[int, Handler] = {SPECIFIC_CHARACTER_SET: _check_character_set}
 
 
 def _is_sequence(stream: HeaderStream, tag: int, vr: bytes | None, value: int) -> bool:
     if vr is not None:
         return vr == b"SQ"
     if tag >> 16 & 1:
-        # What a private element is, Implicit VR does not say; but only a sequence has items.
-        return stream.item(value)[0] == _ITEM
+        # No dictionary knows a private tag in Implicit VR (7.1.3); but only a sequence has items.
+        return stream.item_header(value)[0] == _ITEM
     return _dictionary_says_sequence(tag)
 
 

@@ -16,9 +16,9 @@ from aneurysm_assets.dicom.attributes import (
 from aneurysm_assets.dicom.fast_parser.elements import (
     IN_ANY_ITEM,
     Element,
+    Handler,
     HeaderStream,
     Item,
-    Take,
     walk_item,
     walk_items,
 )
@@ -64,9 +64,9 @@ class GroupReader:
         self._items: list[Found] = []
         self._found: Found = {}
         self._is_first = True
-        self._takes = dict(IN_ANY_ITEM) | dict.fromkeys(_SLOTS_OF_GROUP, self._take_group)
-        self._takes_in_group: Mapping[int, Mapping[int, Take]] = {
-            group: dict(IN_ANY_ITEM) | {ATTRIBUTES[slot].tag: self._take_value for slot in slots}
+        self._handlers = dict(IN_ANY_ITEM) | dict.fromkeys(_SLOTS_OF_GROUP, self._handle_group)
+        self._handlers_in_group: Mapping[int, Mapping[int, Handler]] = {
+            group: dict(IN_ANY_ITEM) | {ATTRIBUTES[slot].tag: self._handle_value for slot in slots}
             for group, slots in _SLOTS_OF_GROUP.items()
         }
         self._group = 0
@@ -86,9 +86,9 @@ class GroupReader:
 
     def _visit_item(self, stream: HeaderStream, item: Item) -> int:
         self._items.append({})
-        return walk_item(stream, item, self._takes)
+        return walk_item(stream, item, self._handlers)
 
-    def _take_group(self, stream: HeaderStream, element: Element, end: int) -> int:
+    def _handle_group(self, stream: HeaderStream, element: Element, end: int) -> int:
         _require_sequence(element)
         tag, _, _, value, length = element
         after = value + length
@@ -133,11 +133,11 @@ class GroupReader:
 
     def _visit_group(self, stream: HeaderStream, item: Item) -> int:
         # A group has one item; were there more, the first counts.
-        takes = self._takes_in_group[self._group] if self._is_first else IN_ANY_ITEM
+        handlers = self._handlers_in_group[self._group] if self._is_first else IN_ANY_ITEM
         self._is_first = False
-        return walk_item(stream, item, takes)
+        return walk_item(stream, item, handlers)
 
-    def _take_value(self, stream: HeaderStream, element: Element, end: int) -> int:
+    def _handle_value(self, stream: HeaderStream, element: Element, end: int) -> int:
         tag, vr, _, pos, length = element
         slot = SLOT_OF_TAG[tag]
         if vr not in (None, VRS[slot]) or pos + length > end:

@@ -1,4 +1,4 @@
-"""The headers of one series, file after file, each read with what the ones before have taught."""
+"""Reads the headers of one series, and speeds up each file by what the files before have shown."""
 
 import os
 from functools import partial
@@ -16,26 +16,26 @@ from aneurysm_assets.dicom.fast_parser.walk import Walked, Walker
 from aneurysm_assets.storage.fetching import ObjectFile
 from aneurysm_assets.storage.read_ahead import FIRST_READ, OpenFile, open_head
 
-_LAYOUTS = 4
-"""Different templates of one series that are remembered: localizers, secondary captures."""
+_TEMPLATES = 4
+"""Templates remembered per series: scouts and secondary captures need their own."""
 
 _WORTH_LEARNING = 8
-"""Files for which a template saves more than it takes to learn."""
+"""Files from which on a template saves more time than learning it takes."""
 
 _LESSONS = 16
-"""Files that may be learned from in vain: past that a series has no template worth knowing."""
+"""Files learned from without a match, after which no more is learned from the series."""
 
 
 class SeriesReader:
     """Reads the headers of a series by their bytes.
 
-    Layouts and values of one file serve for the next; what a file is found to say never depends
-    on it.
+    Templates and values of one file speed up the next; they never change what a file is found to
+    hold. README.md beside this module shows how, byte by byte.
 
     Parameters
     ----------
     files : int, optional
-        How many files the series has, where that is known.
+        How many files the series has, if known.
     """
 
     def __init__(self, files: int = _WORTH_LEARNING) -> None:
@@ -51,12 +51,12 @@ class SeriesReader:
         Parameters
         ----------
         file : Path, str or OpenFile
-            A regular file; one that is open is closed.
+            A regular file. An `OpenFile` is closed.
 
         Returns
         -------
         Walked or None
-            None where pydicom is to be asked.
+            None where pydicom has to be asked.
         """
         try:
             _, descriptor, size = file if isinstance(file, OpenFile) else open_head(file)
@@ -103,10 +103,10 @@ class SeriesReader:
         stream = HeaderStream(read, size, data)
         if not self._is_worth_learning or self._lessons > _LESSONS + self._matched:
             return self._walker.walk(stream)
-        passed: list[Span] = []
-        walked = self._walker.walk(stream, passed)
+        spans: list[Span] = []
+        walked = self._walker.walk(stream, spans)
         self._lessons += 1
-        learned = learn(stream, passed, walked)
+        learned = learn(stream, spans, walked)
         if learned is not None:
             self._remember(learned)
         return walked
@@ -118,4 +118,4 @@ class SeriesReader:
                 del self._templates[index]
                 learned = joined
                 break
-        self._templates = [learned, *self._templates[: _LAYOUTS - 1]]
+        self._templates = [learned, *self._templates[: _TEMPLATES - 1]]

@@ -1,10 +1,7 @@
-"""What the headers of a series have in common, so that only the rest is looked at.
+"""What the headers of a series have in common, so that a reader looks only at what differs.
 
-Most bytes of a series' headers are the same in file after file. A template holds them as stretches
-to compare, and between them the elements whose values differ. A file fits only if every byte of
-every stretch is there, at the place to which the lengths in this very file lead: then the walk
-would have gone the same way, from the same element headers, and the values within the stretches
-are the same.
+A template holds stretches of bytes to compare, and between them the elements whose values differ.
+README.md beside this module shows one in bytes, and why a match equals a walk.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,15 +33,15 @@ from aneurysm_assets.dicom.header import GEOMETRY_SOURCE, PLACES
 from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 _COMPARED = 256
-"""Bytes of the longest value that is compared, and not jumped over."""
+"""Bytes of the longest value that is compared; a longer one is jumped over."""
 
 _PARTS = 256
-"""Parts of the longest stretch: what is compared must be in memory."""
+"""Parts of the longest stretch, which is compared as a whole and so must be in memory."""
 
 _DECISIVE = frozenset(map(tag_of, ("SpecificCharacterSet", "TransferSyntaxUID", "NumberOfFrames")))
-"""Elements that say how to read others: files in which they differ have different templates."""
+"""Elements that say how others are read: files that differ in one have different templates."""
 
-_OF_THE_IMAGE = frozenset(
+_DIFFERENT_PER_IMAGE = frozenset(
     map(
         tag_of,
         (
@@ -63,7 +60,7 @@ _OF_THE_IMAGE = frozenset(
         ),
     )
 )
-"""Elements that differ in nearly every series: expected to before a second file has shown it."""
+"""Elements that differ between the images of most series: never compared."""
 
 _GEOMETRY_SLOTS = tuple(SLOTS[name] for name in GEOMETRY)
 
@@ -74,14 +71,14 @@ _FUNCTIONAL_GROUPS = frozenset((tag_of(PER_FRAME), tag_of(SHARED)))
 
 _LENGTH = Struct("<I").unpack_from
 
-# What follows a stretch.
-_FIXED, _NESTED, _END = 0, 1, 3
-_SHORT, _LONG = 2, 4
+FIXED_LENGTH, DELIMITED, LENGTH_16, LENGTH_32, END = 0, 1, 2, 4, 3
+"""What follows a stretch: a value whose length the template knows, items up to a delimiter, a
+length of 16 or of 32 bits (2 or 4 bytes) and the value, or the end of the header."""
 
 
 Piece = tuple[int, bytes, bytes | None]
 """An element of a template: its tag, its bytes up to the value, and the value with its delimiter if
-it has one, None where that differs from file to file."""
+it has one. The value is None where it differs from file to file."""
 
 
 class Step(NamedTuple):
@@ -90,19 +87,20 @@ class Step(NamedTuple):
     Attributes
     ----------
     stretch : bytes
-        Up to the length field of an element whose value differs.
+        All bytes up to the length (or, for `FIXED_LENGTH`, the value) of an element that differs.
     size : int
-        Of the stretch.
-    kind : int
-        What follows: a length of 2 or 4 bytes and a value, a value of fixed length, items up to
-        a delimiter, or the end: the length of the pixel data, or nothing.
+        Bytes of the stretch.
+    follows : int
+        `FIXED_LENGTH`, `DELIMITED`, `LENGTH_16`, `LENGTH_32` or `END`. At the end stands the
+        length of the pixel data, or nothing.
     argument : int
-        The slot of the value or -1; for a fixed length that.
+        For `FIXED_LENGTH` the bytes of the value; otherwise the slot of the value, -1 if nobody
+        wants it.
     """
 
     stretch: bytes
     size: int
-    kind: int
+    follows: int
     argument: int
 
 
@@ -114,13 +112,18 @@ class Template:
     pieces : sequence of Piece
         The elements of the top level up to the pixel data.
     pixels : Piece
-        The pixel data, its length cut off; without a tag where there are none.
+        The pixel data without its length; its tag is `NO_ELEMENT` where there is none.
     explicit : bool
         Whether elements carry their VR.
     encoding : str
-        Of text.
+        The encoding of text.
     row : list
-        The values in one of the files.
+        The values of one of the files, in the order of `header.ROW`.
+
+    Attributes
+    ----------
+    steps : tuple of Step
+        What `match` does, in order.
     """
 
     def __init__(
@@ -136,14 +139,17 @@ class Template:
         self._explicit = explicit
         self._encoding = encoding
         self._row = row
-        self._steps = tuple(_steps(pieces, pixels, explicit))
+        self.steps = tuple(_steps(pieces, pixels, explicit))
         differing = {SLOT_OF_TAG.get(tag) for tag, _, body in pieces if body is None}
         same = (row[slot] for slot in _GEOMETRY_SLOTS if slot not in differing)
-        settled = any(value is not None for value in same)
-        self._geometry = () if settled else tuple(s for s in _GEOMETRY_SLOTS if s in differing)
+        is_settled = any(value is not None for value in same)
+        self._geometry = () if is_settled else tuple(s for s in _GEOMETRY_SLOTS if s in differing)
 
     def joined(self, other: "Template") -> "Template | None":
-        """Return the template that fits whatever either fits, None where there is no such."""
+        """Return the template for the files of both, None if they differ in more than values.
+
+        An element that differs between the two is no longer compared.
+        """
         if (self._pixels, len(self._pieces)) != (other._pixels, len(other._pieces)):
             return None
         decisive = _decisive((piece[0] for piece in self._pieces), self._explicit)
@@ -160,12 +166,19 @@ class Template:
     def match(self, read: ReadAt, size: int, data: bytes, decoder: Decoder) -> Walked | None:
         """Return what the walk would find in a file, None if the file does not fit.
 
+        Per step: compare a stretch, take the length of what follows from the file itself, decode
+        the value if it is wanted, and go on behind it.
+
         Parameters
         ----------
-        read, size, data
-            What reads the file, its size and how it begins.
+        read : ReadAt
+            Reads the file.
+        size : int
+            Bytes of the file.
+        data : bytes
+            How the file begins.
         decoder : Decoder
-            For the values that differ.
+            Decodes the values that differ.
 
         Raises
         ------
@@ -173,101 +186,110 @@ class Template:
             A value is not what its VR allows.
         """
         row = self._row.copy()
-        start, pos, held = 0, _PREAMBLE, len(data)
-        for stretch, span, kind, argument in self._steps:
-            if pos + span + 4 > held:
-                start += pos
-                data = _read_on(read, start, FIRST_READ + span)
-                pos, held = 0, len(data)
-            if not data.startswith(stretch, pos):
+        # `data` begins at `start` in the file; `at` is a position in `data`.
+        start, at, held = 0, _PREAMBLE, len(data)
+        for stretch, stretch_size, follows, argument in self.steps:
+            if at + stretch_size + 4 > held:
+                start += at
+                data = _read_on(read, start, FIRST_READ + stretch_size)
+                at, held = 0, len(data)
+            if not data.startswith(stretch, at):
                 return None
-            pos += span
-            if kind == _SHORT:
-                length = data[pos] | data[pos + 1] << 8
-                pos += 2
-            elif kind == _LONG:
-                length = _LENGTH(data, pos)[0]
-                pos += 4
-            elif kind == _END:
+            at += stretch_size
+            if follows == LENGTH_16:
+                length = data[at] | data[at + 1] << 8
+                at += 2
+            elif follows == LENGTH_32:
+                length = _LENGTH(data, at)[0]
+                at += 4
+            elif follows == END:
                 break
             else:
                 stream = HeaderStream(read, size, data, start)
-                pos = self._pass(stream, start + pos, kind, argument) - start
+                at = self._end_of_value(stream, start + at, follows, argument) - start
                 continue
             if argument >= 0:
-                raw = data[pos : pos + length]
+                raw = data[at : at + length]
                 if len(raw) < length:
-                    raw = HeaderStream(read, size, data, start).value(start + pos, length)
+                    raw = HeaderStream(read, size, data, start).value(start + at, length)
                 row[argument] = decoder.decode(argument, raw, self._encoding)
-            pos += length
-        return self._end(row, data, start, pos, size)
+            at += length
+        return self._finish(row, data, start, at, size)
 
-    def _pass(self, stream: HeaderStream, pos: int, kind: int, length: int) -> int:
+    def _end_of_value(self, stream: HeaderStream, pos: int, follows: int, length: int) -> int:
         """Return the end of a value that has a fixed length, or a delimiter."""
-        if kind == _FIXED:
+        if follows == FIXED_LENGTH:
             return pos + length
         stream.explicit = self._explicit
         sequence = (0, None, pos, pos, UNDEFINED_LENGTH)
         return walk_items(stream, sequence, stream.size, skip_item, 1)
 
-    def _end(self, row: list[Value], data: bytes, start: int, pos: int, size: int) -> Walked | None:
-        """Return what has been found, given where the pixel data's length is, or the file's end."""
+    def _finish(
+        self, row: list[Value], data: bytes, start: int, at: int, size: int
+    ) -> Walked | None:
+        """Complete the row where all stretches fit; the length of the pixel data is at `at`."""
         if self._geometry:
             found = any(row[slot] is not None for slot in self._geometry)
             row[GEOMETRY_SOURCE] = PLACES[-1] if found else None
         tag, head, _ = self._pixels
-        place = start + pos
+        place = start + at
         if tag == NO_ELEMENT:
             return Walked([row], "none", size) if place == size else None
         vr = head[4:6] if self._explicit else None
-        pixels = (tag, vr, place, place + 4, _LENGTH(data, pos)[0])
+        pixels = (tag, vr, place, place + 4, _LENGTH(data, at)[0])
         return Walked([row], pixel_data([row], pixels, size), size)
 
 
 def _read_on(read: ReadAt, start: int, length: int) -> bytes:
     data = read(length, start)
-    # Behind the end of the file stand zeros, which begin no element: a length that is not there
-    # can be looked at, and what it leads to fits no stretch.
+    # Zeros behind the end of the file begin no element: `match` may read a length from them, but
+    # what that leads to fits no stretch.
     return data if len(data) == length else data + _PADDING
 
 
-def learn(stream: HeaderStream, passed: Sequence[Span], walked: Walked) -> Template | None:
+def learn(stream: HeaderStream, spans: Sequence[Span], walked: Walked) -> Template | None:
     """Return the template of a file that has been walked.
 
     Parameters
     ----------
     stream : HeaderStream
         The file.
-    passed, walked
-        What the walk noted and found.
+    spans : sequence of Span
+        The elements of the top level; the pixel data or `NO_ELEMENT` last.
+    walked : Walked
+        What the walk found.
 
     Returns
     -------
     Template or None
-        None for a multi-frame file, whose groups have no fixed places, and for a very long header.
+        None for a multi-frame file, whose groups have no fixed places; for a very long header;
+        and where an element that says how others are read is too long to compare.
     """
-    tags = [span[0] for span in passed]
+    tags = [span[0] for span in spans]
     if len(walked.rows) > 1 or not _FUNCTIONAL_GROUPS.isdisjoint(tags):
         return None
-    tag, start, value, _ = passed[-1]
+    last_tag, start, value, _ = spans[-1]
     data = stream.beginning(value)
     if data is None:
         return None
-    pixels: Piece = (tag, data[start : value - 4] if tag != NO_ELEMENT else b"", None)
+    pixels: Piece = (last_tag, data[start : value - 4] if last_tag != NO_ELEMENT else b"", None)
     decisive = _decisive(tags, stream.explicit)
-    expected = _OF_THE_IMAGE - decisive
+    pieces = [_piece(data, span, decisive) for span in spans[:-1]]
+    if any(tag in decisive and body is None for tag, _, body in pieces):
+        return None
     encoding = LATIN_1
-    pieces: list[Piece] = []
-    for tag, start, value, end in passed[:-1]:
-        body = None
-        if end - value <= _COMPARED and tag not in expected:
-            body = data[value:end]
-        elif tag in decisive:
-            return None
+    for tag, _, value, end in spans:
         if tag == SPECIFIC_CHARACTER_SET:
             encoding = encoding_of(data[value:end])
-        pieces.append((tag, data[start:value], body))
     return Template(pieces, pixels, stream.explicit, encoding, walked.rows[0].copy())
+
+
+def _piece(data: bytes, span: Span, decisive: frozenset[int]) -> Piece:
+    """Return an element with its value, or without if files are expected to differ in it."""
+    tag, start, value, end = span
+    differs = tag in _DIFFERENT_PER_IMAGE and tag not in decisive
+    body = None if differs or end - value > _COMPARED else data[value:end]
+    return tag, data[start:value], body
 
 
 def _decisive(tags: Iterable[int], explicit: bool) -> frozenset[int]:
@@ -275,61 +297,62 @@ def _decisive(tags: Iterable[int], explicit: bool) -> frozenset[int]:
     first = next((tag for tag in tags if tag > LAST_OF_META), NO_ELEMENT)
     if explicit or not first & 0xFFFF:
         return _DECISIVE
-    # In Implicit VR the length of the first element has a say in how pydicom reads the file.
+    # In Implicit VR pydicom judges by the first length whether elements carry a VR after all.
     return _DECISIVE | {first}
 
 
 def _is_alike(mine: Piece, theirs: Piece, explicit: bool) -> bool:
-    """Tell whether two elements differ in nothing but their value and, if it may, its length."""
-    kind = _kind_of(mine, explicit)
-    if kind != _kind_of(theirs, explicit):
+    """Tell whether two elements differ only in their value and, if a length is read, its length."""
+    follows = _what_follows(mine, explicit)
+    if follows != _what_follows(theirs, explicit):
         return False
-    if kind in (_SHORT, _LONG):
-        return mine[1][:-kind] == theirs[1][:-kind]
+    if follows in (LENGTH_16, LENGTH_32):
+        return mine[1][:-follows] == theirs[1][:-follows]
     return mine[1] == theirs[1]
 
 
-def _kind_of(piece: Piece, explicit: bool) -> int:
+def _what_follows(piece: Piece, explicit: bool) -> int:
     """Return what follows the bytes of an element that are compared when its value is not."""
     tag, head, _ = piece
     long = _is_long(piece, explicit)
     if long and head.endswith(_UNDEFINED):
-        return _NESTED
-    # Group lengths (PS3.5 7.2) are of 4 bytes, or not what they seem.
+        return DELIMITED
+    # A group length (PS3.5 7.2) has 4 bytes in every file.
     if not tag & 0xFFFF:
-        return _FIXED
-    return _LONG if long else _SHORT
+        return FIXED_LENGTH
+    return LENGTH_32 if long else LENGTH_16
 
 
 def _is_long(piece: Piece, explicit: bool) -> bool:
-    """Tell whether the length of an element has 32 bits, and not 16 (PS3.5 7.1.2, 7.1.3)."""
+    """Tell whether the length of an element has 32 bits rather than 16 (PS3.5 7.1.2, 7.1.3)."""
     tag, head, _ = piece
     return len(head) == 12 or (tag > LAST_OF_META and not explicit)
 
 
 def _steps(pieces: Sequence[Piece], pixels: Piece, explicit: bool) -> Iterator[Step]:
+    """Join what is compared to stretches that end where a value differs."""
     stretch = [b"DICM"]
 
-    def step(kind: int, argument: int) -> Step:
+    def step(follows: int, argument: int) -> Step:
         joined = b"".join(stretch)
         stretch.clear()
-        return Step(joined, len(joined), kind, argument)
+        return Step(joined, len(joined), follows, argument)
 
     for piece in pieces:
         tag, head, body = piece
         if body is not None:
             stretch += (head, body)
             if len(stretch) > _PARTS:
-                yield step(_FIXED, 0)
+                yield step(FIXED_LENGTH, 0)
             continue
-        kind = _kind_of(piece, explicit)
+        follows = _what_follows(piece, explicit)
         argument = SLOT_OF_TAG.get(tag, -1)
-        if kind in (_SHORT, _LONG):
-            head = head[:-kind]
-        elif kind == _FIXED:
+        if follows in (LENGTH_16, LENGTH_32):
+            head = head[:-follows]
+        elif follows == FIXED_LENGTH:
             length = head[-4:] if _is_long(piece, explicit) else head[-2:]
             argument = int.from_bytes(length, "little")
         stretch.append(head)
-        yield step(kind, argument)
+        yield step(follows, argument)
     stretch.append(pixels[1])
-    yield step(_END, -1)
+    yield step(END, -1)

@@ -141,14 +141,14 @@ class Walker:
         self.decoder = Decoder()
         self._groups = GroupReader(self.decoder)
 
-    def walk(self, stream: HeaderStream, passed: list[Span] | None = None) -> Walked:
+    def walk(self, stream: HeaderStream, spans: list[Span] | None = None) -> Walked:
         """Walk a header to its pixel data, or to the end of the file.
 
         Parameters
         ----------
         stream : HeaderStream
             The file.
-        passed : list of tuple, optional
+        spans : list of tuple, optional
             Where to note the elements of the top level, the pixel data or `NO_ELEMENT` last.
 
         Returns
@@ -162,15 +162,15 @@ class Walker:
             The header is not as PS3.5 and PS3.10 have it, or a value is not.
         """
         top: list[Value] = [None] * len(ATTRIBUTES)
-        pos = self._walk_meta(stream, top, passed)
-        return self._walk_data_set(stream, pos, top, passed)
+        pos = self._walk_meta(stream, top, spans)
+        return self._walk_data_set(stream, pos, top, spans)
 
-    def _walk_meta(self, stream: HeaderStream, top: list[Value], passed: list[Span] | None) -> int:
+    def _walk_meta(self, stream: HeaderStream, top: list[Value], spans: list[Span] | None) -> int:
         """Walk the file meta information (PS3.10 7.1), always in Explicit VR; return its end."""
         if stream.value(0, PREAMBLE)[-4:] != b"DICM":
             raise FallBackToPydicom("no preamble")
         pos, last = PREAMBLE, NO_ELEMENT
-        while stream.item(pos)[0] <= LAST_OF_META:
+        while stream.item_header(pos)[0] <= LAST_OF_META:
             element = stream.seek(pos, pos + 1, last, _ANY)
             tag, vr, start, value, length = element
             if last == NO_ELEMENT and (tag, vr, length) != (_META_LENGTH, b"UL", 4):
@@ -179,8 +179,8 @@ class Walker:
             if tag in _IN_META:
                 slot = _IN_META[tag]
                 top[slot] = self._value(stream, slot, element, LATIN_1)
-            if passed is not None:
-                passed.append((tag, start, value, pos))
+            if spans is not None:
+                spans.append((tag, start, value, pos))
         syntax = top[_TRANSFER_SYNTAX]
         if syntax != _IMPLICIT_VR and syntax not in _EXPLICIT_VR:
             raise FallBackToPydicom(f"transfer syntax {syntax}")
@@ -188,14 +188,14 @@ class Walker:
         return pos
 
     def _walk_data_set(
-        self, stream: HeaderStream, pos: int, top: list[Value], passed: list[Span] | None
+        self, stream: HeaderStream, pos: int, top: list[Value], spans: list[Span] | None
     ) -> Walked:
         groups: dict[int, list[Found]] = {_PER_FRAME: [], _SHARED: []}
         encoding, size, last = LATIN_1, stream.size, LAST_OF_META
         if not stream.explicit:
             _require_implicit(stream, pos)
         while True:
-            element = stream.seek(pos, size, last, _STOPS, passed)
+            element = stream.seek(pos, size, last, _STOPS, spans)
             last, _, start, value, length = element
             pos = value + length
             if last in _AT_TOP:
@@ -207,13 +207,13 @@ class Walker:
                 encoding = encoding_of(character_set(stream, element, size))
             elif last == NO_ELEMENT or last in PIXEL_DATA_BITS:
                 rows = images(top, groups[_PER_FRAME], groups[_SHARED], size)
-                if passed is not None:
-                    passed.append((last, start, value, size))
+                if spans is not None:
+                    spans.append((last, start, value, size))
                 return Walked(rows, pixel_data(rows, element, size), size)
             else:
                 pos = skip_sequence(stream, element, size)
-            if passed is not None:
-                passed.append((last, start, value, pos))
+            if spans is not None:
+                spans.append((last, start, value, pos))
 
     def _value(self, stream: HeaderStream, slot: int, element: Element, encoding: str) -> Value:
         _, vr, _, value, length = element
