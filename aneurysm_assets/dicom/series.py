@@ -157,7 +157,7 @@ def _read_ahead(
                 yield name, path, False
                 continue
             yield name, next(opened), True
-            ahead.passed()
+            ahead.file_done()
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

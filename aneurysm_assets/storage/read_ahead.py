@@ -1,20 +1,19 @@
-"""The heads of files brought into memory ahead of their reader, for storage that makes it wait.
+"""Brings the heads of files into memory before their reader needs them.
 
-What the bytes say is not looked at here. Files are opened some ahead, and the system is told what
-will be read of them, so that a disk is asked for many at a time. Where opening waits too, as on a
-file server, threads begin: where files are in memory, handing one to a thread takes longer than
-reading it, so they begin only where reading is found to wait.
+What the bytes mean is not its business. Files are opened some ahead of the reader, and the system
+is told what will be read of them, so that a disk works on many requests at a time. Where opening
+waits too, as on a file server, threads open files ahead; where files are in memory, handing one to
+a thread takes longer than reading it.
 """
 
 import os
-import resource
 import threading
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
+from time import perf_counter, thread_time
 from typing import NamedTuple, Self
 
 from aneurysm_assets.storage.threads import start_threads
@@ -23,32 +22,32 @@ FIRST_READ = 8 << 10
 """Bytes that hold the whole header of nearly all DICOM files."""
 
 THREADS = 16
-"""Threads of one reader where it waits: about what a disk or a file server takes in parallel."""
+"""Threads of one reader that waits: about what a disk or a file server serves in parallel."""
 
 _OPEN_AHEAD = 32
-"""Files that are open ahead of their reader: some disks take as many requests at a time."""
+"""Files that are open ahead of their reader: some disks serve as many requests at a time."""
 
 _MUCH = 64 << 10
-"""Bytes beyond which a file is worth asking the system not to read on."""
+"""Bytes of a file from which on it pays to ask the system not to read on."""
 
 _LOOK_EVERY = 16
-"""Files after which it is asked whether reading waits."""
+"""Files per look at how long the reader has waited."""
 
-_WAITING = 200e-6
-"""Seconds of waiting a file from which on threads gain more than they cost."""
+_WAITING = 1e-3
+"""Seconds of waiting per file from which on threads gain more than they cost."""
 
 
 class OpenFile(NamedTuple):
-    """A file that is open; whoever is given it closes it.
+    """An open file; whoever receives it closes it.
 
     Attributes
     ----------
     path : str
-        As it was opened.
+        The path by which it was opened.
     descriptor : int
-        To be closed.
+        The open file's descriptor.
     size : int
-        Bytes.
+        Bytes of the file.
     """
 
     path: str
@@ -68,7 +67,7 @@ def open_head(path: Path | str) -> OpenFile:
     try:
         size = os.lseek(descriptor, 0, os.SEEK_END)
         if size > _MUCH and hasattr(os, "posix_fadvise"):
-            # Else the system reads on into the pixels, 128 KB or more of them.
+            # Otherwise the system reads on into the pixels, 128 KB of them or more.
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
     except OSError:
         os.close(descriptor)
@@ -87,18 +86,18 @@ def open_ahead(paths: Iterable[str]) -> Generator[OpenFile | str]:
     Yields
     ------
     OpenFile or str
-        Each in turn; its path where it cannot be opened, for the reader to meet the reason.
+        Each in turn. A path where the file cannot be opened: its reader will meet the reason.
     """
-    left = iter(paths)
+    unopened = iter(paths)
     ahead: deque[OpenFile | str] = deque()
 
     def open_more(most: int) -> None:
-        # None behind one that could not be opened, which may need the descriptor.
+        # A file that could not be opened may need the next free descriptor.
         while most and not (ahead and isinstance(ahead[-1], str)):
-            path = next(left, None)
+            path = next(unopened, None)
             if path is None:
                 return
-            ahead.append(_on_its_way(path))
+            ahead.append(_open_and_fetch(path))
             most -= 1
 
     open_more(_OPEN_AHEAD)
@@ -116,13 +115,13 @@ def open_ahead(paths: Iterable[str]) -> Generator[OpenFile | str]:
                 os.close(file.descriptor)
 
 
-def _on_its_way(path: str) -> OpenFile | str:
+def _open_and_fetch(path: str) -> OpenFile | str:
     try:
         file = open_head(path)
     except OSError:
         return path
     if hasattr(os, "posix_fadvise"):
-        with suppress(OSError):  # it is no more than advice
+        with suppress(OSError):  # it is only advice
             os.posix_fadvise(file.descriptor, 0, FIRST_READ, os.POSIX_FADV_WILLNEED)
     return file
 
@@ -135,8 +134,8 @@ class ReadAhead:
     paths : sequence of str
         Regular files, in the order in which they will be read.
     threads : int, optional
-        How many read ahead from the first file on; 0 for none. `THREADS`, and only from where
-        reading is found to wait, where not given.
+        How many threads read ahead from the first file on; 0 for none. By default `THREADS`, and
+        only once the reader is found to wait.
     """
 
     def __init__(self, paths: Sequence[str], threads: int | None = None) -> None:
@@ -145,7 +144,7 @@ class ReadAhead:
         self._at = 0
         self._next = count()
         self._running: list[threading.Thread] = []
-        self._seen = _Clock()
+        self._waited = _seconds_without_work()
 
     def __enter__(self) -> Self:
         """Begin at once where the number of threads was given."""
@@ -154,7 +153,7 @@ class ReadAhead:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the threads; what they were reading is nobody's loss."""
+        """End the threads; nobody needs what they were reading."""
         self._at = len(self._paths)
         for thread in self._running:
             thread.join()
@@ -164,20 +163,20 @@ class ReadAhead:
         """Whether threads read ahead."""
         return bool(self._running)
 
-    def passed(self) -> None:
-        """Hear that the reader is through with another file."""
+    def file_done(self) -> None:
+        """Note that the reader has finished another file; begin threads if it has to wait."""
         self._at += 1
-        if self._threads is None and not self._running and self._at % _LOOK_EVERY == 0:
-            now = _Clock()
-            if now.waited_since(self._seen) > _WAITING * _LOOK_EVERY:
-                self._begin(THREADS)
-            self._seen = now
+        if self._threads is not None or self._running or self._at % _LOOK_EVERY:
+            return
+        waited = _seconds_without_work()
+        if waited - self._waited > _WAITING * _LOOK_EVERY:
+            self._begin(THREADS)
+        self._waited = waited
 
     def _begin(self, threads: int) -> None:
-        left = len(self._paths) - self._at
         self._next = count(self._at)
-        # Where none are to be had the reader does without.
-        self._running = start_threads(self._read, min(threads, left))
+        # Where the system gives no threads the reader goes on alone.
+        self._running = start_threads(self._read, min(threads, len(self._paths) - self._at))
 
     def _read(self) -> None:
         for index in self._next:
@@ -191,7 +190,7 @@ def _touch(path: str) -> None:
     try:
         descriptor = open_head(path).descriptor
     except OSError:
-        return  # its reader will meet the same, and say it
+        return  # its reader will meet the same error and report it
     try:
         os.pread(descriptor, FIRST_READ, 0)
     except OSError:
@@ -200,18 +199,6 @@ def _touch(path: str) -> None:
         os.close(descriptor)
 
 
-class _Clock:
-    """What a thread had spent by a moment."""
-
-    def __init__(self) -> None:
-        self._wall = time.perf_counter()
-        self._cpu = time.thread_time()
-        # A thread that waits for a processor, not for a file, is switched against its will.
-        of_thread = getattr(resource, "RUSAGE_THREAD", None)
-        self._waits = None if of_thread is None else resource.getrusage(of_thread).ru_nvcsw
-
-    def waited_since(self, earlier: "_Clock") -> float:
-        """Return the seconds in which the thread waited for something."""
-        if self._waits is not None and self._waits == earlier._waits:
-            return 0.0
-        return (self._wall - earlier._wall) - (self._cpu - earlier._cpu)
+def _seconds_without_work() -> float:
+    """Return a clock that stands still while this thread works, and runs while it waits."""
+    return perf_counter() - thread_time()

@@ -43,13 +43,14 @@ def touched(monkeypatch) -> list[str]:
 
 @pytest.fixture
 def slow(monkeypatch) -> None:
-    """Let every look at the clock find that files were waited for."""
-    monkeypatch.setattr(read_ahead._Clock, "waited_since", lambda *_: 1.0)
+    """Let every file count as one that was waited for."""
+    monkeypatch.setattr(read_ahead, "_WAITING", -1.0)
 
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    monkeypatch.setattr(read_ahead._Clock, "waited_since", lambda *_: 0.0)
+    """Let no file count as one that was waited for."""
+    monkeypatch.setattr(read_ahead, "_WAITING", 1e9)
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4, 100, None])
@@ -70,7 +71,7 @@ def test_threads_begin_where_reading_waits_and_take_each_file_that_is_left_once(
     with ReadAhead(paths) as reading:
         for number in range(1, 17):
             assert not reading.is_running
-            reading.passed()
+            reading.file_done()
             assert reading.is_running == (number == 16)
         for thread in reading._running:
             thread.join()
@@ -224,23 +225,25 @@ def test_where_no_file_can_be_opened_the_series_fails_and_no_file_is_called_brok
 
 
 @pytest.mark.parametrize(
-    ("wall", "cpu", "waits", "waited"),
+    ("wall", "cpu", "begins"),
     [
-        (1.0, 0.2, 5, 0.8),  # blocked
-        (1.0, 1.0, 5, 0.0),  # at work
-        (1.0, 0.2, 0, 0.0),  # another process had the processor
-        (1.0, 0.2, None, 0.8),  # a system that counts no switches
+        (2e-3, 0.1e-3, True),  # waits for files
+        (2e-3, 1.9e-3, False),  # works, as pydicom does
+        (0.1e-3, 0.1e-3, False),  # finds files in memory
     ],
 )
-def test_waiting_for_files_is_told_from_working_and_from_a_busy_machine(
-    wall, cpu, waits, waited
+def test_threads_begin_where_a_reader_waits_and_not_where_it_works(
+    series, monkeypatch, wall, cpu, begins
 ) -> None:
-    earlier, later = read_ahead._Clock(), read_ahead._Clock()
-    earlier._wall, earlier._cpu, earlier._waits = 10.0, 3.0, None if waits is None else 7
-    later._wall, later._cpu, later._waits = 10.0 + wall, 3.0 + cpu, waits and 7 + waits
-    if waits == 0:
-        later._waits = 7
-    assert later.waited_since(earlier) == pytest.approx(waited)
+    clocks = {"perf_counter": 10.0, "thread_time": 3.0}
+    monkeypatch.setattr(read_ahead, "perf_counter", lambda: clocks["perf_counter"])
+    monkeypatch.setattr(read_ahead, "thread_time", lambda: clocks["thread_time"])
+    with ReadAhead(paths_of(series)) as reading:
+        for _ in range(16):
+            clocks["perf_counter"] += wall
+            clocks["thread_time"] += cpu
+            reading.file_done()
+        assert reading.is_running == begins
 
 
 def test_a_file_that_cannot_be_looked_at_leaves_none_open(series, monkeypatch) -> None:
