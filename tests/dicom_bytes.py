@@ -1,13 +1,16 @@
-"""DICOM files byte by byte, as a test wants them, and how what two readers say is compared."""
+"""Encodes DICOM files byte by byte, and compares what two readers return."""
 
 import struct
 from pathlib import Path
 
 import pydicom.data
 
-from aneurysm_assets.dicom.header import Header
+from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
+from aneurysm_assets.dicom.fast_parser.walk import Walked
+from aneurysm_assets.dicom.header import ROW, Header
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import UnreadableFile
+from aneurysm_assets.schema.columns import SERIES_KEY
 
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
@@ -94,6 +97,19 @@ def image(*more, explicit=True, changes=None, pixels=bytes(8)):
     elements |= changes or {}
     body = b"".join(elements[tag] for tag in sorted(elements))
     return body + (of(0x7FE00010, "OW", pixels) if pixels is not None else b"")
+
+
+def as_header(walked: Walked) -> Header:
+    """Return what the fast parser found as `read_header` returns it."""
+    images = [dict(zip(ROW, row, strict=True)) for row in walked.rows]
+    of_file = [(image.pop("NumberOfFrames"), image.pop(SERIES_KEY)) for image in images]
+    return Header(images, *of_file[0], walked.pixel_data)
+
+
+def walk_header(path: Path) -> Header | None:
+    """Read one file by its bytes, without a template; None where pydicom has to be asked."""
+    walked = SeriesReader(files=1).read(path)
+    return None if walked is None else as_header(walked)
 
 
 def comparable(header: Header):

@@ -1,5 +1,4 @@
-"""From the DICOM files of a series to its rows of `dicom_tags`: attributes, headers, geometry.
+"""From the DICOM files of a series to its rows of `dicom_tags`: attributes, headers, the table.
 
-How bytes are parsed fast stands in `fast_parser`; where the files are stored belongs to
-`storage`.
+How a header is read quickly belongs to `fast_parser`, where the files are stored to `storage`.
 """

@@ -1,7 +1,7 @@
-"""The rows of a series' images to its table, column by column.
+"""Makes the table of a series from the rows of its images, column by column.
 
-Rows come as lists of values in a fixed order, and leave as Arrow arrays: a dict a row, and polars
-guessing at Python objects, would cost more than reading the headers.
+Rows are lists of values in a fixed order and become Arrow arrays: one dict per row, or Python
+objects whose types polars has to guess, would cost more than reading the headers.
 """
 
 from collections.abc import Sequence
@@ -15,24 +15,24 @@ from aneurysm_assets.dicom.header import ROW
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import DICOM_TAGS
 
-_OF_FILE = ("dicom_path", "file_size", "read_error")
-_COLUMNS = (*ROW, *_OF_FILE)
+_FILE_COLUMNS = ("dicom_path", "file_size", "read_error")
+_COLUMNS = (*ROW, *_FILE_COLUMNS)
 
 _TYPES: Sequence[pa.Field] = tuple(
     pl.DataFrame(schema=DICOM_TAGS.schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 )
 
 _INSTANCE_NUMBER = itemgetter(SLOTS["InstanceNumber"])
-_OWN_SERIES = SLOTS[SERIES_KEY]
+_SERIES_SLOT = SLOTS[SERIES_KEY]
 
 
 class SeriesColumns:
-    """Collects the images of a series, file by file, and makes them its table.
+    """Collects the images of a series, file by file, and makes its table of them.
 
     Parameters
     ----------
     series_instance_uid : str
-        The name of the series' directory.
+        The SeriesInstanceUID, which is the name of the series' directory.
     """
 
     def __init__(self, series_instance_uid: str) -> None:
@@ -45,7 +45,7 @@ class SeriesColumns:
         Parameters
         ----------
         images : list of list
-            The values that `wanted.ROW` names; the lists are taken over.
+            One list per image: the values that `header.ROW` names. The lists are changed.
         dicom_path, file_size
             As in the table.
         """
@@ -64,27 +64,27 @@ class SeriesColumns:
         -------
         pl.DataFrame
             In the order of InstanceNumber, images without one last; images of the same number in
-            the order in which they were added. Columns that no row has are null.
+            the order in which they were added. Columns without a value are null.
         """
-        rows = sorted(self._rows, key=_in_order)
+        rows = sorted(self._rows, key=_sort_key)
         columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)) if rows else {}
-        columns["header_series_instance_uid"] = self._foreign(columns.pop(SERIES_KEY, ()))
+        columns["header_series_instance_uid"] = self._foreign_uids(columns.pop(SERIES_KEY, ()))
         columns[SERIES_KEY] = (self._series,) * len(rows)
         arrays = [_array(columns.get(field.name), field.type, len(rows)) for field in _TYPES]
-        # By Arrow's C interface: `pl.from_arrow` takes four times as long.
+        # Through Arrow's C interface: `pl.from_arrow` takes four times as long.
         return pl.DataFrame(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(_TYPES)))
 
-    def _foreign(self, own: Sequence[Value]) -> tuple[Value, ...]:
+    def _foreign_uids(self, own: Sequence[Value]) -> tuple[Value, ...]:
         return tuple(None if uid == self._series else uid for uid in own)
 
 
-def _in_order(row: list[Value]) -> tuple[bool, Value]:
+def _sort_key(row: list[Value]) -> tuple[bool, Value]:
     number = _INSTANCE_NUMBER(row)
     return number is None, number or 0
 
 
 def _array(values: Sequence[Value] | None, dtype: pa.DataType, count: int) -> pa.Array:
-    """Return a column; most are the same from top to bottom."""
+    """Return a column; most hold one value in all rows, which is quick to repeat."""
     first = values[0] if values else None
     if not values or values.count(first) < count:
         return pa.array(values, dtype) if values else pa.nulls(count, dtype)

@@ -1,4 +1,4 @@
-"""A series directory to one table: a row an image, and a row for every file that is none."""
+"""Reads a series directory to one table: one row per image, and one per file without an image."""
 
 import errno
 import os
@@ -34,12 +34,12 @@ from aneurysm_assets.volumes.series_geometry import add_geometry
 _ROWS = SLOTS["Rows"]
 
 _File = str | OpenFile | ObjectFile
-"""An open file or object, or the path of a file that cannot be opened or is not to be."""
+"""An open file or object, or the path of a file that cannot or must not be opened."""
 
 
 @dataclass(frozen=True)
 class SeriesTable:
-    """The table of one series, and what reading it came to.
+    """The table of one series, and what was read for it.
 
     Attributes
     ----------
@@ -49,16 +49,16 @@ class SeriesTable:
     files : int
         Files in the directory.
     unreadable_files : int
-        Those of them with a `read_error`.
+        Files with a `read_error`.
     fast_files : int
-        Those of them whose header was read by its bytes, without pydicom.
+        Files whose header was read without pydicom.
     bytes : int
         The size of all files together.
     malformed : list of str
-        `file: tag: reason` for each value that is null because it cannot be what it must be.
+        `file: tag: reason` for each value that is null because it is not what its tag requires.
     fingerprint : str
-        In a bucket that of the files, from the listing by which they were read; on a disk empty,
-        as reading asks less of the files than a fingerprint does.
+        In a bucket the fingerprint of the files in the listing by which they were read. Empty on a
+        disk, where reading does not look at all that a fingerprint needs.
     """
 
     frame: pl.DataFrame
@@ -76,13 +76,13 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
     Parameters
     ----------
     directory : Location
-        Named for the SeriesInstanceUID. Files are taken whatever their name; directories below
-        it are not entered.
+        Its name is the SeriesInstanceUID. All its files are read whatever their name; directories
+        below it are not entered.
     raw_root : Location
         `dicom_path` is relative to it.
     threads : int, optional
-        How many read ahead; as many as are worth it where not given. See `ahead.ReadAhead`, and
-        `fetching.open_all` for a bucket.
+        How many threads read ahead. The default is the default of `read_ahead.ReadAhead`, and of
+        `fetching.open_all` in a bucket.
 
     Returns
     -------
@@ -147,8 +147,8 @@ def _files(directory: Path) -> list[tuple[str, bool]]:
 def _read_ahead(
     directory: Path, files: list[tuple[str, bool]], threads: int | None
 ) -> Generator[tuple[str, _File, bool]]:
-    """Yield each file's name, the file and whether it is regular, while others are fetched."""
-    # A Path costs as much as reading.
+    """Yield each name, file and whether it is regular, while the next files are fetched."""
+    # Making a Path costs as much as reading the file.
     paths = [os.path.join(directory, name) for name, _ in files]  # noqa: PTH118
     regular = [path for path, (_, is_regular) in zip(paths, files, strict=True) if is_regular]
     with ReadAhead(regular, threads) as ahead, closing(open_ahead(regular)) as opened:
@@ -164,8 +164,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
     except OSError:
-        # A link that leads to itself leads nowhere; of any other that cannot be followed, opening
-        # it gives the reason.
+        # A link to itself is no file. Any other link that cannot be followed counts as one, so that
+        # opening it gives the reason.
         return not _leads_to_itself(entry.path)
 
 
@@ -192,7 +192,7 @@ def _size(file: _File) -> int:
 
 
 def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, list[str], bool]:
-    """Return what a file holds, its malformed values, and whether pydicom was not asked."""
+    """Return what a file holds, its malformed values, and whether it was read without pydicom."""
     if not is_regular:
         raise UnreadableFile(NO_REGULAR_FILE)
     walked = reader.read_object(file) if isinstance(file, ObjectFile) else reader.read(file)
@@ -212,7 +212,7 @@ def _read_object(file: ObjectFile) -> Header:
     try:
         header = read_header(file)
     except UnreadableFile:
-        file.require_given()  # else what the store did not give would look like a broken file
+        file.require_given()  # what the store did not give must not look like a broken file
         raise
     file.require_given()
     return header

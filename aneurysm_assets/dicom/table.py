@@ -1,7 +1,7 @@
-"""Writes the `dicom_tags` of one series: its headers read, and the file they become.
+"""Writes the `dicom_tags` of one series.
 
-pydicom is imported where it is used: the process that hands out the work would wait for it as long
-as for Dagster.
+pydicom is imported where it is used: importing it takes the process that hands out the work as
+long as importing Dagster.
 """
 
 from aneurysm_assets.messages import lines_in_brief

@@ -15,6 +15,7 @@ from aneurysm_assets.dicom.fast_parser.values import Decoder, FallBackToPydicom
 from aneurysm_assets.dicom.fast_parser.walk import Walked, Walker
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.storage.read_ahead import FIRST_READ
+from tests.dicom_bytes import as_header
 
 README = (Path(fast_parser.__file__).parent / "README.md").read_text()
 
@@ -108,4 +109,4 @@ def test_the_reader_goes_the_ways_that_the_readme_tells(tmp_path) -> None:
         found = reader.read(path)
         assert (found is None) == (file is FILE_4)
         if found is not None:
-            assert found.header() == read_header(path)
+            assert as_header(found) == read_header(path)

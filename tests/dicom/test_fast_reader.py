@@ -12,7 +12,6 @@ from polars.testing import assert_frame_equal
 from aneurysm_assets.dicom.columns import SeriesColumns
 from aneurysm_assets.dicom.fast_parser import reader as reader_module
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
-from aneurysm_assets.dicom.fast_parser.walk import walk_header
 from aneurysm_assets.dicom.header import ROW
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
@@ -24,6 +23,7 @@ from tests.dicom_bytes import (
     IMPLICIT,
     PYDICOM_FILES,
     UNDEFINED,
+    as_header,
     comparable,
     delimiter,
     dicom,
@@ -32,6 +32,7 @@ from tests.dicom_bytes import (
     item,
     require_same,
     sequence,
+    walk_header,
 )
 
 
@@ -53,8 +54,8 @@ def read_in_turn(tmp_path):
             alone = walk_header(path)
             assert (found is None) == (alone is None), number
             if found is not None:
-                assert comparable(found.header()) == comparable(alone), number
-                require_same(found.header(), path, number)
+                assert comparable(as_header(found)) == comparable(alone), number
+                require_same(as_header(found), path, number)
         return reader
 
     return read
@@ -71,7 +72,7 @@ def numbered(number: int, *more: bytes, **how) -> bytes:
     )
 
 
-class TestLayout:
+class TestTemplate:
     def test_values_of_any_length_may_differ(self, read_in_turn):
         files = [dicom(numbered(n)) for n in range(12)]
         assert read_in_turn(*files)._matched == 11
@@ -239,7 +240,7 @@ class TestLayout:
         for number in range(3):
             path.write_bytes(dicom(numbered(number)))
             found = reader.read(path)
-            require_same(found.header(), path)
+            require_same(as_header(found), path)
             found.rows[0][:] = ["spoilt"] * 50
 
     @pytest.mark.parametrize("what", ["missing", "directory", "empty"])
@@ -414,5 +415,5 @@ def test_a_template_holds_only_what_the_file_held(tmp_path):
         reader = SeriesReader()
         for data in (first, second, first):
             (tmp_path / "x").write_bytes(data)
-            found = reader.read(tmp_path / "x").header()
+            found = as_header(reader.read(tmp_path / "x"))
             assert found.images[0]["RescaleIntercept"] == (-1024.0 if data is one else 0.0)

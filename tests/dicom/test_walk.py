@@ -27,7 +27,6 @@ from aneurysm_assets.dicom.attributes import (
 )
 from aneurysm_assets.dicom.fast_parser import values
 from aneurysm_assets.dicom.fast_parser.values import FallBackToPydicom, encoding_of
-from aneurysm_assets.dicom.fast_parser.walk import walk_header
 from aneurysm_assets.sample import write_load_sample, write_sample
 from tests.dicom_bytes import (
     BIG_ENDIAN,
@@ -46,6 +45,7 @@ from tests.dicom_bytes import (
     meta,
     require_same,
     sequence,
+    walk_header,
 )
 
 DATA_FILES = importlib.util.find_spec("data_store")

@@ -1,5 +1,5 @@
-"""Reads the wanted attributes from the bytes of a header, or says that pydicom has to.
+"""Reads the values of a header from its bytes, or reports that pydicom has to read it.
 
-What an attribute means, and how pydicom is asked, belongs to `dicom`. README.md beside
-this file has an example in bytes.
+Which attributes are read, and how pydicom is asked, belongs to `dicom`. README.md beside this file
+has an example in bytes.
 """

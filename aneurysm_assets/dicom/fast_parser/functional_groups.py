@@ -1,4 +1,4 @@
-"""The functional groups of a multi-frame file (PS3.3 C.7.6.16): what they say of each frame."""
+"""Reads the functional groups of a multi-frame file (PS3.3 C.7.6.16): the values of each frame."""
 
 from collections.abc import Mapping, Sequence
 from struct import Struct
@@ -32,7 +32,7 @@ from aneurysm_assets.dicom.header import (
 )
 
 Found = dict[int, Value]
-"""Values by slot; those that are empty are not in it."""
+"""Values by slot, without empty ones."""
 
 _SLOTS_OF_GROUP: Mapping[int, tuple[int, ...]] = {
     tag_of(group): tuple(SLOTS[name] for name, holder in GROUPS.items() if holder == group)
@@ -55,7 +55,7 @@ class GroupReader:
     Parameters
     ----------
     decoder : Decoder
-        For the values in them.
+        Decodes their values.
     """
 
     def __init__(self, decoder: Decoder) -> None:
@@ -77,7 +77,7 @@ class GroupReader:
         Returns
         -------
         list of dict, int
-            For each item the values that its groups hold, and where the sequence ends.
+            Per item the values that its groups hold; and the position at which the sequence ends.
         """
         _require_sequence(element)
         self._items = []
@@ -115,7 +115,7 @@ class GroupReader:
         return single
 
     def _read_single(self, group: int, held: bytes) -> Found | None:
-        """Return what a group of one item of one element says, as a position is; else None."""
+        """Return the value of a group with one item of one element, None for any other group."""
         if len(held) < 16:
             return None
         item, item_length, group_number, number, vr, length = _SINGLE(held)
@@ -132,7 +132,7 @@ class GroupReader:
         return walk_items(stream, element, end, self._visit_group, 2)
 
     def _visit_group(self, stream: HeaderStream, item: Item) -> int:
-        # A group has one item; were there more, the first counts.
+        # A group has one item (PS3.3 C.7.6.16.2); of several, the first counts, as for pydicom.
         handlers = self._handlers_in_group[self._group] if self._is_first else IN_ANY_ITEM
         self._is_first = False
         return walk_item(stream, item, handlers)
@@ -142,7 +142,7 @@ class GroupReader:
         slot = SLOT_OF_TAG[tag]
         if vr not in (None, VRS[slot]) or pos + length > end:
             raise FallBackToPydicom(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
-        # Which character set holds within an item is left to pydicom: ASCII is in all.
+        # Text beyond ASCII is left to pydicom: an item may have a character set of its own.
         value = self._decoder.decode(slot, stream.value(pos, length), ASCII)
         if value is not None:
             self._found[slot] = value
@@ -158,21 +158,21 @@ def _require_sequence(element: Element) -> None:
 def images(
     top: list[Value], per_frame: Sequence[Found], shared: Sequence[Found], size: int
 ) -> list[list[Value]]:
-    """Return the values of each image, those of functional groups from the nearest.
+    """Return the values of each image; the nearest functional group that has one wins.
 
     Parameters
     ----------
     top : list
-        What the top level says, a value for each of `ATTRIBUTES`.
+        The values of the top level, one for each of `ATTRIBUTES`.
     per_frame, shared : sequence of dict
-        What the functional groups say.
+        The values of the functional groups, per item.
     size : int
-        Of the file.
+        Bytes of the file.
 
     Returns
     -------
     list of list
-        For each image the values that `wanted.ROW` names.
+        One list per image: the values that `header.ROW` names.
     """
     count = number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame), size)
     if count is None:

@@ -1,7 +1,7 @@
-"""The bytes of one value to what its column holds (PS3.5 section 6.2), by rules that cannot err.
+"""Decodes the bytes of one value (PS3.5 section 6.2) to what its column holds.
 
-Each rule takes only what it and pydicom are sure to read alike; anything else is
-`FallBackToPydicom`, which means that pydicom is to say what it is, or why it is nothing.
+Each rule accepts only what pydicom is sure to read alike. Anything else raises
+`FallBackToPydicom`: pydicom decides what the value is, or why it is malformed.
 """
 
 from collections.abc import Callable
@@ -12,19 +12,19 @@ import polars as pl
 from aneurysm_assets.dicom.attributes import ATTRIBUTES, Attribute, Value
 
 MAX_LENGTH = 4096
-"""No wanted value but a sequence is nearly as long."""
+"""Bytes of the longest value that is decoded; no attribute but a sequence comes near."""
 
 _REMEMBERED = 4096
-"""Values of one attribute: a series has fewer, or nearly all are different."""
+"""Values remembered per attribute: a series has fewer, or nearly all of them differ."""
 
 ASCII, LATIN_1, UTF_8 = "ascii", "latin-1", "utf-8"
 
 Decode = Callable[[bytes, str], Value]
-"""From the bytes of a value and the encoding of text to the value, None where it is empty."""
+"""Returns a value from its bytes and the encoding of text, None where it is empty."""
 
 
-class FallBackToPydicom(Exception):  # noqa: N818 - no error: the other reader is to be asked
-    """Something that only pydicom is to judge."""
+class FallBackToPydicom(Exception):  # noqa: N818 - no error: the other reader is asked
+    """The bytes hold something that only pydicom can judge."""
 
 
 def encoding_of(specific_character_set: bytes) -> str:
@@ -33,13 +33,13 @@ def encoding_of(specific_character_set: bytes) -> str:
     Returns
     -------
     str
-        `ascii` for those sets, and combinations of sets, of which only the part that all have
-        in common is read here.
+        `ascii` for sets, and combinations of sets, of which only the part that all sets have in
+        common is read here.
 
     Raises
     ------
     FallBackToPydicom
-        A character set is none of the standard's.
+        A character set is not one of the standard.
     """
     terms = specific_character_set.rstrip(b" \0").split(b"\\")
     if not _CHARACTER_SETS.issuperset(terms):
@@ -57,7 +57,7 @@ _CHARACTER_SETS = frozenset(_ENCODINGS) | {
     b"GB18030",
     b"GBK",
 }
-"""The defined terms: without an escape sequence, ASCII is ASCII in all of them."""
+"""The defined terms. Without an escape sequence, ASCII is the same in all of them."""
 
 
 def decoder_of(attribute: Attribute) -> Decode:
@@ -81,12 +81,12 @@ def decoder_of(attribute: Attribute) -> Decode:
 
 
 def _code(raw: bytes, _: str) -> str | None:
-    """CS and its like: the default repertoire, values stay joined by the backslash."""
+    """AS, CS, DA, DT, TM: the default repertoire; several values stay joined by the backslash."""
     return raw.rstrip(b" \0").decode(LATIN_1) or None
 
 
 def _text(raw: bytes, encoding: str) -> str | None:
-    """LO and SH: text in the specific character set, spaces after each value without meaning."""
+    """LO and SH: text in the specific character set; trailing spaces of a value mean nothing."""
     if b"\x1b" in raw:
         raise FallBackToPydicom("an escape sequence (PS3.5 6.1.2.5)")
     try:
@@ -99,7 +99,7 @@ def _text(raw: bytes, encoding: str) -> str | None:
 
 
 def _uid(raw: bytes, _: str) -> str | None:
-    """UI (PS3.5 9.1), padded with one NUL, by some with spaces."""
+    """UI (PS3.5 9.1), padded with one NUL; some files pad with spaces."""
     raw = raw.rstrip(b"\0 ")
     if raw.translate(None, b"0123456789."):
         raise FallBackToPydicom("no single UID")
@@ -180,7 +180,7 @@ _DECODERS: tuple[Decode, ...] = tuple(map(decoder_of, ATTRIBUTES))
 
 
 class Decoder:
-    """Decodes the values of a series' files, each different value once."""
+    """Decodes the values of the files of a series, each different value once."""
 
     def __init__(self) -> None:
         self._seen: tuple[dict[bytes, Value], ...] = tuple({} for _ in ATTRIBUTES)

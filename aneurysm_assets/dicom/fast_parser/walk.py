@@ -1,13 +1,10 @@
-"""The header of a DICOM file by its bytes alone: the same as `pydicom_header` returns, or nothing.
+"""Reads a header by going from element to element (PS3.5 section 7), without pydicom.
 
-Elements are jumped from one to the next (PS3.5 section 7); only wanted values are looked at. The
-walk never guesses: whatever a strict rule does not cover is left to pydicom.
+Only values that are needed are decoded. The walk never guesses: where no strict rule applies, it
+raises `FallBackToPydicom`.
 """
 
-import os
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from aneurysm_assets.dicom.attributes import (
@@ -37,9 +34,7 @@ from aneurysm_assets.dicom.fast_parser.values import (
     FallBackToPydicom,
     encoding_of,
 )
-from aneurysm_assets.dicom.header import ROW, Header, PixelData, needed_bytes
-from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.storage.read_ahead import FIRST_READ
+from aneurysm_assets.dicom.header import ROW, PixelData, needed_bytes
 
 PREAMBLE = 132
 """Bytes before the first element: 128 of anything, and `DICM` (PS3.10 section 7.1)."""
@@ -57,8 +52,8 @@ _EXPLICIT_VR = frozenset(
     + [f"1.2.840.10008.1.2.4.{number}{tail}" for number in range(100, 107) for tail in ("", ".1")]
     + ["1.2.840.10008.1.2.4.107", "1.2.840.10008.1.2.4.108"]
 )
-"""The transfer syntaxes in Explicit VR Little Endian of PS3.6 Table A-1: all that carry pixels in
-the file, but the big endian and the deflated ones."""
+"""The transfer syntaxes in Explicit VR Little Endian (PS3.6 Table A-1) whose files hold pixels.
+Big endian and deflated ones are left to pydicom."""
 
 _TRANSFER_SYNTAX = SLOTS["TransferSyntaxUID"]
 _IN_META: Mapping[int, int] = {ATTRIBUTES[_TRANSFER_SYNTAX].tag: _TRANSFER_SYNTAX}
@@ -81,61 +76,20 @@ class Walked(NamedTuple):
     Attributes
     ----------
     rows : list of list
-        For each image the values that `wanted.ROW` names.
+        One list per image: the values that `header.ROW` names.
     pixel_data : {"whole", "cut", "none"}
         As in `Header`.
     size : int
-        Of the file.
+        Bytes of the file.
     """
 
     rows: list[list[Value]]
     pixel_data: PixelData
     size: int
 
-    def header(self) -> Header:
-        """Return the same as `pydicom_header.read_header` does."""
-        number_of_frames, series = (self.rows[0][SLOTS[n]] for n in ("NumberOfFrames", SERIES_KEY))
-        images = [dict(zip(ROW, row, strict=True)) for row in self.rows]
-        for image in images:
-            del image["NumberOfFrames"], image[SERIES_KEY]
-        return Header(
-            images=images,
-            number_of_frames=number_of_frames if isinstance(number_of_frames, int) else None,
-            series_instance_uid=series if isinstance(series, str) else None,
-            pixel_data=self.pixel_data,
-        )
-
-
-def walk_header(path: Path | str) -> Header | None:
-    """Read the header of one DICOM file by its bytes.
-
-    Parameters
-    ----------
-    path : Path or str
-        Any file.
-
-    Returns
-    -------
-    Header or None
-        Exactly what `pydicom_header.read_header` returns; None where pydicom has to be asked.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except OSError:
-        return None
-    try:
-        size = os.fstat(descriptor).st_size
-        read = partial(os.pread, descriptor)
-        stream = HeaderStream(read, size, read(FIRST_READ, 0))
-        return Walker().walk(stream).header()
-    except (FallBackToPydicom, OSError):
-        return None
-    finally:
-        os.close(descriptor)
-
 
 class Walker:
-    """Walks the files of a series; what they have in common is decoded once."""
+    """Walks the files of a series and decodes each different value once."""
 
     def __init__(self) -> None:
         self.decoder = Decoder()
@@ -148,8 +102,8 @@ class Walker:
         ----------
         stream : HeaderStream
             The file.
-        spans : list of tuple, optional
-            Where to note the elements of the top level, the pixel data or `NO_ELEMENT` last.
+        spans : list of Span, optional
+            Receives the elements of the top level; the pixel data or `NO_ELEMENT` last.
 
         Returns
         -------
@@ -159,7 +113,7 @@ class Walker:
         Raises
         ------
         FallBackToPydicom
-            The header is not as PS3.5 and PS3.10 have it, or a value is not.
+            The header or a value does not follow PS3.5 and PS3.10.
         """
         top: list[Value] = [None] * len(ATTRIBUTES)
         pos = self._walk_meta(stream, top, spans)
@@ -235,11 +189,11 @@ def pixel_data(rows: list[list[Value]], element: Element, size: int) -> PixelDat
     Parameters
     ----------
     rows : list of list
-        The images' values.
+        One list per image: the values that `header.ROW` names.
     element : Element
-        The pixel data, or none.
+        The pixel data; its tag is `NO_ELEMENT` where there is none.
     size : int
-        Of the file.
+        Bytes of the file.
 
     Raises
     ------
@@ -264,6 +218,6 @@ def pixel_data(rows: list[list[Value]], element: Element, size: int) -> PixelDat
 
 
 def _require_implicit(stream: HeaderStream, pos: int) -> None:
-    """Refuse a data set that begins as one in Explicit VR would: pydicom reads it as such."""
+    """Refuse a data set that begins like one in Explicit VR, because pydicom reads it as that."""
     if stream.value(pos + 4, 2).isalpha():
         raise FallBackToPydicom("Explicit VR in a transfer syntax of Implicit VR")
