@@ -23,7 +23,8 @@ from aneurysm_assets.instance.data_root import open_instance
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import NullReporter, SettingsResource
-from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.runs.run_settings import settings_of_run
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import LABELS
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import StoredTable
@@ -127,11 +128,11 @@ def _record(instance: dg.DagsterInstance, series: list[str]) -> None:
     def labels(
         context: dg.AssetExecutionContext, config: SeriesConfig
     ) -> Iterator[dg.MaterializeResult[None]]:
-        now = settings_of_run(context, SettingsResource())
-        directory = now.interim / LABELS.name
+        run_settings = settings_of_run(context, SettingsResource())
+        directory = run_settings.interim / LABELS.name
         directory.mkdir(parents=True, exist_ok=True)
         batch = Batch(LABELS, partial(_empty_file, directory), workers=0)
-        yield from materialize_series(context, config, NullReporter(), now, batch)
+        yield from materialize_series(context, config, NullReporter(), run_settings, batch)
 
     job = dg.Definitions(assets=[labels]).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -175,9 +176,9 @@ def _decide(instance: dg.DagsterInstance, settings: Settings, count: int) -> Non
     keys = partitions.registered(instance)
     found = partitions.statuses(instance, settings, LABELS, keys)
     done = [uid for uid, status in found.items() if status == "materialized"]
-    now = {uid: blake2b(uid.encode(), digest_size=16).hexdigest() for uid in done}
-    now[done[0]] = "0" * 32
-    stale = partitions.changed(instance, LABELS, done, now)
+    current = {uid: blake2b(uid.encode(), digest_size=16).hexdigest() for uid in done}
+    current[done[0]] = "0" * 32
+    stale = partitions.changed(instance, LABELS, done, current)
     if len(done) != count or stale != done[:1]:
         raise RuntimeError(f"{len(done)} of {count} done, {len(stale)} stale: expected all and 1")
 

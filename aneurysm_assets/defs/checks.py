@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import fail_run_with_reason
+from aneurysm_assets.runs.run_settings import fail_run_with_reason
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS, Problem
 from aneurysm_assets.schema.tables import SERIES_QUALITY

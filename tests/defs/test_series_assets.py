@@ -419,7 +419,7 @@ def test_where_no_series_is_done_the_unified_table_fails_and_says_what_to_do(gra
     graph.run_all("dicom_tags", "labels", "localizers")
     result = graph.run("unified_metadata")
     assert not result.success
-    assert "materialise those four first" in failure(result, "unified_metadata")
+    assert "materialize those four first" in failure(result, "unified_metadata")
     assert list((data / "interim").glob(f"*{UNIFIED}*")) == []
 
 

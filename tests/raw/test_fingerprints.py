@@ -13,7 +13,7 @@ from aneurysm_assets.dicom import series
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw import fingerprint_processes
 from aneurysm_assets.raw.fingerprints import take_fingerprints
-from aneurysm_assets.runs import partitions, series_run
+from aneurysm_assets.runs import event_recorder, partitions
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_TABLES
 from tests.graph import Graph
@@ -158,7 +158,7 @@ def test_a_file_that_changes_while_its_series_is_read_makes_it_stale(data, monke
 def test_what_was_materialised_before_there_were_data_versions_is_not_stale(
     data, monkeypatch
 ) -> None:
-    monkeypatch.setattr(series_run, "_data_version", lambda _: None)
+    monkeypatch.setattr(event_recorder, "_data_version", lambda _: None)
     graph = Graph(data)
     with monkeypatch.context() as patch:
         patch.setattr("aneurysm_assets.dicom.table.fingerprint_of_series", lambda *_: "")

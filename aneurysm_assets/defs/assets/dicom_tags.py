@@ -9,7 +9,8 @@ from aneurysm_assets.defs.assets.decorators import series_asset
 from aneurysm_assets.defs.assets.raw import RAW_SERIES
 from aneurysm_assets.dicom.table import write_dicom_tags
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
-from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.runs.run_settings import settings_of_run
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import DICOM_TAGS
 
 
@@ -21,6 +22,6 @@ def dicom_tags(
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read each series of the run in worker processes."""
-    now = settings_of_run(context, settings)
-    batch = Batch(DICOM_TAGS, partial(write_dicom_tags, now), now.workers)
-    yield from materialize_series(context, config, reporter, now, batch)
+    run_settings = settings_of_run(context, settings)
+    batch = Batch(DICOM_TAGS, partial(write_dicom_tags, run_settings), run_settings.workers)
+    yield from materialize_series(context, config, reporter, run_settings, batch)

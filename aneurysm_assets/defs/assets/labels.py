@@ -10,7 +10,8 @@ from aneurysm_assets.defs.assets.raw import TRAIN_CSV
 from aneurysm_assets.raw.tables import write_labels
 from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
-from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.runs.run_settings import settings_of_run
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import LABELS
 
 
@@ -22,13 +23,13 @@ def labels(
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read the CSV once, then write each series of the run; no process is started for it."""
-    now = settings_of_run(context, settings)
-    empty = TrainCsv.empty(now.train_csv)
-    csv = read_csv_once(context, now.train_csv, TrainCsv.read, empty=empty)
+    run_settings = settings_of_run(context, settings)
+    empty = TrainCsv.empty(run_settings.train_csv)
+    csv = read_csv_once(context, run_settings.train_csv, TrainCsv.read, empty=empty)
     batch = Batch(
         LABELS,
-        partial(write_labels, now, csv),
+        partial(write_labels, run_settings, csv),
         workers=0,
-        alone=lambda uid: partial(write_labels, now, csv.only(uid)),
+        alone=lambda uid: partial(write_labels, run_settings, csv.only(uid)),
     )
-    yield from materialize_series(context, config, reporter, now, batch)
+    yield from materialize_series(context, config, reporter, run_settings, batch)

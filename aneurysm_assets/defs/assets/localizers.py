@@ -10,7 +10,8 @@ from aneurysm_assets.defs.assets.raw import TRAIN_LOCALIZERS_CSV
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.tables import write_localizers
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
-from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.runs.run_settings import settings_of_run
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import LOCALIZERS
 
 
@@ -22,13 +23,13 @@ def localizers(
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read the CSV once, then write each series of the run; no process is started for it."""
-    now = settings_of_run(context, settings)
-    empty = LocalizersCsv.empty(now.localizers_csv)
-    csv = read_csv_once(context, now.localizers_csv, LocalizersCsv.read, empty=empty)
+    run_settings = settings_of_run(context, settings)
+    empty = LocalizersCsv.empty(run_settings.localizers_csv)
+    csv = read_csv_once(context, run_settings.localizers_csv, LocalizersCsv.read, empty=empty)
     batch = Batch(
         LOCALIZERS,
-        partial(write_localizers, now, csv),
+        partial(write_localizers, run_settings, csv),
         workers=0,
-        alone=lambda uid: partial(write_localizers, now, csv.only(uid)),
+        alone=lambda uid: partial(write_localizers, run_settings, csv.only(uid)),
     )
-    yield from materialize_series(context, config, reporter, now, batch)
+    yield from materialize_series(context, config, reporter, run_settings, batch)

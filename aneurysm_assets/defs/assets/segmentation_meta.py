@@ -10,7 +10,8 @@ from aneurysm_assets.defs.assets.raw import RAW_SEGMENTATIONS
 from aneurysm_assets.nifti.table import write_segmentation_meta
 from aneurysm_assets.raw.segmentation_files import list_pairs
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
-from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.runs.run_settings import settings_of_run
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import SEGMENTATION_META
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 
@@ -29,15 +30,15 @@ def segmentation_meta(
     reporter: dg.ResourceParam[Reporter],
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Read each series of the run, in worker processes where many have segmentations."""
-    now = settings_of_run(context, settings)
-    root = now.segmentations_root
+    run_settings = settings_of_run(context, settings)
+    root = run_settings.segmentations_root
     segmented = _segmented(root)
-    workers = now.workers if len(segmented) > _WORTH_WORKERS else 0
+    workers = run_settings.workers if len(segmented) > _WORTH_WORKERS else 0
     # On a disk looking for files costs nothing; in a bucket it is a request a series.
     known = isinstance(root, ObjectPath) and len(segmented) <= _MOST_HANDED_ON
-    work = partial(write_segmentation_meta, now, segmented=segmented if known else None)
+    work = partial(write_segmentation_meta, run_settings, segmented=segmented if known else None)
     batch = Batch(SEGMENTATION_META, work, workers)
-    yield from materialize_series(context, config, reporter, now, batch)
+    yield from materialize_series(context, config, reporter, run_settings, batch)
 
 
 def _segmented(root: Location) -> frozenset[str]:

@@ -12,7 +12,8 @@ from aneurysm_assets.optional_dependencies import require_pillow
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.runs.partitions import series_partitions
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
-from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series, settings_of_run
+from aneurysm_assets.runs.run_settings import settings_of_run
+from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import SERIES_PREVIEW
 
 
@@ -38,13 +39,13 @@ def series_preview(
     # With pydicom's decoders, which every start of the definitions would wait for.
     from aneurysm_assets.preview.picture import write_preview  # noqa: PLC0415
 
-    now = settings_of_run(context, settings)
-    empty = LocalizersCsv.empty(now.localizers_csv)
-    csv = read_csv_once(context, now.localizers_csv, LocalizersCsv.read, empty=empty)
+    run_settings = settings_of_run(context, settings)
+    empty = LocalizersCsv.empty(run_settings.localizers_csv)
+    csv = read_csv_once(context, run_settings.localizers_csv, LocalizersCsv.read, empty=empty)
     batch = Batch(
         SERIES_PREVIEW,
-        partial(write_preview, now, csv),
-        now.workers,
-        alone=lambda uid: partial(write_preview, now, csv.only(uid)),
+        partial(write_preview, run_settings, csv),
+        run_settings.workers,
+        alone=lambda uid: partial(write_preview, run_settings, csv.only(uid)),
     )
-    yield from materialize_series(context, config, reporter, now, batch)
+    yield from materialize_series(context, config, reporter, run_settings, batch)

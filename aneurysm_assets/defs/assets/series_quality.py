@@ -5,9 +5,9 @@ import polars as pl
 
 from aneurysm_assets.defs.assets.decorators import table_asset
 from aneurysm_assets.quality.assess import assess_series
-from aneurysm_assets.runs.partitions import complete, recorded_files
+from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import fail_run_with_reason, settings_of_run
+from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
@@ -20,9 +20,9 @@ def series_quality(
     context: dg.AssetExecutionContext, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     """Look for every problem in every series of the unified table."""
-    now = settings_of_run(context, settings)
+    run_settings = settings_of_run(context, settings)
     with fail_run_with_reason("the quality of the series"):
-        quality, stored = retry_if_replaced(lambda: _assessed(context, now))
+        quality, stored = retry_if_replaced(lambda: _assessed(context, run_settings))
     if stored.warning:
         context.log.warning(stored.warning)
     problems = {problem.name: int(quality[problem.name].sum()) for problem in PROBLEMS}
@@ -39,16 +39,20 @@ def series_quality(
     )
 
 
-def _assessed(context: dg.AssetExecutionContext, now: Settings) -> tuple[pl.DataFrame, StoredTable]:
-    done, left = complete(context.instance, now)
+def _assessed(
+    context: dg.AssetExecutionContext, settings: Settings
+) -> tuple[pl.DataFrame, StoredTable]:
+    complete, remaining = partitions.complete(context.instance, settings)
     sources = InputSnapshot.now(
         {
-            now.unified_table.parent: [now.unified_table.name],
-            now.interim / LABELS.name: done,
-            now.interim / LOCALIZERS.name: done,
+            settings.unified_table.parent: [settings.unified_table.name],
+            settings.interim / LABELS.name: complete,
+            settings.interim / LOCALIZERS.name: complete,
         }
     )
-    quality = assess_series(now, done, left, recorded_files(context.instance))
+    quality = assess_series(
+        settings, complete, remaining, partitions.recorded_files(context.instance)
+    )
     return quality, write_table(
-        quality, SERIES_QUALITY, now.quality_table, check=sources.require_same
+        quality, SERIES_QUALITY, settings.quality_table, check=sources.require_same
     )

@@ -7,15 +7,9 @@ import dagster as dg
 from aneurysm_assets.defs.assets.decorators import table_asset, unified_lineage
 from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.raw.fingerprints import csv_digests
-from aneurysm_assets.runs.partitions import (
-    COMBINED_SERIES,
-    COMBINED_UPSTREAM,
-    complete,
-    digest,
-    latest_events,
-)
+from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.series_run import fail_run_with_reason, settings_of_run
+from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
@@ -31,42 +25,47 @@ def unified_metadata(
     context: dg.AssetExecutionContext, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     """Join the four tables of every series that is done in all four."""
-    now = settings_of_run(context, settings)
+    run_settings = settings_of_run(context, settings)
     with fail_run_with_reason("the unified table"):
-        return retry_if_replaced(lambda: _combined(context, now))
+        return retry_if_replaced(lambda: _combined(context, run_settings))
 
 
-def _combined(context: dg.AssetExecutionContext, now: Settings) -> dg.MaterializeResult[None]:
-    upstream, *_ = latest_events(context.instance)  # before anything is read
-    done, left = complete(context.instance, now)
-    if not done:
+def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[None]:
+    upstream, *_ = partitions.latest_events(context.instance)  # before anything is read
+    complete, remaining = partitions.complete(context.instance, settings)
+    if not complete:
         raise dg.Failure(
             "no series is done in all of dicom_tags, labels, localizers and segmentation_meta, so "
-            "there is nothing to combine: materialise those four first",
+            "there is nothing to combine: materialize those four first",
             allow_retries=False,
         )
-    if left:
-        context.log.warning(f"{len(left)} series are not done in all four tables and left out")
-    # Also where nothing is to be done any more: a killed process leaves what it was writing.
-    for directory in (now.interim, *(now.interim / table.name for table in SERIES_TABLES)):
+    if remaining:
+        context.log.warning(f"{len(remaining)} series are not done in all four tables and left out")
+    # A killed process leaves what it was writing, also where nothing remains to be done.
+    for directory in (
+        settings.interim,
+        *(settings.interim / table.name for table in SERIES_TABLES),
+    ):
         remove_partials(directory)
-    sources = InputSnapshot.now({now.interim / table.name: done for table in SERIES_TABLES})
-    unified = combine(now, done)
+    sources = InputSnapshot.now(
+        {settings.interim / table.name: complete for table in SERIES_TABLES}
+    )
+    unified = combine(settings, complete)
     stored = write_table(
-        unified.frame, UNIFIED_METADATA, now.unified_table, check=sources.require_same
+        unified.frame, UNIFIED_METADATA, settings.unified_table, check=sources.require_same
     )
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
     combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
-    metadata = _metadata(stored, combined, done, left, csv_digests(now))
-    return dg.MaterializeResult(metadata={**metadata, COMBINED_UPSTREAM: upstream})
+    metadata = _metadata(stored, combined, complete, remaining, csv_digests(settings))
+    return dg.MaterializeResult(metadata={**metadata, partitions.COMBINED_UPSTREAM: upstream})
 
 
 def _metadata(
     stored: StoredTable,
     combined: Combined,
-    series: list[str],
-    left: list[str],
+    complete: list[str],
+    remaining: list[str],
     digests: Mapping[str, str],
 ) -> dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str]:
     lost = combined.localizers_without_image
@@ -75,9 +74,9 @@ def _metadata(
         "dagster/uri": stored.path.as_uri(),
         "dagster/column_lineage": unified_lineage(),
         "rows": stored.rows,
-        "series": len(series),
-        COMBINED_SERIES: digest(series),
-        "series_left_out": len(left),
+        "series": len(complete),
+        partitions.COMBINED_SERIES: partitions.digest(complete),
+        "series_left_out": len(remaining),
         "images": combined.images,
         "unreadable_files": combined.unreadable_files,
         "images_with_localizers": combined.images_with_localizers,
@@ -87,8 +86,8 @@ def _metadata(
         "path": dg.MetadataValue.path(str(stored.path)),
     }
     metadata |= digests
-    if left:
-        metadata["left_out"] = dg.MetadataValue.text("\n".join(lines_in_brief(left)))
+    if remaining:
+        metadata["left_out"] = dg.MetadataValue.text("\n".join(lines_in_brief(remaining)))
     if lost:
         metadata["without_image"] = dg.MetadataValue.text("\n".join(lines_in_brief(lost)))
     if stored.warning:

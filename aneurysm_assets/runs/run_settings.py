@@ -1,0 +1,65 @@
+"""The settings of a run, tied to its instance; and how a step says why it cannot go on.
+
+What is read from the environment belongs to `settings`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.instance.data_root import claim
+from aneurysm_assets.instance.run_locks import end_dead_runs, hold_run
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.settings import Settings
+
+
+def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResource) -> Settings:
+    """Return the settings of a run, tie run and instance to them, and end runs that were killed.
+
+    Parameters
+    ----------
+    context : dg.AssetExecutionContext
+        The context of a step of the run.
+    resource : SettingsResource
+        The resource that reads the settings.
+
+    Returns
+    -------
+    Settings
+        The settings that the whole step uses.
+
+    Raises
+    ------
+    dg.Failure
+        A setting cannot be used, or the instance keeps the progress of other data.
+    """
+    try:
+        settings = resource.get()
+        claim(context.instance, settings)
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    hold_run(context.instance, settings, context.run)
+    end_dead_runs(context.instance, settings)
+    return settings
+
+
+@contextmanager
+def fail_run_with_reason(what: str) -> Iterator[None]:
+    """End a step with a sentence where the input cannot be used or the storage refuses.
+
+    Parameters
+    ----------
+    what : str
+        What the sentence is about: it stands before the reason.
+
+    Raises
+    ------
+    dg.Failure
+        In place of `InputError` and OSError.
+    """
+    try:
+        yield
+    except (OSError, InputError) as error:
+        raise dg.Failure(f"{what}: {error}", allow_retries=False) from error
