@@ -23,7 +23,7 @@ from aneurysm_assets.schema.problems import (
     SPACING_RELATIVE,
 )
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
-from aneurysm_assets.volumes.series_geometry import orientation_centres
+from aneurysm_assets.volumes.directions import orientation_centres
 
 Finder = Callable[["Evidence"], pl.DataFrame]
 

@@ -10,19 +10,16 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aneurysm_assets.volumes.directions import orthogonal_units
+from aneurysm_assets.volumes.slices import along_normals, are_evenly_spaced, line_through
+
 Floats = NDArray[np.float64]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """x and y grow to left and posterior in LPS, to right and anterior in RAS. Its own inverse."""
 
-SPACING_TOLERANCE = 0.01
-"""Most by which a gap between slices may differ from the median gap, relative."""
-DISTINCT_MM = 1e-3
-"""Slices that are nearer than this are in one place: the rest is rounding, mm."""
 IN_PLANE_TOLERANCE_MM = 0.1
 """Most by which a slice may lie beside the straight line from the first to the last, mm."""
-COSINE_TOLERANCE = 0.01
-"""Most by which a row or column direction may miss length 1, and their product 0."""
 DIRECTION_TOLERANCE = 0.99
 """Least absolute cosine between an axis of one grid and the axis of the other taken for it."""
 VOXEL_SIZE_TOLERANCE = 0.01
@@ -107,42 +104,25 @@ def series_grid(
     """
     places = np.asarray(positions, float).reshape(-1, 3)
     between_rows, between_columns = np.asarray(pixel_spacing, float).tolist()
+    directions = orthogonal_units(np.asarray(orientation, float))
+    if directions is None or len(places) < 2:
+        return None
+    if min(rows, columns) < 1 or min(between_rows, between_columns) <= 0:
+        return None
+    across, down = directions
+    normal = np.cross(across, down)
+    along = along_normals(places, normal)
+    order = np.argsort(along, kind="stable")
+    line = line_through(places[order], np.arange(len(order)), normal)
+    if not are_evenly_spaced(along[order]) or not line.is_within(IN_PLANE_TOLERANCE_MM):
+        return None
     affine_lps = np.eye(4)
     with np.errstate(all="ignore"):
-        directions = _directions(np.asarray(orientation, float).reshape(2, 3))
-        if directions is None or len(places) < 2:
-            return None
-        across, down = directions
-        line = _line(places, np.cross(across, down))
-        if line is None or min(rows, columns) < 1 or min(between_rows, between_columns) <= 0:
-            return None
         sides = [across * between_columns, down * between_rows]
-        affine_lps[:3] = np.column_stack([*sides, *line])
+        affine_lps[:3] = np.column_stack([*sides, line.step, line.first])
     if not np.isfinite(affine_lps).all() or determinant_sign(affine_lps) == 0:
         return None
     return Grid((columns, rows, len(places)), LPS_TO_RAS @ affine_lps)
-
-
-def _directions(cosines: Floats) -> Floats | None:
-    """Return the unit vectors of two directions in LPS, if they are all but that and orthogonal."""
-    lengths = np.linalg.norm(cosines, axis=1)
-    across, down = units = cosines / lengths[:, None]
-    # Written so that a NaN anywhere makes them False, as in what follows.
-    sound = (np.abs(lengths - 1) <= COSINE_TOLERANCE).all()
-    return units if sound and abs(across @ down) <= COSINE_TOLERANCE else None
-
-
-def _line(places: Floats, normal: Floats) -> tuple[Floats, Floats] | None:
-    """Return the step along the normal from place to place and the first, LPS, if all are alike."""
-    ordered = places[np.argsort(places @ normal, kind="stable")]
-    gaps = np.diff(ordered @ normal)
-    typical = np.median(gaps)
-    first, step = ordered[0], (ordered[-1] - ordered[0]) / (len(ordered) - 1)
-    off = ordered - first - np.outer(np.arange(len(ordered)), step)
-    beside = np.linalg.norm(off - np.outer(off @ normal, normal), axis=1)
-    even = (np.abs(gaps - typical) <= SPACING_TOLERANCE * typical).all()
-    straight = (beside <= IN_PLANE_TOLERANCE_MM).all()
-    return (step, first) if typical > DISTINCT_MM and even and straight else None
 
 
 def grids_match(one: Grid, other: Grid) -> bool:

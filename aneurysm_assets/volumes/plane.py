@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aneurysm_assets.volumes.series_geometry import slice_normals
+from aneurysm_assets.volumes.directions import slice_normals
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[Any]

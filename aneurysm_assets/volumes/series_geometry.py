@@ -13,20 +13,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aneurysm_assets.schema.tables import DICOM_TAGS
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Booleans = NDArray[np.bool_]
-
-ORIENTATION_TOLERANCE = 0.01
-"""Images of one orientation differ by at most this in each direction cosine (half a degree)."""
-
-DISTINCT_TOLERANCE = 1e-3
-"""Positions at most this far apart, in mm, are one: less is the rounding of decimal strings."""
-
-OBLIQUE_COSINE = 0.8
-"""A direction runs along an axis above this cosine (37 degrees), and is oblique up to it: David
-Clunie's `obliquityThresholdCosineValue`, of PixelMed and GDCM."""
+from aneurysm_assets.volumes.directions import (
+    PLANES,
+    Booleans,
+    Integers,
+    orientation_centres,
+    plane_numbers,
+    slice_normals,
+)
+from aneurysm_assets.volumes.slices import along_normals, median_spacing, slice_index
 
 SCOUT_SHARE = 0.2
 """A group of images that is not the largest and at most this part of the series is of scouts."""
@@ -34,14 +29,6 @@ SCOUT_SHARE = 0.2
 MAIN_SHARE = 0.5
 """Without a group of at least this part there is nothing to be a scout of: projections turning
 about an axis have an orientation each."""
-
-PARALLEL_SINE = 0.01
-"""Rows and columns of a smaller angle, as sine, span no plane."""
-
-_PLANES = ("sagittal", "coronal", "axial", "oblique", None)
-"""The plane by the axis that is neither its rows' nor its columns'; then oblique, then unknown."""
-
-_OBLIQUE, _UNKNOWN = 3, 4
 
 _COMPUTED = {
     name: DICOM_TAGS.schema[name]
@@ -127,60 +114,6 @@ def _is_filed(frame: pl.DataFrame) -> bool:
     return bool(((steps > 0) | ((steps == 0) & (np.diff(frames.to_numpy()) > 0))).all())
 
 
-def slice_normals(cosines: Floats) -> Floats:
-    """Return the unit normals of images: row cosines x column cosines (PS3.3 C.7.6.2.1.1).
-
-    Parameters
-    ----------
-    cosines : ndarray of shape (images, 6)
-        ImageOrientationPatient, LPS.
-
-    Returns
-    -------
-    ndarray of shape (images, 3)
-        LPS, without unit; NaN where cosines are not finite, or rows and columns span no plane.
-    """
-    row, column = cosines[:, :3], cosines[:, 3:]
-    with np.errstate(all="ignore"):
-        normal = np.cross(row, column)
-        length = np.linalg.norm(normal, axis=1)
-        lengths = np.linalg.norm(row, axis=1) * np.linalg.norm(column, axis=1)
-        normal = normal / length[:, None]
-    spans = np.isfinite(normal).all(axis=1) & (length > PARALLEL_SINE * lengths)
-    return np.where(spans[:, None], normal, np.nan)
-
-
-def orientation_centres(cosines: Floats) -> Integers:
-    """Gather images of one orientation around the orientations that most images have.
-
-    Parameters
-    ----------
-    cosines : ndarray of shape (images, 6)
-        ImageOrientationPatient, LPS; NaN where there is none.
-
-    Returns
-    -------
-    ndarray of shape (images,)
-        For each image the number of the image whose orientation stands for its own, the first
-        that has exactly this one; -1 without orientation.
-    """
-    centres = np.full(len(cosines), -1, dtype=np.int64)
-    known = np.flatnonzero(~np.isnan(cosines).any(axis=1))
-    if len(known) and (cosines[known] == cosines[known[0]]).all():
-        centres[known] = known[0]
-        return centres
-    distinct, first, inverse, counts = np.unique(
-        cosines[known], axis=0, return_index=True, return_inverse=True, return_counts=True
-    )
-    centre = np.full(len(distinct), -1, dtype=np.int64)
-    for candidate in np.lexsort((first, -counts)):
-        if centre[candidate] < 0:
-            distance = np.abs(distinct - distinct[candidate]).max(axis=1)
-            centre[(distance <= ORIENTATION_TOLERANCE) & (centre < 0)] = first[candidate]
-    centres[known] = known[centre[inverse.reshape(-1)]]
-    return centres
-
-
 def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     """Return the computed columns of readable images that are sorted as they are filed."""
     given = filed["ImageOrientationPatient"].to_numpy()
@@ -190,7 +123,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     distinct = given[:1] if alike else given
     normals = slice_normals(distinct)
     cosines = np.where(np.isnan(normals[:, :1]), np.nan, distinct)
-    planes = _planes(cosines)
+    planes = plane_numbers(cosines)
     if alike:
         normals, cosines, planes = (
             np.repeat(of, len(given), axis=0) for of in (normals, cosines, planes)
@@ -199,7 +132,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     groups = _groups(centres, filed["Rows"], filed["Columns"])
     # One normal a group: the slight differences within it, at a position far from the origin,
     # would outweigh the distance of slices.
-    along = _along(positions, np.where(centres[:, None] < 0, np.nan, normals[centres]))
+    along = along_normals(positions, np.where(centres[:, None] < 0, np.nan, normals[centres]))
     typed = _typed_as_scouts(filed["ImageType"])
     main = _main_group(groups, typed)
     of_main = groups == main
@@ -208,21 +141,14 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     # A slice that only lacks its orientation is a damaged slice, not a scout.
     by_group = few & (centres >= 0) & (of_main.sum() >= MAIN_SHARE * len(groups))
     scouts = typed | by_group
-    spacing = _spacing(along[of_main & ~typed])
+    spacing = median_spacing(along[of_main & ~typed])
     return {
-        "slice_position_mm": _along(positions, normals),
-        "slice_index": _slice_index(groups, along),
+        "slice_position_mm": along_normals(positions, normals),
+        "slice_index": slice_index(groups, along),
         "slice_spacing_mm": np.full(len(groups), spacing),
-        "orientation_plane": pl.Series(map(_PLANES.__getitem__, planes), dtype=pl.String),
+        "orientation_plane": pl.Series(map(PLANES.__getitem__, planes), dtype=pl.String),
         "is_scout": scouts,
     }
-
-
-def _along(positions: Floats, normals: Floats) -> Floats:
-    """Return positions (LPS, mm) along normals (LPS) in mm, NaN where either is missing."""
-    with np.errstate(all="ignore"):
-        along = (positions * normals).sum(axis=1)
-    return np.where(np.isfinite(along), along, np.nan)
 
 
 def _groups(centres: Integers, rows: pl.Series, columns: pl.Series) -> Integers:
@@ -248,33 +174,3 @@ def _main_group(groups: Integers, scouts: Booleans) -> int:
     sizes = np.bincount(groups[~scouts], minlength=int(groups.max()) + 1)
     largest = (sizes == sizes.max())[groups] & ~scouts
     return int(groups[np.argmax(largest)])
-
-
-def _slice_index(groups: Integers, along: Floats) -> Integers:
-    """Return the place of each image in its group: by position (mm), then as they are filed."""
-    order = np.lexsort((along, groups))
-    # `not <=` rather than `>`: each missing position, which sorts last, is a level of its own.
-    steps = ~(np.diff(along[order]) <= DISTINCT_TOLERANCE) | (np.diff(groups[order]) > 0)
-    levels = np.zeros(len(groups), dtype=np.int64)
-    levels[order[1:]] = np.cumsum(steps)
-    order = np.argsort(levels, kind="stable")
-    counts = np.bincount(groups)
-    index = np.empty(len(groups), dtype=np.int64)
-    index[order] = np.arange(len(groups)) - (np.cumsum(counts) - counts)[groups[order]]
-    return index
-
-
-def _spacing(along: Floats) -> float:
-    """Return the median gap of distinct positions in mm, NaN of fewer than two."""
-    ordered = np.sort(along[~np.isnan(along)])
-    distinct = ordered[np.diff(ordered, prepend=-np.inf) > DISTINCT_TOLERANCE]
-    return float(np.median(np.diff(distinct))) if len(distinct) > 1 else np.nan
-
-
-def _planes(cosines: Floats) -> Integers:
-    """Return the places in `_PLANES` of images by their cosines (LPS), NaN for none."""
-    magnitudes = np.abs(cosines).reshape(-1, 2, 3)
-    row, column = magnitudes.argmax(axis=2).T
-    along_axes = (magnitudes.max(axis=2) > OBLIQUE_COSINE).all(axis=1) & (row != column)
-    planes = np.where(along_axes, 3 - row - column, _OBLIQUE)
-    return np.where(np.isnan(cosines).any(axis=1), _UNKNOWN, planes)

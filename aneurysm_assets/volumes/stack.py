@@ -5,12 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.volumes.plane import Floats, Plane, plane_of_image
-from aneurysm_assets.volumes.series_geometry import (
-    DISTINCT_TOLERANCE,
+from aneurysm_assets.volumes.directions import (
+    Floats,
     Integers,
+    cosines_with_normal,
     orientation_centres,
     slice_normals,
+)
+from aneurysm_assets.volumes.plane import Plane, plane_of_image
+from aneurysm_assets.volumes.slices import (
+    DISTINCT_TOLERANCE,
+    along_normals,
+    distinct_slices,
+    line_through,
 )
 
 LEAST_SLICES = 6
@@ -81,14 +88,18 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     if first is None:
         return NoStack("orientation or spacing cannot be used")
     normal = slice_normals(orientation[None])[0]
-    along = places @ normal
-    order = np.argsort(along, kind="stable")
-    distinct = order[np.diff(along[order], prepend=-np.inf) > DISTINCT_TOLERANCE]
+    along = along_normals(places, normal)
+    distinct = distinct_slices(along)
     if _moves_aside(places, normal):
         return NoStack("the orientation contradicts the positions", is_oriented=False)
     if len(distinct) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} slices at different places")
-    return _line(number[distinct], places[distinct], along[distinct], first)
+    depths = along[distinct]
+    line = line_through(places[distinct], depths, normal)
+    if not line.is_within(max(first.pixel_size)):
+        return NoStack("the slices are shifted against each other")
+    corner = Plane(line.first, first.across, first.down)
+    return Stack(number[distinct].tolist(), depths - depths[0], corner, line.step)
 
 
 def _largest_group(images: pl.DataFrame) -> Integers:
@@ -97,9 +108,7 @@ def _largest_group(images: pl.DataFrame) -> Integers:
     place = images["ImagePositionPatient"].to_numpy()
     spacing = images["PixelSpacing"].to_numpy()
     cosines = images["ImageOrientationPatient"].to_numpy()
-    centres = orientation_centres(
-        np.where(np.isnan(slice_normals(cosines)[:, :1]), np.nan, cosines)
-    )
+    centres = orientation_centres(cosines_with_normal(cosines))
     known = ~scouts & (centres >= 0) & np.isfinite(place).all(axis=1)
     rows = np.flatnonzero(known & np.isfinite(spacing).all(axis=1))
     if not len(rows):
@@ -116,12 +125,3 @@ def _moves_aside(places: Floats, normal: Floats) -> bool:
     way = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
     length = float(np.linalg.norm(way))
     return length > DISTINCT_TOLERANCE and abs(way @ normal) < _LEAST_COSINE * length
-
-
-def _line(rows: Integers, places: Floats, along: Floats, first: Plane) -> Stack | NoStack:
-    step = (places[-1] - places[0]) / (along[-1] - along[0])
-    beside = places - places[0] - np.outer(along - along[0], step)
-    if np.linalg.norm(beside, axis=1).max() > max(first.pixel_size):
-        return NoStack("the slices are shifted against each other")
-    corner = Plane(places[0], first.across, first.down)
-    return Stack(rows.tolist(), along - along[0], corner, step)

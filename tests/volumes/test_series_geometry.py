@@ -15,14 +15,13 @@ from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.sample.dicom import instance_uid, write_enhanced, write_slices
 from aneurysm_assets.sample.grid import Grid
 from aneurysm_assets.schema.tables import DICOM_TAGS
-from aneurysm_assets.volumes.series_geometry import (
-    DISTINCT_TOLERANCE,
+from aneurysm_assets.volumes.directions import (
     OBLIQUE_COSINE,
     ORIENTATION_TOLERANCE,
-    SCOUT_SHARE,
-    add_geometry,
     slice_normals,
 )
+from aneurysm_assets.volumes.series_geometry import SCOUT_SHARE, add_geometry
+from aneurysm_assets.volumes.slices import DISTINCT_TOLERANCE
 
 COMPUTED = [
     "slice_position_mm",
