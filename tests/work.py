@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.parallel.series_map import SeriesResult, map_series
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.table_files import StoredTable, write_bytes
 
 DEADLINE = 60
@@ -24,26 +25,28 @@ DEADLINE = 60
 _kept_open: list[IO[str]] = []
 
 
-def written(series: str) -> SeriesResult:
+def written(series: str, **_: object) -> SeriesResult:
     table = StoredTable(Path(f"/interim/{series}.parquet"), "parquet", rows=len(series))
     return SeriesResult(
         table, files=1, unreadable_files=0, bytes=10, notes=(series, str(os.getpid()))
     )
 
 
-def write_file(directory: Path, series: str) -> SeriesResult:
+def write_file(directory: Path, series: str, staged: StagedFiles | None = None) -> SeriesResult:
     """Write a file of that name; then fail, or let its place be taken, if the name says so."""
-    write_bytes(directory / series, series.encode())
+    write_bytes(directory / series, series.encode(), staged=staged)
     if series == "taken":
         (directory / series).mkdir()
     return fail(series)
 
 
-def write_in_a_directory_that_closes(directory: Path, series: str) -> SeriesResult:
+def write_in_a_directory_that_closes(
+    directory: Path, series: str, staged: StagedFiles | None = None
+) -> SeriesResult:
     """Write a file; from the tenth series on nothing of the directory can be changed any more."""
     if int(series) >= 10:
         Path.replace = Path.unlink = _refuse  # type: ignore[method-assign, assignment]
-    write_bytes(directory / series, series.encode())
+    write_bytes(directory / series, series.encode(), staged=staged)
     return written(series)
 
 
@@ -51,13 +54,13 @@ def _refuse(path: Path, *_: object, **__: object) -> None:
     raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
-def make_an_arrow_array(series: str) -> SeriesResult:
+def make_an_arrow_array(series: str, **_: object) -> SeriesResult:
     """Note whether pandas is loaded once pyarrow has made an array of Python's values."""
     pa.array([series])
     return replace(written(series), notes=(f"pandas loaded: {'pandas' in sys.modules}",))
 
 
-def take_long(series: str) -> SeriesResult:
+def take_long(series: str, **_: object) -> SeriesResult:
     """Take longer than a task may, if the name of the series says so."""
     until = time.monotonic() + 0.15 * series.startswith("long")
     while time.monotonic() < until:
@@ -65,7 +68,7 @@ def take_long(series: str) -> SeriesResult:
     return written(series)
 
 
-def fail(series: str) -> SeriesResult:
+def fail(series: str, **_: object) -> SeriesResult:
     """Fail in the way that the first word of the series says; other series are written."""
     error = errors(series).get(series.partition(" ")[0])
     if error is not None:
@@ -108,18 +111,18 @@ def announce(fifo: Path, text: str) -> None:
     stream.write(f"{text}\n")
 
 
-def block(fifo: Path, series: str) -> SeriesResult:
+def block(fifo: Path, series: str, **_: object) -> SeriesResult:
     """Say over the FIFO which process has begun which series, and never end."""
     announce(fifo, f"{os.getpid()} {series}")
     while True:
         signal.pause()
 
 
-def block_but(first: str, fifo: Path, series: str) -> SeriesResult:
+def block_but(first: str, fifo: Path, series: str, **_: object) -> SeriesResult:
     return written(series) if series == first else block(fifo, series)
 
 
-def die_then_block(fifo: Path, state: Path, series: str) -> SeriesResult:
+def die_then_block(fifo: Path, state: Path, series: str, **_: object) -> SeriesResult:
     """Kill the first process that has this series, and block the second one."""
     if series != "dies":
         return written(series)
@@ -130,7 +133,7 @@ def die_then_block(fifo: Path, state: Path, series: str) -> SeriesResult:
     raise AssertionError
 
 
-def wait_for_release(gate: Path, series: str) -> SeriesResult:
+def wait_for_release(gate: Path, series: str, **_: object) -> SeriesResult:
     """End a series named `slow` only once somebody has opened the gate, a FIFO."""
     if series == "slow":
         descriptor = os.open(gate, os.O_RDONLY | os.O_NONBLOCK)
@@ -141,7 +144,7 @@ def wait_for_release(gate: Path, series: str) -> SeriesResult:
     return written(series)
 
 
-def announce_and_wait(fifo: Path, gate: Path, series: str) -> SeriesResult:
+def announce_and_wait(fifo: Path, gate: Path, series: str, **_: object) -> SeriesResult:
     if series == "slow":
         announce(fifo, str(os.getpid()))
     return wait_for_release(gate, series)

@@ -9,13 +9,16 @@ from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprints import fingerprint_of_series
 from aneurysm_assets.schema.tables import DICOM_TAGS
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.object_path import ObjectPath
 from aneurysm_assets.storage.table_files import write_table
 
 _MOST_NOTES = 5
 
 
-def write_dicom_tags(settings: Settings, series_instance_uid: str) -> SeriesResult:
+def write_dicom_tags(
+    settings: Settings, series_instance_uid: str, *, staged: StagedFiles | None = None
+) -> SeriesResult:
     """Read the headers of a series' files and write its `dicom_tags`.
 
     Raises
@@ -33,7 +36,7 @@ def write_dicom_tags(settings: Settings, series_instance_uid: str) -> SeriesResu
     in_bucket = isinstance(directory, ObjectPath)
     fingerprint = "" if in_bucket else fingerprint_of_series(settings, series_instance_uid)
     series = read_series(directory, settings.raw, settings.threads)
-    table = write_table(series.frame, DICOM_TAGS, stem)
+    table = write_table(series.frame, DICOM_TAGS, stem, staged=staged)
     notes = [f"malformed value, null in the table: {text}" for text in series.malformed]
     notes = lines_in_brief(notes, _MOST_NOTES, "more malformed values")
     return SeriesResult(

@@ -12,11 +12,16 @@ from aneurysm_assets.raw.fingerprints import fingerprint_of_pair
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair
 from aneurysm_assets.schema.tables import SEGMENTATION_META
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.table_files import write_table
 
 
 def write_segmentation_meta(
-    settings: Settings, series_instance_uid: str, segmented: Container[str] | None = None
+    settings: Settings,
+    series_instance_uid: str,
+    segmented: Container[str] | None = None,
+    *,
+    staged: StagedFiles | None = None,
 ) -> SeriesResult:
     """Read the headers of a series' segmentation files and write its `segmentation_meta`.
 
@@ -28,6 +33,8 @@ def write_segmentation_meta(
         Any series.
     segmented : container of str, optional
         The series that have any file, where that is known already.
+    staged : StagedFiles, optional
+        Where the file waits for `batch_commit`; without it the file is put in its place.
 
     Raises
     ------
@@ -41,7 +48,8 @@ def write_segmentation_meta(
     if segmented is None or series_instance_uid in segmented:
         pair = find_pair(settings.segmentations_root, series_instance_uid)
     fingerprint = fingerprint_of_pair(pair)
-    table = write_table(_of_pair(settings, series_instance_uid, pair), SEGMENTATION_META, stem)
+    frame = _of_pair(settings, series_instance_uid, pair)
+    table = write_table(frame, SEGMENTATION_META, stem, staged=staged)
     return SeriesResult(
         table=table,
         files=len(pair),

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 import polars as pl
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.parallel.pool import dedicated_pool, keep_no_more, kept_workers, shared_pool
-from aneurysm_assets.storage.atomic_files import batch_commit
+from aneurysm_assets.storage.atomic_files import StagedFiles, batch_commit
 from aneurysm_assets.storage.table_files import StoredPicture, StoredTable
 
 _AHEAD = 4
@@ -101,7 +102,16 @@ class SeriesFailure:
 
 
 Outcome = SeriesResult | SeriesFailure
-Work = Callable[[str], SeriesResult]
+
+
+class Work(Protocol):
+    """What is done for each series; what it raises becomes `SeriesFailure`."""
+
+    def __call__(
+        self, series_instance_uid: str, /, *, staged: StagedFiles | None = None
+    ) -> SeriesResult:
+        """Do it; the files that it writes wait in `staged`, where that is given."""
+
 
 _Task = Future[list[Outcome]]
 
@@ -170,11 +180,11 @@ def map_series(
         left = suspects[workers * _AHEAD :]
 
 
-def attempt(work: Work, series_instance_uid: str) -> Outcome:
+def attempt(work: Work, series_instance_uid: str, staged: StagedFiles | None = None) -> Outcome:
     """Do the work for one series; whatever it raises becomes the reason of its failure."""
     start = time.perf_counter()
     try:
-        written = work(series_instance_uid)
+        result = work(series_instance_uid, staged=staged)
     except SeriesError as error:
         return SeriesFailure(str(error))
     except OSError as error:
@@ -185,7 +195,7 @@ def attempt(work: Work, series_instance_uid: str) -> Outcome:
             f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})",
             "".join(traceback.format_exception(error)),
         )
-    return replace(written, seconds=time.perf_counter() - start)
+    return replace(result, seconds=time.perf_counter() - start)
 
 
 def _reason(error: OSError) -> str:
@@ -264,24 +274,28 @@ def _map_in_pool(
 def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
     """Do the work for the first of some series: as many as a task has time for, at least one."""
     until = time.monotonic() + _TASK_SECONDS
-    outcomes: list[Outcome] = []
-    files: list[slice] = []
-    with batch_commit() as unplaced:
+    attempted: list[tuple[Outcome, list[Path]]] = []
+    with StagedFiles() as staged:
         for work, uid in pairs:
-            before = len(unplaced)
-            outcomes.append(attempt(work, uid))
-            if isinstance(outcomes[-1], SeriesFailure):
-                unplaced.drop(before)
-            files.append(slice(before, len(unplaced)))
+            before = set(staged.paths)
+            outcome = attempt(work, uid, staged)
+            written = [path for path in staged.paths if path not in before]
+            if isinstance(outcome, SeriesFailure):
+                staged.discard(written)
+                written = []
+            attempted.append((outcome, written))
             if time.monotonic() > until:
                 break
-        errors = unplaced.place()
-    return [_if_placed(outcome, errors[of]) for outcome, of in zip(outcomes, files, strict=True)]
+        errors = batch_commit(staged)
+    return [
+        _failure_of_files([errors[path] for path in written]) or outcome
+        for outcome, written in attempted
+    ]
 
 
-def _if_placed(outcome: Outcome, errors: Sequence[OSError | None]) -> Outcome:
+def _failure_of_files(errors: Sequence[OSError | None]) -> SeriesFailure | None:
     reasons = [_reason(error) for error in errors if error is not None]
-    return SeriesFailure(reasons[0]) if reasons else outcome
+    return SeriesFailure(reasons[0]) if reasons else None
 
 
 def _worth_a_task(outcomes: Sequence[Outcome], most: int) -> int:

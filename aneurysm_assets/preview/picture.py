@@ -13,11 +13,18 @@ from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.segmentation_files import segmentation_files
 from aneurysm_assets.schema.tables import LOCALIZERS, SERIES_PREVIEW
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.table_files import StoredPicture, write_bytes
 
 
-def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str) -> SeriesResult:
+def write_preview(
+    settings: Settings,
+    localizers: LocalizersCsv,
+    series_uid: str,
+    *,
+    staged: StagedFiles | None = None,
+) -> SeriesResult:
     """Draw a series and write its picture.
 
     Parameters
@@ -28,6 +35,8 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
         The points of all series.
     series_uid : str
         SeriesInstanceUID.
+    staged : StagedFiles, optional
+        Where the file waits for `batch_commit`; without it the file is put in its place.
 
     Raises
     ------
@@ -58,7 +67,7 @@ def write_preview(settings: Settings, localizers: LocalizersCsv, series_uid: str
     )
     content = png(image)
     path = stem.parent / f"{stem.name}.png"
-    write_bytes(path, content)
+    write_bytes(path, content, staged=staged)
     decoded = images.filter(pl.col("dicom_path").is_in(list(shown.decoded)))
     sizes = decoded.unique("dicom_path")["file_size"].to_list()
     return SeriesResult(

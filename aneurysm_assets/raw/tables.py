@@ -5,10 +5,17 @@ from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.table_files import StoredTable, write_table
 
 
-def write_labels(settings: Settings, train: TrainCsv, series_instance_uid: str) -> SeriesResult:
+def write_labels(
+    settings: Settings,
+    train: TrainCsv,
+    series_instance_uid: str,
+    *,
+    staged: StagedFiles | None = None,
+) -> SeriesResult:
     """Write the `labels` of a series: its row of train.csv, nulls where it has none.
 
     Raises
@@ -19,12 +26,16 @@ def write_labels(settings: Settings, train: TrainCsv, series_instance_uid: str) 
         The table cannot be written.
     """
     stem = settings.table_of_series(LABELS.name, series_instance_uid)
-    table = write_table(train.labels(series_instance_uid), LABELS, stem)
+    table = write_table(train.labels(series_instance_uid), LABELS, stem, staged=staged)
     return _from_csv(table, train, series_instance_uid)
 
 
 def write_localizers(
-    settings: Settings, localizers: LocalizersCsv, series_instance_uid: str
+    settings: Settings,
+    localizers: LocalizersCsv,
+    series_instance_uid: str,
+    *,
+    staged: StagedFiles | None = None,
 ) -> SeriesResult:
     """Write the `localizers` of a series, without rows where it has none.
 
@@ -36,7 +47,8 @@ def write_localizers(
         The table cannot be written.
     """
     stem = settings.table_of_series(LOCALIZERS.name, series_instance_uid)
-    table = write_table(localizers.localizers(series_instance_uid), LOCALIZERS, stem)
+    points = localizers.localizers(series_instance_uid)
+    table = write_table(points, LOCALIZERS, stem, staged=staged)
     return _from_csv(table, localizers, series_instance_uid)
 
 

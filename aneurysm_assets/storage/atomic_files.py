@@ -1,19 +1,17 @@
 """Files of a disk, each there whole or not at all: written beside its place, flushed and renamed.
 
-What is in them, and what is called a table, belongs to `store`. In a bucket there is nothing to do
-here: what is not put whole is not there.
+What is in them belongs to `table_files`. A bucket needs none of it: it takes objects whole.
 """
 
 import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.storage.threads import start_threads
@@ -23,19 +21,19 @@ T = TypeVar("T")
 _PARTIAL = ".partial"
 
 _THREADS = 16
-"""That wait for the disk together: it makes many files safe in little more than the time of one."""
+"""These wait for the disk together, which makes many files safe in little more than one's time."""
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """A file that is written, and not yet in its place."""
+class _StagedFile:
+    """A file that is written beside its place."""
 
-    beside: Path
+    partial: Path
     path: Path
     instead_of: Path | None
 
-    def place(self) -> None:
-        """Make its bytes safe and give it its place; where that fails it is still beside.
+    def commit(self) -> None:
+        """Make its bytes safe and rename it into place; where that fails it is still beside it.
 
         Raises
         ------
@@ -43,15 +41,15 @@ class _Whole:
             With its place as the file's name.
         """
         try:
-            flush(self.beside)
-            self.beside.replace(self.path)
+            flush(self.partial)
+            self.partial.replace(self.path)
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def discard(self) -> None:
-        """Remove it from beside its place; what cannot be goes as what killed processes leave."""
+        """Remove it from beside its place; `remove_partials` removes what cannot be removed now."""
         with suppress(OSError):
-            self.beside.unlink()
+            self.partial.unlink()
 
     def remove_other(self) -> None:
         """Remove what it stands instead of; where that cannot be, the newer of both counts."""
@@ -61,97 +59,110 @@ class _Whole:
 
 
 class StagedFiles:
-    """Files that are written, and wait to be made safe together and to take their places."""
+    """Files that are written beside their places, for `batch_commit` to put them there together.
+
+    A file on its own is waited for twice, for its bytes and for its name; on a slow disk that
+    takes longer than to make it. As a context manager it discards at its end what is not committed.
+    """
 
     def __init__(self) -> None:
-        self._files: list[_Whole] = []
+        self._files: dict[Path, _StagedFile] = {}
 
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._files)
+    def __enter__(self) -> Self:
+        return self
 
-    def add(self, file: _Whole) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.discard(self.paths)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Their places, in the order in which they were written."""
+        return tuple(self._files)
+
+    def add(self, file: _StagedFile) -> None:
         """Take one more."""
-        self._files.append(file)
+        self._files[file.path] = file
 
-    def drop(self, first: int = 0) -> None:
-        """Remove those from one on; what stands in their places is untouched."""
-        for file in self._files[first:]:
-            file.discard()
-        del self._files[first:]
+    def discard(self, paths: Iterable[Path]) -> None:
+        """Remove the files that are to have these places; what stands there is untouched."""
+        for path in paths:
+            self._files.pop(path).discard()
 
-    def place(self) -> list[OSError | None]:
-        """Flush each and rename it, then flush their directories.
-
-        Returns
-        -------
-        list of OSError or None
-            For each, in the order in which they were written, why it is not safe in its place.
-        """
-        errors = _placed(self._files)
-        unsafe = _flushed({file.path.parent for file in self._files})
-        for place, file in enumerate(self._files):
-            errors[place] = errors[place] or unsafe.get(file.path.parent)
-            if errors[place] is None:
-                file.remove_other()
+    def pop_all(self) -> list[_StagedFile]:
+        """Return all of them, for which whoever takes them is responsible then."""
+        files = list(self._files.values())
         self._files.clear()
-        return errors
+        return files
 
 
-def _placed(files: Sequence[_Whole]) -> list[OSError | None]:
-    """Place files by as many threads as the system gives, with this one; return what fails."""
-    # None of them is taken to be placed before it is.
-    errors: list[OSError | None] = [
-        OSError(errno.EIO, "It was not placed", str(file.path)) for file in files
-    ]
-    left = deque(enumerate(files))
+def batch_commit(staged: StagedFiles) -> dict[Path, OSError | None]:
+    """Flush each file and rename it into its place, then flush the directories.
 
-    def place() -> None:
+    Returns
+    -------
+    dict of Path to OSError or None
+        Of each place, why its file is not safe there; None where it is.
+    """
+    files = staged.pop_all()
+    errors = _commit_each(files)
+    unsafe = _flush_each({file.path.parent for file in files})
+    for file in files:
+        errors[file.path] = errors[file.path] or unsafe.get(file.path.parent)
+        if errors[file.path] is None:
+            file.remove_other()
+    return errors
+
+
+def _commit_each(files: Sequence[_StagedFile]) -> dict[Path, OSError | None]:
+    """Commit files by as many threads as the system gives, with this one; return what fails."""
+    # None of them counts as committed before it is.
+    errors: dict[Path, OSError | None] = {
+        file.path: OSError(errno.EIO, "It was not placed", str(file.path)) for file in files
+    }
+    remaining = deque(files)
+
+    def commit_remaining() -> None:
         while True:
             try:
-                number, file = left.popleft()
+                file = remaining.popleft()
             except IndexError:
                 return
             try:
-                file.place()
+                file.commit()
             except Exception as error:  # noqa: BLE001 - the reason is recorded
                 file.discard()
                 reason = f"It was not placed ({type(error).__name__}: {error})"
                 unexpected = OSError(errno.EIO, reason, str(file.path))
-                errors[number] = error if isinstance(error, OSError) else unexpected
+                errors[file.path] = error if isinstance(error, OSError) else unexpected
             else:
-                errors[number] = None
+                errors[file.path] = None
 
-    threads = start_threads(place, min(_THREADS, len(files)) - 1)
-    place()
+    threads = start_threads(commit_remaining, min(_THREADS, len(files)) - 1)
+    commit_remaining()
     for thread in threads:
         thread.join()
     return errors
 
 
-_unplaced: ContextVar[StagedFiles | None] = ContextVar("unplaced", default=None)
+def _flush_each(directories: set[Path]) -> dict[Path, OSError]:
+    """Make the names in directories safe; return why that failed, by directory."""
+    errors: dict[Path, OSError] = {}
+    for directory in directories:
+        try:
+            flush(directory)
+        except OSError as error:
+            errors[directory] = error
+    return errors
 
 
-@contextmanager
-def batch_commit() -> Iterator[StagedFiles]:
-    """Let files that are written in the block wait to be placed together, which is for it to do.
-
-    A file on its own is waited for twice, for its bytes and for its name; on a slow disk that
-    takes longer than to make it. What the block has not placed at its end is removed.
-    """
-    unplaced = StagedFiles()
-    token = _unplaced.set(unplaced)
-    try:
-        yield unplaced
-    finally:
-        _unplaced.reset(token)
-        unplaced.drop()
-
-
-def atomic_write(path: Path, write: Callable[[Path], T], *, instead_of: Path | None = None) -> T:
+def atomic_write(
+    path: Path,
+    write: Callable[[Path], T],
+    *,
+    instead_of: Path | None = None,
+    staged: StagedFiles | None = None,
+) -> T:
     """Write a file so that a reader sees the whole of the old one or the whole of the new one.
-
-    Within `batch_commit` the old one stands there until all are placed.
 
     Parameters
     ----------
@@ -161,6 +172,8 @@ def atomic_write(path: Path, write: Callable[[Path], T], *, instead_of: Path | N
         Given the path to write to.
     instead_of : Path, optional
         A file that is removed once the new one is there.
+    staged : StagedFiles, optional
+        Where the file waits, written, for `batch_commit`; until then the old one stands there.
 
     Returns
     -------
@@ -175,33 +188,21 @@ def atomic_write(path: Path, write: Callable[[Path], T], *, instead_of: Path | N
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    beside = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
-    file = _Whole(beside, path, instead_of)
-    unplaced = _unplaced.get()
+    partial = path.parent / f".{path.name}@{this_host()}:{os.getpid()}{_PARTIAL}"
+    file = _StagedFile(partial, path, instead_of)
     try:
-        written = write(beside)
-        if unplaced is None:
-            file.place()
+        result = write(partial)
+        if staged is None:
+            file.commit()
     except BaseException:
         file.discard()
         raise
-    if unplaced is None:
+    if staged is not None:
+        staged.add(file)
+    else:
         flush(path.parent)
         file.remove_other()
-    else:
-        unplaced.add(file)
-    return written
-
-
-def _flushed(directories: set[Path]) -> dict[Path, OSError]:
-    """Make the names in directories safe; return those of which it failed, and why."""
-    errors: dict[Path, OSError] = {}
-    for directory in directories:
-        try:
-            flush(directory)
-        except OSError as error:
-            errors[directory] = error
-    return errors
+    return result
 
 
 def flush(path: Path) -> None:

@@ -94,7 +94,7 @@ def test_the_unexpected_is_there_with_its_traceback(settings) -> None:
 
 
 def test_so_is_what_nobody_expected_of_a_series_though_the_run_goes_on(data, monkeypatch) -> None:
-    def breaks(*_: object) -> SeriesResult:
+    def breaks(*_: object, **__: object) -> SeriesResult:
         return 1 / 0  # what is unexpected
 
     monkeypatch.setattr(labels_asset, "write_labels", breaks)

@@ -17,6 +17,7 @@ from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.table_files import read_table
 from tests.graph import Graph, each_once, failure, warnings_of
 from tests.processes import wait_until
@@ -189,11 +190,13 @@ def test_a_series_is_recorded_when_its_file_is_safe_and_reported_when_it_is_reco
     assert sorted(seen) == sorted(graph.series)
 
 
-def write_the_slow_one_last(settings: Settings, series_instance_uid: str) -> SeriesResult:
+def write_the_slow_one_last(
+    settings: Settings, series_instance_uid: str, staged: StagedFiles | None = None
+) -> SeriesResult:
     """Write a series; one waits until a file says that the others are recorded."""
     if series_instance_uid == CTA:
         wait_until((settings.data / "others are recorded").exists, "the others were recorded")
-    return write_dicom_tags(settings, series_instance_uid)
+    return write_dicom_tags(settings, series_instance_uid, staged=staged)
 
 
 def test_what_is_done_is_recorded_while_a_slow_series_is_still_read(data, monkeypatch) -> None:
@@ -573,9 +576,11 @@ def test_a_run_removes_the_partial_files_of_dead_processes_and_no_others(graph, 
     assert files(data, "localizers") == {alive.name, elsewhere.name, f"{CTA}.parquet"}
 
 
-def write_and_be_killed_with_the_last(settings: Settings, series_instance_uid: str) -> SeriesResult:
+def write_and_be_killed_with_the_last(
+    settings: Settings, series_instance_uid: str, staged: StagedFiles | None = None
+) -> SeriesResult:
     """Write a series; with one of them the process dies, before what it wrote has its place."""
-    written = write_dicom_tags(settings, series_instance_uid)
+    written = write_dicom_tags(settings, series_instance_uid, staged=staged)
     if series_instance_uid == CTA:
         os.kill(os.getpid(), signal.SIGKILL)
     return written

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -24,6 +24,7 @@ from aneurysm_assets.parallel.series_map import (
     Outcome,
     SeriesFailure,
     SeriesResult,
+    Work,
     attempt,
     attempt_some,
     map_series,
@@ -96,17 +97,13 @@ def _no_worker_is_left() -> Iterator[None]:
     assert not left
 
 
-def finished(
-    do: Callable[[str], SeriesResult], series: Sequence[str], workers: int
-) -> Iterator[tuple[str, Outcome]]:
+def finished(do: Work, series: Sequence[str], workers: int) -> Iterator[tuple[str, Outcome]]:
     """Yield what is done, without the moments in which there is nothing."""
     with closing(map_series(do, series, workers)) as results:  # type: ignore[type-var]
         yield from (result for result in results if result is not None)
 
 
-def outcomes(
-    do: Callable[[str], SeriesResult], series: Sequence[str], workers: int
-) -> dict[str, Outcome]:
+def outcomes(do: Work, series: Sequence[str], workers: int) -> dict[str, Outcome]:
     """Return the outcome of each series, having seen that each came exactly once."""
     pairs = list(finished(do, series, workers))
     assert Counter(uid for uid, _ in pairs) == Counter(series)
@@ -171,7 +168,7 @@ def test_what_the_work_returns_is_passed_on_with_the_time_it_took() -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_is_no_failure_of_a_series(error: type[BaseException]) -> None:
-    def interrupted(_: str) -> SeriesResult:
+    def interrupted(_: str, **__: object) -> SeriesResult:
         raise error
 
     with pytest.raises(error):
@@ -331,7 +328,7 @@ def test_a_task_ends_after_its_time_and_what_is_left_of_it_is_handed_out_again(
 def test_a_worker_is_sent_no_more_than_its_series_needs() -> None:
     unpicklable = {uid: uid for uid in "123456"}.__getitem__
 
-    def whole(uid: str) -> SeriesResult:
+    def whole(uid: str, **_: object) -> SeriesResult:
         return work.written(unpicklable(uid))
 
     results = map_series(whole, list("123456"), 2, alone=lambda _: work.written)
@@ -472,7 +469,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(
 def test_threads_take_series_at_the_same_time_and_each_failure_is_its_own() -> None:
     meeting = threading.Barrier(8, timeout=DEADLINE)
 
-    def met(series: str) -> SeriesResult:
+    def met(series: str, **_: object) -> SeriesResult:
         meeting.wait()
         return work.fail(series)
 
@@ -488,7 +485,7 @@ def test_threads_take_series_at_the_same_time_and_each_failure_is_its_own() -> N
 def test_whoever_stops_asking_stops_the_threads() -> None:
     begun: list[str] = []
 
-    def note(series: str) -> SeriesResult:
+    def note(series: str, **_: object) -> SeriesResult:
         begun.append(series)
         return work.written(series)
 

@@ -25,30 +25,37 @@ def contents(directory: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in directory.iterdir()}
 
 
-def write(path: Path, text: str, instead_of: Path | None = None) -> int:
-    return atomic_write(path, lambda beside: beside.write_text(text), instead_of=instead_of)
+def write(
+    path: Path, text: str, staged: StagedFiles | None = None, instead_of: Path | None = None
+) -> int:
+    return atomic_write(
+        path, lambda partial: partial.write_text(text), instead_of=instead_of, staged=staged
+    )
 
 
-def place_three_of_which_b_gets_no_place(directory: Path, unplaced: StagedFiles) -> OSError:
+def place_three_of_which_b_gets_no_place(directory: Path, staged: StagedFiles) -> OSError:
     """Write a, b and c, place all but b, which cannot be, and return why."""
     for name in "abc":
-        write(directory / name, name)
+        write(directory / name, name, staged)
     (directory / "b").mkdir()
-    a, b, c = unplaced.place()
-    assert (a, c) == (None, None)
-    assert b is not None
-    return b
+    errors = batch_commit(staged)
+    assert errors.keys() == {directory / name for name in "abc"}
+    assert (errors[directory / "a"], errors[directory / "c"]) == (None, None)
+    error = errors[directory / "b"]
+    assert error is not None
+    return error
 
 
 def test_what_is_written_together_is_nowhere_until_all_is_placed(tmp_path: Path) -> None:
     write(tmp_path / "a", "old")
-    with batch_commit() as unplaced:
+    with StagedFiles() as staged:
         for name in "abc":
-            assert write(tmp_path / name, f"new {name}") == 5
+            assert write(tmp_path / name, f"new {name}", staged) == 5
         assert (tmp_path / "a").read_text() == "old"
         assert not (tmp_path / "b").exists()
-        assert len(unplaced) == 3
-        assert unplaced.place() == [None, None, None]
+        paths = [tmp_path / name for name in "abc"]
+        assert list(staged.paths) == paths
+        assert batch_commit(staged) == dict.fromkeys(paths)
         assert contents(tmp_path) == {name: f"new {name}" for name in "abc"}
     assert contents(tmp_path) == {name: f"new {name}" for name in "abc"}
     write(tmp_path / "a", "at once")
@@ -73,11 +80,11 @@ def test_each_file_is_flushed_before_it_takes_its_place_and_the_directory_once_a
 
     monkeypatch.setattr(os, "fsync", recording_flush)
     monkeypatch.setattr(Path, "replace", recording_replace)
-    with batch_commit() as unplaced:
+    with StagedFiles() as staged:
         for name in names:
-            write(tmp_path / name, name)
+            write(tmp_path / name, name, staged)
         assert steps == []
-        unplaced.place()
+        batch_commit(staged)
     assert steps.pop() == "directory"
     for name in names:
         inode = (tmp_path / name).stat().st_ino
@@ -88,8 +95,8 @@ def test_each_file_is_flushed_before_it_takes_its_place_and_the_directory_once_a
 def test_a_file_that_does_not_get_its_place_says_why_and_the_others_get_theirs(
     tmp_path: Path,
 ) -> None:
-    with batch_commit() as unplaced:
-        error = place_three_of_which_b_gets_no_place(tmp_path, unplaced)
+    with StagedFiles() as staged:
+        error = place_three_of_which_b_gets_no_place(tmp_path, staged)
     assert error.errno == errno.EISDIR
     (tmp_path / "b").rmdir()
     assert contents(tmp_path) == {"a": "a", "c": "c"}
@@ -106,12 +113,13 @@ def test_where_names_cannot_be_made_safe_no_file_of_the_directory_counts(
         flush(descriptor)
 
     monkeypatch.setattr(os, "fsync", failing_flush)
-    with batch_commit() as unplaced:
+    with StagedFiles() as staged:
         for name in ("good", "bad"):
             (tmp_path / name).mkdir()
-            write(tmp_path / name / "file", name)
-        good, bad = unplaced.place()
-    assert good is None
+            write(tmp_path / name / "file", name, staged)
+        errors = batch_commit(staged)
+    assert errors[tmp_path / "good" / "file"] is None
+    bad = errors[tmp_path / "bad" / "file"]
     assert bad is not None
     assert bad.errno == errno.EIO
 
@@ -120,10 +128,10 @@ def test_what_a_file_stands_instead_of_goes_once_it_is_placed_and_not_before(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "t.csv").write_text("old")
-    with batch_commit() as unplaced:
-        write(tmp_path / "t.parquet", "new", instead_of=tmp_path / "t.csv")
+    with StagedFiles() as staged:
+        write(tmp_path / "t.parquet", "new", staged, instead_of=tmp_path / "t.csv")
         assert (tmp_path / "t.csv").read_text() == "old"
-        unplaced.place()
+        batch_commit(staged)
     assert contents(tmp_path) == {"t.parquet": "new"}
 
 
@@ -163,10 +171,10 @@ def refuse_to_remove(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_placed_nor_removed_is_no_more_than_a_reason(
     tmp_path: Path, refuse_to_remove: None
 ) -> None:
-    with batch_commit() as unplaced:
-        error = place_three_of_which_b_gets_no_place(tmp_path, unplaced)
+    with StagedFiles() as staged:
+        error = place_three_of_which_b_gets_no_place(tmp_path, staged)
         assert (error.errno, error.filename) == (errno.EISDIR, str(tmp_path / "b"))
-        write(tmp_path / "d", "never placed")
+        write(tmp_path / "d", "never placed", staged)
 
 
 def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
@@ -182,13 +190,13 @@ def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
             raise MemoryError("no more")
         flush(descriptor)
 
-    with batch_commit() as unplaced:
+    with StagedFiles() as staged:
         for name in names:
-            write(tmp_path / name, name, instead_of=tmp_path / f"{name}.csv")
+            write(tmp_path / name, name, staged, instead_of=tmp_path / f"{name}.csv")
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fail_for_two)
-            errors = unplaced.place()
-    assert [str(error) for error in errors if error is not None] == [
+            errors = batch_commit(staged)
+    assert [str(error) for error in errors.values() if error is not None] == [
         f"[Errno {errno.EIO}] It was not placed (MemoryError: no more): '{tmp_path / name}'"
         for name in "ah"
     ]
@@ -199,10 +207,10 @@ def test_what_nobody_expected_is_a_reason_too_and_the_old_one_stays(
 def test_without_threads_to_be_had_files_are_placed_one_by_one(
     tmp_path: Path, no_threads_to_be_had: None
 ) -> None:
-    with batch_commit() as unplaced:
+    with StagedFiles() as staged:
         for name in "abc":
-            write(tmp_path / name, name)
-        assert unplaced.place() == [None, None, None]
+            write(tmp_path / name, name, staged)
+        assert batch_commit(staged) == {tmp_path / name: None for name in "abc"}
     assert contents(tmp_path) == {name: name for name in "abc"}
 
 
@@ -216,9 +224,9 @@ def test_what_the_disk_refuses_at_the_last_is_told_with_the_file(
     monkeypatch.setattr(os, "fsync", full)
     error: OSError | None = None
     if together:
-        with batch_commit() as unplaced:
-            write(tmp_path / "a", "a")
-            (error,) = unplaced.place()
+        with StagedFiles() as staged:
+            write(tmp_path / "a", "a", staged)
+            error = batch_commit(staged)[tmp_path / "a"]
     else:
         with pytest.raises(OSError, match="No space") as raised:
             write(tmp_path / "a", "a")
@@ -234,16 +242,16 @@ def test_a_directory_in_the_place_is_told_before_anything_is_written(tmp_path: P
         atomic_write(tmp_path / "a", lambda _: pytest.fail("it was written"))
 
 
-def test_what_is_dropped_or_left_unplaced_leaves_nothing_and_the_old_one_stays(
+def test_what_is_discarded_or_not_committed_leaves_nothing_and_the_old_one_stays(
     tmp_path: Path,
 ) -> None:
     write(tmp_path / "a", "old")
 
-    with suppress(KeyboardInterrupt), batch_commit() as unplaced:
-        write(tmp_path / "a", "new")
-        write(tmp_path / "b", "new")
-        unplaced.drop(first=1)
-        assert len(unplaced) == 1
+    with suppress(KeyboardInterrupt), StagedFiles() as staged:
+        write(tmp_path / "a", "new", staged)
+        write(tmp_path / "b", "new", staged)
+        staged.discard([tmp_path / "b"])
+        assert staged.paths == (tmp_path / "a",)
         raise KeyboardInterrupt
     assert contents(tmp_path) == {"a": "old"}
 
