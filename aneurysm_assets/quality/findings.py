@@ -24,6 +24,7 @@ from aneurysm_assets.schema.problems import (
 )
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.volumes.directions import orientation_centres
+from aneurysm_assets.volumes.grouping import IS_SCOUT
 
 Finder = Callable[["Evidence"], pl.DataFrame]
 
@@ -117,7 +118,7 @@ def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """
     once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
     readable = once.filter(pl.col("read_error").is_null())
-    main = readable.filter(~_SCOUT)
+    main = readable.filter(~IS_SCOUT)
     series = once.group_by(SERIES_KEY).agg(files=pl.col("dicom_path").n_unique())
     frame = series.sort(SERIES_KEY).collect(engine="streaming")
     for part in (_repeated(unified), _of_readable(readable), _of_main(main), _of_rescale(main)):
@@ -130,7 +131,6 @@ def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame, pl.concat([_flagged(once), uneven], how="diagonal")
 
 
-_SCOUT = pl.col("is_scout").fill_null(value=False)
 _CT = pl.col("Modality_dicom") == "CT"
 _COSINES = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
 _ROW, _COLUMN = _COSINES[:3], _COSINES[3:]
@@ -205,11 +205,11 @@ def _flagged(once: pl.LazyFrame) -> pl.DataFrame:
     skew = [*(length - 1 for length in lengths), _dot(_ROW, _COLUMN)]
     of_readable = {
         "header_series_differs": pl.col("header_series_instance_uid").is_not_null(),
-        "scouts": _SCOUT,
-        "position_missing": ~_SCOUT & pl.col("slice_position_mm").is_null(),
+        "scouts": IS_SCOUT,
+        "position_missing": ~IS_SCOUT & pl.col("slice_position_mm").is_null(),
         "cosines_not_orthogonal": pl.any_horizontal(part.abs() > COSINES for part in skew),
-        "pixel_spacing_missing": ~_SCOUT & pl.col("PixelSpacing").is_null(),
-        "slice_thickness_missing": ~_SCOUT & pl.col("SliceThickness").is_null(),
+        "pixel_spacing_missing": ~IS_SCOUT & pl.col("PixelSpacing").is_null(),
+        "slice_thickness_missing": ~IS_SCOUT & pl.col("SliceThickness").is_null(),
         "rescale_missing": _CT
         & (pl.col("RescaleSlope").is_null() | pl.col("RescaleIntercept").is_null()),
     }

@@ -1,6 +1,6 @@
 """Points and segmentations held against the images of their series: what needs two tables.
 
-The geometry itself stands in `extraction.grid` and `extraction.vessels`. Coordinates of points are
+The geometry itself stands in `volumes` and `nifti.vessels`. Coordinates of points are
 LPS in mm, those of volumes RAS.
 """
 
@@ -12,9 +12,9 @@ import polars as pl
 
 from aneurysm_assets.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.schema.problems import COSINES
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.volumes.grid import Grid, grids_match, series_grid
+from aneurysm_assets.volumes.grid import Grid, grids_match
+from aneurysm_assets.volumes.stack import grid_of_series
 
 POINT_KEY = (SERIES_KEY, "dicom_path", "frame_index", "localizer_index")
 """Unique also where two files of a series have one SOPInstanceUID, and so the same points."""
@@ -135,7 +135,7 @@ def _vessels(settings: Settings, path: str, points: pl.DataFrame) -> pl.DataFram
 
 def _matches(segmentation: dict[str, object], images: pl.DataFrame | None) -> bool | None:
     """Compare each volume of a series with the grid of its images; None where it has none."""
-    grid = None if images is None else _grid_of(images)
+    grid = None if images is None else grid_of_series(images)
     if grid is None:
         return None
     volumes = [
@@ -149,27 +149,6 @@ def _matches(segmentation: dict[str, object], images: pl.DataFrame | None) -> bo
 def _three(shape: object) -> tuple[int, int, int]:
     i, j, k = (int(length) for length in np.asarray(shape).tolist())
     return i, j, k
-
-
-def _grid_of(images: pl.DataFrame) -> Grid | None:
-    """Return the one grid of a series' images, scouts apart; None where they have no one grid."""
-    needed = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"]
-    main = images.filter(
-        pl.col("read_error").is_null(), ~pl.col("is_scout").fill_null(value=False)
-    ).select(needed)
-    if main.is_empty() or main.null_count().sum_horizontal().item():
-        return None
-    orientations = main["ImageOrientationPatient"].to_numpy()
-    alike = (np.ptp(orientations, axis=0) <= COSINES).all()
-    if not alike or main.select("PixelSpacing", "Rows", "Columns").n_unique() > 1:
-        return None
-    return series_grid(
-        main["ImagePositionPatient"].to_numpy(),
-        orientations[0],
-        main["PixelSpacing"].to_numpy()[0],
-        int(main["Rows"][0]),
-        int(main["Columns"][0]),
-    )
 
 
 def segmented(series: Sequence[str], segmentations: pl.DataFrame) -> list[str]:

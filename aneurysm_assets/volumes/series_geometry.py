@@ -16,11 +16,11 @@ from aneurysm_assets.schema.tables import DICOM_TAGS
 from aneurysm_assets.volumes.directions import (
     PLANES,
     Booleans,
-    Integers,
     orientation_centres,
     plane_numbers,
     slice_normals,
 )
+from aneurysm_assets.volumes.grouping import group_images, largest_group
 from aneurysm_assets.volumes.slices import along_normals, median_spacing, slice_index
 
 SCOUT_SHARE = 0.2
@@ -129,12 +129,12 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
             np.repeat(of, len(given), axis=0) for of in (normals, cosines, planes)
         )
     centres = orientation_centres(cosines)
-    groups = _groups(centres, filed["Rows"], filed["Columns"])
-    # One normal a group: the slight differences within it, at a position far from the origin,
+    groups = group_images(centres, filed["Rows"], filed["Columns"])
+    # One normal per group: the slight differences within it, at a position far from the origin,
     # would outweigh the distance of slices.
     along = along_normals(positions, np.where(centres[:, None] < 0, np.nan, normals[centres]))
     typed = _typed_as_scouts(filed["ImageType"])
-    main = _main_group(groups, typed)
+    main = largest_group(groups, ~typed, first_image_wins=True)
     of_main = groups == main
     sizes = np.bincount(groups)[groups]
     few = ~of_main & (sizes <= SCOUT_SHARE * len(groups))
@@ -151,26 +151,8 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     }
 
 
-def _groups(centres: Integers, rows: pl.Series, columns: pl.Series) -> Integers:
-    """Return for each image the number of its group, of one orientation and one matrix."""
-    matrix = [(side.fill_null(-1) if side.null_count() else side) for side in (rows, columns)]
-    keys = np.column_stack([centres, *(side.to_numpy() for side in matrix)])
-    if len(keys) and (keys == keys[0]).all():
-        return np.zeros(len(keys), dtype=np.int64)
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
-
-
 def _typed_as_scouts(image_types: pl.Series) -> Booleans:
     # There are few different ones, and a look at each is quicker than a query.
     types = image_types.to_list()
     scouts = {text for text in set(types) if text and _SCOUT_IMAGE_TYPE.search(text)}
     return np.array([text in scouts for text in types], dtype=np.bool_)
-
-
-def _main_group(groups: Integers, scouts: Booleans) -> int:
-    """Return the group with the most images that are no scouts, of several the first filed."""
-    if not len(groups):
-        return -1
-    sizes = np.bincount(groups[~scouts], minlength=int(groups.max()) + 1)
-    largest = (sizes == sizes.max())[groups] & ~scouts
-    return int(groups[np.argmax(largest)])

@@ -12,6 +12,8 @@ from aneurysm_assets.volumes.directions import (
     orientation_centres,
     slice_normals,
 )
+from aneurysm_assets.volumes.grid import Grid, series_grid
+from aneurysm_assets.volumes.grouping import IS_SCOUT, are_one_group, group_images, largest_group
 from aneurysm_assets.volumes.plane import Plane, plane_of_image
 from aneurysm_assets.volumes.slices import (
     DISTINCT_TOLERANCE,
@@ -26,6 +28,11 @@ LEAST_SLICES = 6
 _LEAST_COSINE = 0.9
 """Between the way from slice to slice and their normal: a tilted gantry passes, as in
 `orientation_contradicts_positions`."""
+
+_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+
+_SPACING_DIGITS = 4
+"""Decimals of PixelSpacing (mm) that images of one picture share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,20 +111,19 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
 
 def _largest_group(images: pl.DataFrame) -> Integers:
     """Return the rows of the commonest orientation, matrix and pixel spacing."""
-    scouts = images["is_scout"].fill_null(value=False).to_numpy()
-    place = images["ImagePositionPatient"].to_numpy()
-    spacing = images["PixelSpacing"].to_numpy()
     cosines = images["ImageOrientationPatient"].to_numpy()
+    spacing = images["PixelSpacing"].to_numpy().round(_SPACING_DIGITS)
     centres = orientation_centres(cosines_with_normal(cosines))
-    known = ~scouts & (centres >= 0) & np.isfinite(place).all(axis=1)
-    rows = np.flatnonzero(known & np.isfinite(spacing).all(axis=1))
-    if not len(rows):
-        return rows
-    matrix = images.select("Rows", "Columns").cast(pl.Float64).fill_null(-1).to_numpy()
-    keys = np.column_stack([centres, matrix, spacing.round(4)])[rows]
-    _, group, sizes = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-    largest: Integers = rows[group.reshape(-1) == sizes.argmax()]
-    return largest
+    positions = images["ImagePositionPatient"].to_numpy()
+    usable = (
+        ~images.select(IS_SCOUT).to_series().to_numpy()
+        & (centres >= 0)
+        & np.isfinite(positions).all(axis=1)
+        & np.isfinite(spacing).all(axis=1)
+    )
+    groups = group_images(centres, images["Rows"], images["Columns"], spacing)
+    largest = largest_group(groups, usable, first_image_wins=False)
+    return np.flatnonzero(usable & (groups == largest))
 
 
 def _moves_aside(places: Floats, normal: Floats) -> bool:
@@ -125,3 +131,27 @@ def _moves_aside(places: Floats, normal: Floats) -> bool:
     way = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
     length = float(np.linalg.norm(way))
     return length > DISTINCT_TOLERANCE and abs(way @ normal) < _LEAST_COSINE * length
+
+
+def grid_of_series(images: pl.DataFrame) -> Grid | None:
+    """Return the one grid of all images of a series that are no scouts.
+
+    Parameters
+    ----------
+    images : pl.DataFrame
+        Rows of `dicom_tags` of one series.
+
+    Returns
+    -------
+    Grid or None
+        In RAS mm. None where a number is missing, the images are not all of one orientation,
+        matrix and pixel spacing, or their positions are no grid (`series_grid`).
+    """
+    main = images.filter(pl.col("read_error").is_null(), ~IS_SCOUT).select(_GEOMETRY)
+    if main.is_empty() or main.null_count().sum_horizontal().item():
+        return None
+    cosines, spacing = (main[name].to_numpy() for name in _GEOMETRY[1:3])
+    if not are_one_group(cosines, main["Rows"], main["Columns"], spacing):
+        return None
+    positions = main["ImagePositionPatient"].to_numpy()
+    return series_grid(positions, cosines[0], spacing[0], main["Rows"][0], main["Columns"][0])
