@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aneurysm_assets.schema.documentation import replace_generated
+from aneurysm_assets.storage.atomic_files import atomic_write
 from benchmarks.measure import Line
 
 _PACKAGES = ("dagster", "pydicom", "polars", "pyarrow", "numpy")
@@ -46,10 +47,9 @@ class Results:
         return [Line(**line) for program in self.programs.values() for line in program["lines"]]
 
     def write(self, path: Path) -> None:
-        """Write the JSON, beside and then in place."""
-        beside = path.with_name(f".{path.name}.partial")
-        beside.write_text(json.dumps(self.programs, indent=1, ensure_ascii=False) + "\n")
-        beside.replace(path)
+        """Write the JSON whole or not at all."""
+        text = json.dumps(self.programs, indent=1, ensure_ascii=False) + "\n"
+        atomic_write(path, lambda partial: partial.write_text(text))
 
     def as_text(self) -> str:
         """Return the table for a terminal."""

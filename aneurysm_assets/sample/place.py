@@ -11,6 +11,7 @@ from pathlib import Path
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import names_in_brief
+from aneurysm_assets.storage.atomic_files import replace_directory
 
 MARKER = ".aneurysm-assets-sample"
 
@@ -57,7 +58,9 @@ def replace_raw(directory: Path, fill: Callable[[Path], None]) -> Path:
         _write_marker(fresh)
         # Writing can take minutes, in which someone may have put data here.
         _refuse_foreign(raw)
-        _swap(raw, fresh, old)
+        if (raw / _KEPT).is_file():
+            shutil.copyfile(raw / _KEPT, fresh / _KEPT)
+        replace_directory(fresh, raw, old if raw.exists() else None)
     except OSError as error:
         where = error.filename or raw
         raise InputError(
@@ -65,26 +68,8 @@ def replace_raw(directory: Path, fill: Callable[[Path], None]) -> Path:
             "free the path or the disk, or give another directory"
         ) from error
     finally:
-        _clean(raw, fresh, old)
-    return raw
-
-
-def _swap(raw: Path, fresh: Path, old: Path) -> None:
-    if raw.exists():
-        if (raw / _KEPT).is_file():
-            shutil.copyfile(raw / _KEPT, fresh / _KEPT)
-        raw.rename(old)
-    fresh.rename(raw)
-
-
-def _clean(raw: Path, fresh: Path, old: Path) -> None:
-    """Leave `raw` alone on the disk, the old one where the new one did not get its name."""
-    if old.exists() and not raw.exists():
-        old.rename(raw)
-    try:
         shutil.rmtree(fresh, ignore_errors=True)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
+    return raw
 
 
 def _write_marker(raw: Path) -> None:

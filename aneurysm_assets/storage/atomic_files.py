@@ -5,6 +5,7 @@ What is in them belongs to `table_files`. A bucket needs none of it: it takes ob
 
 import errno
 import os
+import shutil
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -203,6 +204,41 @@ def atomic_write(
         flush(path.parent)
         file.remove_other()
     return result
+
+
+def replace_directory(new: Path, path: Path, old: Path | None) -> None:
+    """Rename a directory into its place; what stood there comes back where that fails.
+
+    Parameters
+    ----------
+    new : Path
+        The directory, whole, beside its place.
+    path : Path
+        Its place.
+    old : Path or None
+        What stands there is called so until the new one has its name, and is then removed; None
+        where nothing, or an empty directory, stands there.
+
+    Raises
+    ------
+    OSError
+        It cannot be renamed, or its name not be made safe.
+    """
+    if old is None:
+        new.rename(path)
+    else:
+        try:
+            path.rename(old)
+            new.rename(path)
+        except BaseException:
+            if old.exists() and not path.exists():
+                old.rename(path)
+            raise
+    try:
+        flush(path.parent)
+    finally:
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def flush(path: Path) -> None:

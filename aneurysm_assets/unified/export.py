@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.schema.tables import UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.atomic_files import flush, is_alive, this_host
+from aneurysm_assets.storage.atomic_files import flush, is_alive, replace_directory, this_host
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.table_files import find_table, open_table, read_table
 
@@ -118,7 +118,7 @@ def export(settings: Settings, to: Path, by: Sequence[str], *, overwrite: bool =
         partial = _beside(to, "partial")
         try:
             rows = _write(table, by, names, partial)
-            _put_in_place(partial, to, replaces=replaces)
+            replace_directory(partial, to, _beside(to, "replaced") if replaces else None)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -301,22 +301,6 @@ def _check_directory(to: Path, *, overwrite: bool) -> bool:
 
 def _beside(to: Path, what: str) -> Path:
     return to.parent / f"{to.name}.{what}-{this_host()}-{os.getpid()}"
-
-
-def _put_in_place(partial: Path, to: Path, *, replaces: bool) -> None:
-    """Rename; what is replaced comes back where that fails."""
-    if replaces:
-        old = _beside(to, "replaced")
-        to.rename(old)
-        try:
-            partial.rename(to)
-        except BaseException:
-            old.rename(to)
-            raise
-        shutil.rmtree(old, ignore_errors=True)  # the next export tries again
-    else:
-        partial.rename(to)
-    flush(to.parent)
 
 
 def _remove_leftovers(to: Path) -> None:
