@@ -11,7 +11,8 @@ from aneurysm_assets.nifti.segmentation import read_header
 from aneurysm_assets.nifti.volume import Volume, labels_of, planes, series_error
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.volumes.grid import LPS_TO_RAS, Floats, determinant_sign
+from aneurysm_assets.volumes.directions import Floats
+from aneurysm_assets.volumes.grid import LPS_TO_RAS, determinant_sign
 
 VESSEL_RADIUS_MM = 5.0
 """How far from a point the vessel that is named there may be, mm."""

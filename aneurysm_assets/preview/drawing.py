@@ -10,7 +10,7 @@ import numpy as np
 from aneurysm_assets.preview.overlay import Labels
 from aneurysm_assets.preview.panels import Panel
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
-from aneurysm_assets.volumes.plane import Floats
+from aneurysm_assets.volumes.directions import Floats
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

@@ -9,7 +9,7 @@ from aneurysm_assets.nifti.segmentation import read_header
 from aneurysm_assets.nifti.vessels import place_in_volume
 from aneurysm_assets.nifti.volume import labels_of, planes, series_error
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.volumes.plane import Floats
+from aneurysm_assets.volumes.directions import Floats
 
 Labels = NDArray[np.int32]
 

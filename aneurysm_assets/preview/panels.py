@@ -11,8 +11,8 @@ import polars as pl
 from aneurysm_assets.preview.decoding import Row, Undecodable, decode
 from aneurysm_assets.preview.window import Window, choose_window
 from aneurysm_assets.storage.object_path import Location
+from aneurysm_assets.volumes.directions import Floats
 from aneurysm_assets.volumes.plane import (
-    Floats,
     Letters,
     Pixels,
     Plane,

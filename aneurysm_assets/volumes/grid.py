@@ -1,4 +1,4 @@
-"""Where voxels are in mm: the grid of a series, and whether a volume's grid is the same.
+"""Where voxels are in mm: the grid of parallel slices, and whether two grids are the same.
 
 DICOM coordinates are LPS, those of NIfTI are RAS. A `Grid` is in RAS, whatever it was built from.
 """
@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from aneurysm_assets.volumes.directions import orthogonal_units
+from aneurysm_assets.volumes.directions import Floats, orthogonal_units
 from aneurysm_assets.volumes.slices import along_normals, are_evenly_spaced, line_through
-
-Floats = NDArray[np.float64]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """x and y grow to left and posterior in LPS, to right and anterior in RAS. Its own inverse."""

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aneurysm_assets.volumes.directions import slice_normals
+from aneurysm_assets.volumes.directions import Floats, slice_normals
 
-Floats = NDArray[np.float64]
 Pixels = NDArray[Any]
 """Rows x columns of grey, or rows x columns x 3 of colour."""
 

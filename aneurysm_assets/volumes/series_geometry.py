@@ -1,7 +1,8 @@
-"""Where the images of a series lie: their order and spacing, their plane, and which are scouts.
+"""Fills the columns of a series that follow from where its images lie, and tells its scouts.
 
-Coordinates are DICOM's, LPS in mm. Nothing here trusts what a header says of the distance or the
-order of slices: both are taken from ImagePositionPatient and ImageOrientationPatient.
+The rules stand in `directions`, `grouping` and `slices`. Coordinates are LPS in mm. Nothing here
+trusts a header about the distance or the order of slices: ImagePositionPatient and
+ImageOrientationPatient decide.
 """
 
 import re
@@ -118,7 +119,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     """Return the computed columns of readable images that are sorted as they are filed."""
     given = filed["ImageOrientationPatient"].to_numpy()
     positions = filed["ImagePositionPatient"].to_numpy()
-    # Those of most series are all the same: what follows from them is computed once.
+    # In most series they are all the same: what follows from them is computed once.
     alike = len(given) > 0 and bool((given == given[0]).all())
     distinct = given[:1] if alike else given
     normals = slice_normals(distinct)
@@ -126,7 +127,7 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     planes = plane_numbers(cosines)
     if alike:
         normals, cosines, planes = (
-            np.repeat(of, len(given), axis=0) for of in (normals, cosines, planes)
+            np.repeat(values, len(given), axis=0) for values in (normals, cosines, planes)
         )
     centres = orientation_centres(cosines)
     groups = group_images(centres, filed["Rows"], filed["Columns"])

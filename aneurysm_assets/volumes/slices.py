@@ -81,6 +81,24 @@ def are_evenly_spaced(ordered: Floats) -> bool:
     return bool(typical > DISTINCT_TOLERANCE and even)
 
 
+def follow_normal(places: Floats, normal: Floats, least_cosine: float) -> bool:
+    """Tell whether slices lie behind one another along their normal, not beside one another.
+
+    Parameters
+    ----------
+    places : ndarray of shape (slices, 3)
+        Their positions in any order, LPS mm; at least one.
+    normal : ndarray of shape (3,)
+        Of unit length, LPS.
+    least_cosine : float
+        Between the normal and the way from the first slice to the one farthest from it; slices
+        all in one place pass.
+    """
+    way = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
+    length = float(np.linalg.norm(way))
+    return length <= DISTINCT_TOLERANCE or bool(abs(way @ normal) >= least_cosine * length)
+
+
 @dataclass(frozen=True, eq=False)
 class SliceLine:
     """The straight line from the first slice to the last.

@@ -16,9 +16,9 @@ from aneurysm_assets.volumes.grid import Grid, series_grid
 from aneurysm_assets.volumes.grouping import IS_SCOUT, are_one_group, group_images, largest_group
 from aneurysm_assets.volumes.plane import Plane, plane_of_image
 from aneurysm_assets.volumes.slices import (
-    DISTINCT_TOLERANCE,
     along_normals,
     distinct_slices,
+    follow_normal,
     line_through,
 )
 
@@ -97,7 +97,7 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     normal = slice_normals(orientation[None])[0]
     along = along_normals(places, normal)
     distinct = distinct_slices(along)
-    if _moves_aside(places, normal):
+    if not follow_normal(places, normal, _LEAST_COSINE):
         return NoStack("the orientation contradicts the positions", is_oriented=False)
     if len(distinct) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} slices at different places")
@@ -124,13 +124,6 @@ def _largest_group(images: pl.DataFrame) -> Integers:
     groups = group_images(centres, images["Rows"], images["Columns"], spacing)
     largest = largest_group(groups, usable, first_image_wins=False)
     return np.flatnonzero(usable & (groups == largest))
-
-
-def _moves_aside(places: Floats, normal: Floats) -> bool:
-    """Tell whether the images follow one another in another direction than their normal."""
-    way = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
-    length = float(np.linalg.norm(way))
-    return length > DISTINCT_TOLERANCE and abs(way @ normal) < _LEAST_COSINE * length
 
 
 def grid_of_series(images: pl.DataFrame) -> Grid | None:
