@@ -21,10 +21,10 @@ from aneurysm_assets.defs.jobs import (
     combine,
     draw_series_previews,
     materialize_series,
+    register_series,
     write_dataset_report,
 )
 from aneurysm_assets.defs.presentation import presented
-from aneurysm_assets.defs.registration import register_series
 from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.settings import series_per_run
 

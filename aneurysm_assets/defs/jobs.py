@@ -1,7 +1,15 @@
-"""Jobs for selections of assets that people ask for by name; what they do is the assets' own."""
+"""The jobs that people ask for by name: the registration of series, and selections of assets.
+
+How the assets are made belongs to `assets`.
+"""
 
 import dagster as dg
 
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.instance.data_root import claim
+from aneurysm_assets.raw.inventory import take_inventory
+from aneurysm_assets.runs.partitions import register
+from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.schema.tables import (
     DATASET_REPORT,
     SERIES_PREVIEW,
@@ -9,6 +17,29 @@ from aneurysm_assets.schema.tables import (
     SERIES_TABLES,
     UNIFIED_METADATA,
 )
+
+
+@dg.op
+def register_partitions(context: dg.OpExecutionContext, settings: SettingsResource) -> None:
+    """Add every series of train.csv that is on disk to the `series` partitions."""
+    try:
+        run_settings = settings.get()
+        inventory = take_inventory(run_settings)
+        claim(context.instance, run_settings)
+    except InputError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    new = register(context.instance, inventory.series)
+    context.log.info(
+        f"{len(inventory.series)} series, {new} of them new; {len(inventory.not_on_disk)} rows of "
+        f"train.csv without a directory, {len(inventory.unlabelled)} directories without a row"
+    )
+
+
+@dg.job(description="Register the series of train.csv that are on disk as partitions.")
+def register_series() -> None:
+    """Register what is on disk, for those who use only Dagster."""
+    register_partitions()
+
 
 materialize_series = dg.define_asset_job(
     "materialize_series",
