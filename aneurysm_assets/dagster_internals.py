@@ -75,10 +75,6 @@ from dagster._core.storage.tags import (
 # Which backfills are active. Public: the GraphQL of a webserver, which a sensor does not have.
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
-# --- The sensor of the automation, which returns what conditions requested. Public: `SensorResult`.
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster_shared.record import replace
-
 # isort: on
 
 __all__ = [
@@ -107,11 +103,9 @@ __all__ = [
     "InMemoryRunStorage",
     "InstanceRef",
     "LocalComputeLogManager",
-    "SensorExecutionData",
     "SqlEventLogStorage",
     "SqlEventLogStorageTable",
     "SqliteEventLogStorage",
     "SqliteRunStorage",
     "redirect_to_file",
-    "replace",
 ]

@@ -142,10 +142,6 @@ PRIVATE = {
     "BulkActionsFilter": Use(
         "the automation works on series that a backfill works on", call=given(statuses=[])
     ),
-    "SensorExecutionData": Use(
-        "the automation requests nothing", call=given(skip_message="reason", cursor="cursor")
-    ),
-    "replace": Use("the automation requests nothing", call=given("record", run_requests=[])),
 }
 
 OF_A_CLUSTER = {
