@@ -453,7 +453,7 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
         yield from ((line, None) for line in _listed(what, names))
     for name, value in _summary_rows(summary).items():
         bad = name == "series failed" and value
-        yield f"{name:>33}  {value}", "red" if bad else None
+        yield f"{name:>34}  {value}", "red" if bad else None
 
 
 def _summary_rows(summary: "Summary") -> dict[str, object]:

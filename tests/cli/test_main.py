@@ -115,7 +115,7 @@ def test_run_makes_everything_and_sums_up(first_run) -> None:
     assert summary(done) == {
         "series materialized": "12",
         "series materialized before": "0",
-        "series changed and taken again": "0",
+        "series changed and read again": "0",
         "series failed": "0",
         "series in progress in another run": "0",
         "series not on disk": "1",
@@ -299,7 +299,7 @@ def test_what_changed_is_listed_by_status_and_taken_again_by_run(finished) -> No
     before = events_of(finished)
     done = run(finished)
     assert done.returncode == 0, done.stderr
-    assert summary(done)["series changed and taken again"] == "2"
+    assert summary(done)["series changed and read again"] == "2"
     assert summary(done)["series materialized"] == "2"
     expected = before | {
         "dicom_tags": before["dicom_tags"] | {CTA: 2},
@@ -308,7 +308,7 @@ def test_what_changed_is_listed_by_status_and_taken_again_by_run(finished) -> No
     }
     assert events_of(finished) == expected
     again = run(finished)
-    assert summary(again)["series changed and taken again"] == "0"
+    assert summary(again)["series changed and read again"] == "0"
     assert events_of(finished) == expected
 
 
