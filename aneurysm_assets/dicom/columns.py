@@ -23,7 +23,6 @@ _TYPES: Sequence[pa.Field] = tuple(
 )
 
 _INSTANCE_NUMBER = itemgetter(SLOTS["InstanceNumber"])
-_SERIES_SLOT = SLOTS[SERIES_KEY]
 
 
 class SeriesColumns:

@@ -158,11 +158,6 @@ class ReadAhead:
         for thread in self._running:
             thread.join()
 
-    @property
-    def is_running(self) -> bool:
-        """Whether threads read ahead."""
-        return bool(self._running)
-
     def file_done(self) -> None:
         """Note that the reader has finished another file; begin threads if it has to wait."""
         self._at += 1

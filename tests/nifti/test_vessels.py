@@ -22,7 +22,7 @@ from aneurysm_assets.nifti.vessels import (
     vessels_at,
 )
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
-from aneurysm_assets.volumes.grid import localizer_mm
+from tests.points import points_in_mm
 
 SHAPE = (20, 18, 16)
 NAN = float("nan")
@@ -148,7 +148,7 @@ def test_a_localizer_lands_in_its_vessel_from_pixel_through_lps_mm_to_voxel(
     corners = points - np.outer(x * di, rotation[:, 0]) - np.outer(y * dj, rotation[:, 1])
     orientation = np.tile([*rotation[:, 0], *rotation[:, 1]], (13, 1))
 
-    in_mm = localizer_mm(x, y, corners, orientation, np.tile([dj, di], (13, 1)))
+    in_mm = points_in_mm(x, y, corners, orientation, np.tile([dj, di], (13, 1)))
     found = vessels_at(path, in_mm)
 
     assert [one.vessel for one in found] == list(VESSEL_CLASSES)

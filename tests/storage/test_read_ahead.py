@@ -70,9 +70,9 @@ def test_threads_begin_where_reading_waits_and_take_each_file_that_is_left_once(
     paths = paths_of(series)
     with ReadAhead(paths) as reading:
         for number in range(1, 17):
-            assert not reading.is_running
+            assert not reading._running
             reading.file_done()
-            assert reading.is_running == (number == 16)
+            assert bool(reading._running) == (number == 16)
         for thread in reading._running:
             thread.join()
     assert sorted(touched) == paths[16:]
@@ -243,7 +243,7 @@ def test_threads_begin_where_a_reader_waits_and_not_where_it_works(
             clocks["perf_counter"] += wall
             clocks["thread_time"] += cpu
             reading.file_done()
-        assert reading.is_running == begins
+        assert bool(reading._running) == begins
 
 
 def test_a_file_that_cannot_be_looked_at_leaves_none_open(series, monkeypatch) -> None:

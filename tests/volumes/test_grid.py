@@ -12,10 +12,10 @@ from aneurysm_assets.volumes.grid import (
     Grid,
     determinant_sign,
     grids_match,
-    localizer_mm,
     series_grid,
     voxel_sizes,
 )
+from tests.points import points_in_mm
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that its readers of pixels are experimental
@@ -334,12 +334,12 @@ def test_the_sign_of_the_determinant_does_not_hang_on_the_unit(columns, sign):
 
 
 def test_a_point_of_an_axial_image_is_where_one_finds_it_by_hand():
-    point = localizer_mm(10, 20, POSITION, AXIAL, PIXEL_SPACING)
+    point = points_in_mm(10, 20, POSITION, AXIAL, PIXEL_SPACING)
     assert point.tolist() == [-100 + 10 * 0.5, -50 + 20 * 0.75, 30]
 
 
 def test_whole_numbers_are_centres_of_pixels_and_the_first_is_the_position():
-    assert localizer_mm(0, 0, POSITION, AXIAL, PIXEL_SPACING).tolist() == POSITION
+    assert points_in_mm(0, 0, POSITION, AXIAL, PIXEL_SPACING).tolist() == POSITION
 
 
 @tried
@@ -350,7 +350,7 @@ def test_points_are_those_of_the_standards_matrix_and_of_nibabel(seed, count):
     positions, spacings = rng.uniform(-300, 300, (count, 3)), rng.uniform(0.2, 2, (count, 2))
     rotations = [turned(int(n)) for n in rng.integers(2**32, size=count)]
     orientations = np.array([[*r[:, 0], *r[:, 1]] for r in rotations]).reshape(count, 6)
-    points = localizer_mm(x, y, positions, orientations, spacings)
+    points = points_in_mm(x, y, positions, orientations, spacings)
     assert points.shape == (count, 3)
     for n in range(count):
         # PS3.3 C.7.6.2.1-1: X, Y cosines of row and column, S position, i column, j row index.
@@ -375,20 +375,6 @@ def test_a_pixel_of_a_slice_is_the_voxel_of_the_series_grid(fields, seed):
     k, x, y = seed % grid.shape[2], seed % grid.shape[0], seed % grid.shape[1]
     normal = np.cross(fields["orientation"][:3], fields["orientation"][3:])
     position = sorted(fields["positions"], key=lambda place: place @ normal)[k]
-    point = localizer_mm(x, y, position, fields["orientation"], fields["pixel_spacing"])
+    point = points_in_mm(x, y, position, fields["orientation"], fields["pixel_spacing"])
     voxel = nib.affines.apply_affine(np.linalg.inv(grid.affine_ras), point * [-1, -1, 1])
     assert_allclose(voxel, [x, y, k], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("argument", "place"), [(0, ()), (1, ()), *((2, (n,)) for n in range(3)),
-                            *((3, (n,)) for n in range(6)), (4, (0,)), (4, (1,))]
-)  # fmt: skip
-@pytest.mark.parametrize("missing", [NAN, INF])
-def test_a_point_with_anything_missing_is_missing_whole_and_alone(argument, place, missing):
-    numbers = [[3.0, 3], [4.0, 4], [POSITION] * 2, [AXIAL] * 2, [PIXEL_SPACING] * 2]
-    inputs = [np.array(number, float) for number in numbers]
-    inputs[argument][(0, *place)] = missing
-    broken, whole = localizer_mm(*inputs)
-    assert np.isnan(broken).all()
-    assert whole.tolist() == localizer_mm(3, 4, POSITION, AXIAL, PIXEL_SPACING).tolist()
