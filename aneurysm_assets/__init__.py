@@ -1,6 +1,5 @@
 """The metadata stage for the RSNA Intracranial Aneurysm Detection data, as Dagster assets.
 
-Three floors, imports point down only: composition (`definitions`, `cli`), the Dagster assets
-(`assets`, `partitions`, `recording`), and below them code that knows nothing of Dagster
-(`extraction`, `tables`, `store`, `settings`). Nothing is imported here.
+Each folder says in its own docstring what belongs in it; docs/architecture.md has them all, in the
+order in which imports run down. Nothing is imported here.
 """

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from aneurysm_assets.nifti.segmentation import read_header
 from aneurysm_assets.nifti.volume import Volume, labels_of, planes, series_error
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
+from aneurysm_assets.schema.tolerances import (
+    VESSEL_RADIUS_MM,
+)
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.volumes.directions import Floats
 from aneurysm_assets.volumes.grid import LPS_TO_RAS, determinant_sign
-
-VESSEL_RADIUS_MM = 5.0
-"""How far from a point the vessel that is named there may be, mm."""
 
 _NM_IN_MM = 1e6  # distances are compared as whole nm: what the affine sets equally far is a tie
 _AT_THE_POINT = -1.0  # nm; nearer than any distance

@@ -13,16 +13,19 @@ import polars as pl
 
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import (
-    AIR_HU,
-    ALONG_NORMAL,
-    COSINES,
-    DISTINCT_MM,
-    IN_PLANE_MM,
-    OUTSIDE_PX,
     PROBLEMS,
-    SPACING_RELATIVE,
 )
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.schema.tolerances import (
+    AIR_HU,
+    ALONG_NORMAL_COSINE,
+    DISTINCT_MM,
+    IN_PLANE_MM,
+    ORIENTATION_COSINES,
+    OUTSIDE_PX,
+    SPACING_RELATIVE,
+    UNIT_COSINES,
+)
 from aneurysm_assets.volumes.directions import orientation_centres
 from aneurysm_assets.volumes.grouping import IS_SCOUT
 
@@ -124,7 +127,7 @@ def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     for part in (_repeated(unified), _of_readable(readable), _of_main(main), _of_rescale(main)):
         found = part.collect(engine="streaming")
         frame = frame.join(found, on=SERIES_KEY, how="left", maintain_order="left")
-    mixed = frame.filter(pl.col("orientation_spread") > COSINES)[SERIES_KEY]
+    mixed = frame.filter(pl.col("orientation_spread") > ORIENTATION_COSINES)[SERIES_KEY]
     numbered = frame.select(SERIES_KEY).with_row_index("number").lazy()
     gaps, uneven = _of_gaps(_slices(main.join(numbered, on=SERIES_KEY), mixed))
     frame = frame.join(gaps, on=SERIES_KEY, how="left", maintain_order="left")
@@ -207,7 +210,7 @@ def _flagged(once: pl.LazyFrame) -> pl.DataFrame:
         "header_series_differs": pl.col("header_series_instance_uid").is_not_null(),
         "scouts": IS_SCOUT,
         "position_missing": ~IS_SCOUT & pl.col("slice_position_mm").is_null(),
-        "cosines_not_orthogonal": pl.any_horizontal(part.abs() > COSINES for part in skew),
+        "cosines_not_orthogonal": pl.any_horizontal(part.abs() > UNIT_COSINES for part in skew),
         "pixel_spacing_missing": ~IS_SCOUT & pl.col("PixelSpacing").is_null(),
         "slice_thickness_missing": ~IS_SCOUT & pl.col("SliceThickness").is_null(),
         "rescale_missing": _CT
@@ -506,7 +509,7 @@ _FINDERS: Mapping[str, Finder] = {
     "header_series_differs": _images_with("header_series_differs"),
     "scouts": _images_with("scouts"),
     "mixed_orientation": _series_where(
-        pl.col("orientation_spread") > COSINES,
+        pl.col("orientation_spread") > ORIENTATION_COSINES,
         _text("cosines differ by up to {}", pl.col("orientation_spread").round(3)),
     ),
     "mixed_matrix": _series_where(
@@ -517,11 +520,11 @@ _FINDERS: Mapping[str, Finder] = {
     "spacing_uneven": _images_with("spacing_uneven"),
     "cosines_not_orthogonal": _images_with("cosines_not_orthogonal"),
     "in_plane_shift": _series_where(
-        (pl.col("shift") > IN_PLANE_MM) & (pl.col("direction") >= ALONG_NORMAL),
+        (pl.col("shift") > IN_PLANE_MM) & (pl.col("direction") >= ALONG_NORMAL_COSINE),
         _text("in-plane positions spread over {} mm", pl.col("shift").round(3)),
     ),
     "orientation_contradicts_positions": _series_where(
-        pl.col("direction") < ALONG_NORMAL,
+        pl.col("direction") < ALONG_NORMAL_COSINE,
         _text("cosine {} between normal and positions", pl.col("direction").round(3)),
     ),
     "header_spacing_differs": _series_where(

@@ -10,6 +10,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from aneurysm_assets.schema.tolerances import (
+    CORNER_VOXELS,
+    OBLIQUE_COSINE,
+    VESSEL_RADIUS_MM,
+    VOXEL_SIZE_RELATIVE,
+)
+
 SERIES_KEY = "SeriesInstanceUID"
 
 LOCATIONS: tuple[str, ...] = (
@@ -260,7 +267,7 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
         "orientation_plane",
         pl.String(),
         "`axial`, `coronal`, `sagittal`, or `oblique` where the row or column direction has no "
-        "cosine above 0.8.",
+        f"cosine above {OBLIQUE_COSINE}.",
         "computed from ImageOrientationPatient",
     ),
     Column(
@@ -355,16 +362,16 @@ PLACED_COLUMNS: tuple[Column, ...] = (
     Column(
         "localizer_vessel",
         pl.String(),
-        "The vessel class at the point, or the nearest within 5 mm; null where there is none, or "
-        "no segmentation.",
+        f"The vessel class at the point, or the nearest within {VESSEL_RADIUS_MM:g} mm; null where "
+        "there is none, or no segmentation.",
         "cowseg voxels",
     ),
     Column(
         "segmentation_matches_series",
         pl.Boolean(),
         "Whether the grid of every segmentation file is the series' grid: dimensions up to axis "
-        "order, spacing within 1 %, position within half a voxel. Null without a segmentation, or "
-        "where the series has no usable geometry.",
+        f"order, voxel size within {VOXEL_SIZE_RELATIVE:.0%}, corners within {CORNER_VOXELS:g} "
+        "voxel. Null without a segmentation, or where the series has no usable geometry.",
         "computed from both",
     ),
 )

@@ -7,30 +7,21 @@ docs/checks.md. How a problem is found stands in `quality`.
 from dataclasses import dataclass
 from typing import Literal
 
+from aneurysm_assets.schema.tolerances import (
+    AIR_HU,
+    ALONG_NORMAL_COSINE,
+    CORNER_VOXELS,
+    DISTINCT_MM,
+    IN_PLANE_MM,
+    ORIENTATION_COSINES,
+    OUTSIDE_PX,
+    SPACING_RELATIVE,
+    UNIT_COSINES,
+    VESSEL_RADIUS_MM,
+    VOXEL_SIZE_RELATIVE,
+)
+
 Severity = Literal["ERROR", "WARN"]
-
-DISTINCT_MM = 1e-3
-"""Positions nearer than this are the same position."""
-
-SPACING_RELATIVE = 0.01
-"""Gaps of slices may differ from their median by this share."""
-
-IN_PLANE_MM = 0.1
-"""Slices of one orientation and matrix may be shifted in their plane by this, from first to last:
-between neighbours the tilt of a gantry is less where slices are thin."""
-
-COSINES = 0.01
-"""Direction cosines may differ by this from unit length, from a right angle, and in a series."""
-
-ALONG_NORMAL = 0.9
-"""Cosine of the angle between the normal and the way from slice to slice, at least."""
-
-OUTSIDE_PX = 0.5
-"""A point may lie this far before the centre of the first pixel, and up to Columns and Rows:
-the competition does not say whether whole numbers are centres or corners of pixels."""
-
-AIR_HU = -900.0
-"""The least value of CT must reach down to this, or air, -1000 HU, cannot be in the image."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +81,7 @@ PROBLEMS: tuple[Problem, ...] = (
     Problem(
         "mixed_orientation",
         "Images that are no scouts differ in ImageOrientationPatient.",
-        tolerance=f"{COSINES} a cosine",
+        tolerance=f"{ORIENTATION_COSINES} per cosine",
         source=_IDC,
     ),
     Problem("mixed_matrix", "Images that are no scouts differ in Rows or Columns.", source=_IDC),
@@ -114,7 +105,7 @@ PROBLEMS: tuple[Problem, ...] = (
     Problem(
         "cosines_not_orthogonal",
         "Row and column directions are not of unit length, or not at a right angle.",
-        tolerance=f"{COSINES}",
+        tolerance=f"{UNIT_COSINES}",
         source=f"PS3.3 C.7.6.2.1.1; {_IDC}",
     ),
     Problem(
@@ -127,7 +118,7 @@ PROBLEMS: tuple[Problem, ...] = (
         "orientation_contradicts_positions",
         "The way from slice to slice is not along the normal of the orientation, as in the "
         "multi-frame files whose header says axial and is not.",
-        tolerance=f"cosine {ALONG_NORMAL}",
+        tolerance=f"cosine {ALONG_NORMAL_COSINE}",
         source="PS3.3 C.7.6.2.1.1",
     ),
     Problem(
@@ -174,19 +165,19 @@ PROBLEMS: tuple[Problem, ...] = (
     Problem(
         "localizer_off_vessel",
         "A point has a segmentation, and no vessel near it.",
-        tolerance="5 mm",
+        tolerance=f"{VESSEL_RADIUS_MM:g} mm",
         source="cowseg voxels",
     ),
     Problem(
         "localizer_in_other_vessel",
         "The vessel at a point is not its location.",
-        tolerance="nearest within 5 mm",
+        tolerance=f"nearest within {VESSEL_RADIUS_MM:g} mm",
         source="cowseg voxels",
     ),
     Problem(
         "segmentation_mismatch",
         "`segmentation_matches_series` is false.",
-        tolerance="1 % spacing, half a voxel",
+        tolerance=f"{VOXEL_SIZE_RELATIVE:.0%} of the voxel size, {CORNER_VOXELS:g} voxel",
         source="NIfTI-1 affine and PS3.3 C.7.6.2.1.1",
     ),
 )

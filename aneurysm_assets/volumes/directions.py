@@ -6,22 +6,16 @@ Knows neither positions nor tables.
 import numpy as np
 from numpy.typing import NDArray
 
+from aneurysm_assets.schema.tolerances import (
+    OBLIQUE_COSINE,
+    ORIENTATION_COSINES,
+    PARALLEL_SINE,
+    UNIT_COSINES,
+)
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
-
-ORIENTATION_TOLERANCE = 0.01
-"""Images of one orientation differ by at most this in each direction cosine (half a degree)."""
-
-COSINE_TOLERANCE = 0.01
-"""Most by which a row or column direction may miss length 1, and their product 0."""
-
-OBLIQUE_COSINE = 0.8
-"""A direction runs along an axis above this cosine (37 degrees), and is oblique up to it: David
-Clunie's `obliquityThresholdCosineValue`, of PixelMed and GDCM."""
-
-PARALLEL_SINE = 0.01
-"""Rows and columns of a smaller angle, as sine, span no plane."""
 
 PLANES = ("sagittal", "coronal", "axial", "oblique", None)
 """The plane by the axis that is neither its rows' nor its columns'; then oblique, then unknown."""
@@ -68,15 +62,15 @@ def orthogonal_units(cosines: Floats) -> Floats | None:
     Returns
     -------
     ndarray of shape (2, 3) or None
-        None where a length misses 1, or their product 0, by more than `COSINE_TOLERANCE`.
+        None where a length misses 1, or their product 0, by more than `UNIT_COSINES`.
     """
     directions = cosines.reshape(2, 3)
     with np.errstate(all="ignore"):
         lengths = np.linalg.norm(directions, axis=1)
         across, down = units = directions / lengths[:, None]
         # Written so that a NaN anywhere makes them False.
-        sound = (np.abs(lengths - 1) <= COSINE_TOLERANCE).all()
-        return units if sound and abs(across @ down) <= COSINE_TOLERANCE else None
+        sound = (np.abs(lengths - 1) <= UNIT_COSINES).all()
+        return units if sound and abs(across @ down) <= UNIT_COSINES else None
 
 
 def orientation_centres(cosines: Floats) -> Integers:
@@ -105,17 +99,17 @@ def orientation_centres(cosines: Floats) -> Integers:
     for candidate in np.lexsort((first, -counts)):
         if centre[candidate] < 0:
             distance = np.abs(distinct - distinct[candidate]).max(axis=1)
-            centre[(distance <= ORIENTATION_TOLERANCE) & (centre < 0)] = first[candidate]
+            centre[(distance <= ORIENTATION_COSINES) & (centre < 0)] = first[candidate]
     centres[known] = known[centre[inverse.reshape(-1)]]
     return centres
 
 
 def have_one_orientation(cosines: Floats) -> bool:
-    """Tell whether no two of n x 6 cosines (LPS) differ by more than `ORIENTATION_TOLERANCE`.
+    """Tell whether no two of n x 6 cosines (LPS) differ by more than `ORIENTATION_COSINES`.
 
     Stricter than one centre of `orientation_centres`, from which images may differ to both sides.
     """
-    return bool((np.ptp(cosines, axis=0) <= ORIENTATION_TOLERANCE).all())
+    return bool((np.ptp(cosines, axis=0) <= ORIENTATION_COSINES).all())
 
 
 def plane_numbers(cosines: Floats) -> Integers:

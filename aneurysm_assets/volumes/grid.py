@@ -10,20 +10,18 @@ from itertools import permutations, product
 import numpy as np
 from numpy.typing import ArrayLike
 
+from aneurysm_assets.schema.tolerances import (
+    CORNER_VOXELS,
+    IN_PLANE_MM,
+    SAME_AXIS_COSINE,
+    VOXEL_SIZE_RELATIVE,
+)
 from aneurysm_assets.volumes.directions import Floats, orthogonal_units
 from aneurysm_assets.volumes.slices import along_normals, are_evenly_spaced, line_through
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """x and y grow to left and posterior in LPS, to right and anterior in RAS. Its own inverse."""
 
-IN_PLANE_TOLERANCE_MM = 0.1
-"""Most by which a slice may lie beside the straight line from the first to the last, mm."""
-DIRECTION_TOLERANCE = 0.99
-"""Least absolute cosine between an axis of one grid and the axis of the other taken for it."""
-VOXEL_SIZE_TOLERANCE = 0.01
-"""Most by which voxel sizes of the same grid may differ, relative to the larger."""
-CORNER_TOLERANCE = 0.5
-"""Most by which corners of the same grid may be apart, in voxels along each axis of either."""
 FLAT = 1e-6
 """Volume of the parallelepiped of an affine's unit columns from which on it can be inverted."""
 
@@ -97,8 +95,8 @@ def series_grid(
     Grid or None
         In RAS mm. The step from slice to slice is that of the positions, so that a tilted gantry
         gives a sheared grid. None where there are fewer than two slices, two of them are in one
-        place, gaps differ by more than `SPACING_TOLERANCE`, a slice is off the line by more than
-        `IN_PLANE_TOLERANCE_MM`, or a number is missing or impossible.
+        place, gaps differ by more than `SPACING_RELATIVE`, a slice is off the line by more than
+        `IN_PLANE_MM`, or a number is missing or impossible.
     """
     places = np.asarray(positions, float).reshape(-1, 3)
     between_rows, between_columns = np.asarray(pixel_spacing, float).tolist()
@@ -112,7 +110,7 @@ def series_grid(
     along = along_normals(places, normal)
     order = np.argsort(along, kind="stable")
     line = line_through(places[order], np.arange(len(order)), normal)
-    if not are_evenly_spaced(along[order]) or not line.is_within(IN_PLANE_TOLERANCE_MM):
+    if not are_evenly_spaced(along[order]) or not line.is_within(IN_PLANE_MM):
         return None
     affine_lps = np.eye(4)
     with np.errstate(all="ignore"):
@@ -134,9 +132,9 @@ def grids_match(one: Grid, other: Grid) -> bool:
     Returns
     -------
     bool
-        True where each axis of one has an axis of the other along it (`DIRECTION_TOLERANCE`), with
-        as many voxels, of the same size (`VOXEL_SIZE_TOLERANCE`), and the corner voxels' centres
-        are the same (`CORNER_TOLERANCE`). False where an affine is not finite or is flat.
+        True where each axis of one has an axis of the other along it (`SAME_AXIS_COSINE`), with
+        as many voxels, of the same size (`VOXEL_SIZE_RELATIVE`), and the corner voxels' centres
+        are the same (`CORNER_VOXELS`). False where an affine is not finite or is flat.
     """
     affines = (one.affine_ras, other.affine_ras)
     if not all(np.isfinite(affine).all() and determinant_sign(affine) for affine in affines):
@@ -150,11 +148,11 @@ def _match_in_order(one: Grid, other: Grid, order: tuple[int, ...]) -> bool:
         return False
     sizes = np.array(voxel_sizes(one.affine_ras))
     other_sizes = np.array(voxel_sizes(other.affine_ras))[list(order)]
-    if (np.abs(sizes - other_sizes) > VOXEL_SIZE_TOLERANCE * np.maximum(sizes, other_sizes)).any():
+    if (np.abs(sizes - other_sizes) > VOXEL_SIZE_RELATIVE * np.maximum(sizes, other_sizes)).any():
         return False
     axes, other_axes = one.affine_ras[:3, :3], other.affine_ras[:3, order]
     cosines = (axes * other_axes).sum(axis=0) / (sizes * other_sizes)
-    if (np.abs(cosines) < DIRECTION_TOLERANCE).any():
+    if (np.abs(cosines) < SAME_AXIS_COSINE).any():
         return False
     last = np.array(one.shape) - 1
     corners = np.array(list(product((0, 1), repeat=3))) * last
@@ -163,4 +161,4 @@ def _match_in_order(one: Grid, other: Grid, order: tuple[int, ...]) -> bool:
         same_corners @ other_axes.T + other.affine_ras[:3, 3]
     )
     in_voxels = [np.linalg.solve(matrix, apart.T) for matrix in (axes, other_axes)]
-    return bool((np.abs(in_voxels) <= CORNER_TOLERANCE).all())
+    return bool((np.abs(in_voxels) <= CORNER_VOXELS).all())

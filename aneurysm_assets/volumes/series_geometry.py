@@ -14,6 +14,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from aneurysm_assets.schema.tables import DICOM_TAGS
+from aneurysm_assets.schema.tolerances import (
+    MAIN_SHARE,
+    SCOUT_SHARE,
+)
 from aneurysm_assets.volumes.directions import (
     PLANES,
     Booleans,
@@ -23,13 +27,6 @@ from aneurysm_assets.volumes.directions import (
 )
 from aneurysm_assets.volumes.grouping import group_images, largest_group
 from aneurysm_assets.volumes.slices import along_normals, median_spacing, slice_index
-
-SCOUT_SHARE = 0.2
-"""A group of images that is not the largest and at most this part of the series is of scouts."""
-
-MAIN_SHARE = 0.5
-"""Without a group of at least this part there is nothing to be a scout of: projections turning
-about an axis have an orientation each."""
 
 _COMPUTED = {
     name: DICOM_TAGS.schema[name]

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aneurysm_assets.schema.tolerances import (
+    DISTINCT_MM,
+    SPACING_RELATIVE,
+)
 from aneurysm_assets.volumes.directions import Booleans, Floats, Integers
-
-DISTINCT_TOLERANCE = 1e-3
-"""Positions at most this far apart, in mm, are one: less is the rounding of decimal strings."""
-
-SPACING_TOLERANCE = 0.01
-"""Most by which a gap between slices may differ from the median gap, relative."""
 
 
 def along_normals(positions: Floats, normals: Floats) -> Floats:
@@ -35,7 +33,7 @@ def starts_new_place(ordered: Floats) -> Booleans:
     A missing position (NaN) sorts last, and each is a place of its own.
     """
     # `not <=` rather than `>`: a comparison with NaN is False.
-    return ~(np.diff(ordered, prepend=-np.inf) <= DISTINCT_TOLERANCE)
+    return ~(np.diff(ordered, prepend=-np.inf) <= DISTINCT_MM)
 
 
 def distinct_slices(along: Floats) -> Integers:
@@ -73,12 +71,12 @@ def median_spacing(along: Floats) -> float:
 
 
 def are_evenly_spaced(ordered: Floats) -> bool:
-    """Tell whether ascending positions (mm) are distinct, with gaps within `SPACING_TOLERANCE`."""
+    """Tell whether ascending positions (mm) are distinct, with gaps within `SPACING_RELATIVE`."""
     with np.errstate(all="ignore"):
         gaps = np.diff(ordered)
         typical = np.median(gaps)
-        even = (np.abs(gaps - typical) <= SPACING_TOLERANCE * typical).all()
-    return bool(typical > DISTINCT_TOLERANCE and even)
+        even = (np.abs(gaps - typical) <= SPACING_RELATIVE * typical).all()
+    return bool(typical > DISTINCT_MM and even)
 
 
 def follow_normal(places: Floats, normal: Floats, least_cosine: float) -> bool:
@@ -96,7 +94,7 @@ def follow_normal(places: Floats, normal: Floats, least_cosine: float) -> bool:
     """
     way = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
     length = float(np.linalg.norm(way))
-    return length <= DISTINCT_TOLERANCE or bool(abs(way @ normal) >= least_cosine * length)
+    return length <= DISTINCT_MM or bool(abs(way @ normal) >= least_cosine * length)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from aneurysm_assets.schema.tolerances import (
+    ALONG_NORMAL_COSINE,
+)
 from aneurysm_assets.volumes.directions import (
     Floats,
     Integers,
@@ -24,10 +27,6 @@ from aneurysm_assets.volumes.slices import (
 
 LEAST_SLICES = 6
 """Fewer slices than this give no picture from the side worth looking at."""
-
-_LEAST_COSINE = 0.9
-"""Between the way from slice to slice and their normal: a tilted gantry passes, as in
-`orientation_contradicts_positions`."""
 
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 
@@ -97,7 +96,7 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     normal = slice_normals(orientation[None])[0]
     along = along_normals(places, normal)
     distinct = distinct_slices(along)
-    if not follow_normal(places, normal, _LEAST_COSINE):
+    if not follow_normal(places, normal, ALONG_NORMAL_COSINE):
         return NoStack("the orientation contradicts the positions", is_oriented=False)
     if len(distinct) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} slices at different places")

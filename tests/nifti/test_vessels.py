@@ -16,12 +16,14 @@ from numpy.testing import assert_allclose
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.nifti.vessels import (
-    VESSEL_RADIUS_MM,
     VesselAtPoint,
     place_in_volume,
     vessels_at,
 )
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
+from aneurysm_assets.schema.tolerances import (
+    VESSEL_RADIUS_MM,
+)
 from tests.points import points_in_mm
 
 SHAPE = (20, 18, 16)

@@ -15,13 +15,16 @@ from aneurysm_assets.dicom.series import read_series
 from aneurysm_assets.sample.dicom import instance_uid, write_enhanced, write_slices
 from aneurysm_assets.sample.grid import Grid
 from aneurysm_assets.schema.tables import DICOM_TAGS
-from aneurysm_assets.volumes.directions import (
+from aneurysm_assets.schema.tolerances import (
+    DISTINCT_MM,
     OBLIQUE_COSINE,
-    ORIENTATION_TOLERANCE,
+    ORIENTATION_COSINES,
+    SCOUT_SHARE,
+)
+from aneurysm_assets.volumes.directions import (
     slice_normals,
 )
-from aneurysm_assets.volumes.series_geometry import SCOUT_SHARE, add_geometry
-from aneurysm_assets.volumes.slices import DISTINCT_TOLERANCE
+from aneurysm_assets.volumes.series_geometry import add_geometry
 
 COMPUTED = [
     "slice_position_mm",
@@ -431,21 +434,19 @@ def test_ties_are_broken_by_number_then_frame_then_path():
 
 
 def test_positions_apart_by_the_rounding_of_decimals_are_one_position():
-    found = geometry(
-        image(2, 5.0), image(1, 5.0 + DISTINCT_TOLERANCE / 2), image(3, 0.0), image(4, 10.0)
-    )
+    found = geometry(image(2, 5.0), image(1, 5.0 + DISTINCT_MM / 2), image(3, 0.0), image(4, 10.0))
     assert found["slice_index"] == [2, 1, 0, 3]
-    assert found["slice_spacing_mm"] == pytest.approx([5.0] * 4, abs=DISTINCT_TOLERANCE)
+    assert found["slice_spacing_mm"] == pytest.approx([5.0] * 4, abs=DISTINCT_MM)
 
 
 def test_positions_apart_by_more_than_the_tolerance_are_two():
-    found = geometry(image(2, 5.0), image(1, 5.0 + 2 * DISTINCT_TOLERANCE))
+    found = geometry(image(2, 5.0), image(1, 5.0 + 2 * DISTINCT_MM))
     assert found["slice_index"] == [0, 1]
-    assert found["slice_spacing_mm"] == pytest.approx([2 * DISTINCT_TOLERANCE] * 2)
+    assert found["slice_spacing_mm"] == pytest.approx([2 * DISTINCT_MM] * 2)
 
 
 def test_close_positions_of_different_groups_have_nothing_to_do_with_each_other():
-    near = DISTINCT_TOLERANCE * 0.8
+    near = DISTINCT_MM * 0.8
     images = [image(3, 0.0), image(2, 2 * near), image(1, near, Rows=256)]
     assert geometry(*images)["slice_index"] == [0, 1, 0]
 
@@ -464,7 +465,7 @@ def test_the_spacing_is_by_positions_and_not_by_the_header():
 def test_phases_whose_positions_are_rounded_differently_have_the_spacing_of_one():
     rounded = [image(10 * phase + i, 3.0 * i + 4e-4 * phase) for phase in (0, 1) for i in range(5)]
     found = geometry(*rounded)
-    assert found["slice_spacing_mm"] == pytest.approx([3.0] * 10, abs=DISTINCT_TOLERANCE)
+    assert found["slice_spacing_mm"] == pytest.approx([3.0] * 10, abs=DISTINCT_MM)
     assert found["slice_index"] == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]
 
 
@@ -543,7 +544,7 @@ def test_slightly_different_orientations_are_one_group_with_one_normal():
 
 @pytest.mark.parametrize(
     ("difference", "index"),
-    [(0.99 * ORIENTATION_TOLERANCE, [0, 1, 2]), (1.01 * ORIENTATION_TOLERANCE, [0, 0, 1])],
+    [(0.99 * ORIENTATION_COSINES, [0, 1, 2]), (1.01 * ORIENTATION_COSINES, [0, 0, 1])],
 )
 def test_a_cosine_off_by_more_than_the_tolerance_is_another_orientation(difference, index):
     other = (1.0, 0.0, 0.0, 0.0, 1.0, difference)
