@@ -1,7 +1,7 @@
 """Which DICOM attributes are read, where they stand in a file, and by which rule.
 
-`schema.columns` defines the columns; this module says what a reader must know of each. Both readers,
-`pydicom_header` and `fast_parser`, use it. To add an attribute, add its column to `schema.columns`,
+`schema.columns` defines the columns; this module says what a reader must know of each. Both
+readers, `pydicom_header` and `fast_parser`, use it. To add an attribute, add its column there,
 and a line to `GROUPS` if a functional group may hold it.
 """
 

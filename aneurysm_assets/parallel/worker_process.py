@@ -1,6 +1,6 @@
 """How a worker process begins, before it has imported what its work needs.
 
-What it does then belongs to `workers`. polars and numpy must not be imported here: they ask for
+What it does then belongs to `series_map`. polars and numpy must not be imported here: they ask for
 their number of threads when they are.
 """
 
