@@ -187,8 +187,11 @@ def test_both_files_name_the_same_location(target, project, monkeypatch) -> None
 
 
 @pytest.mark.parametrize("arguments", [["-w", "workspace.yaml"], []])
-def test_dagster_loads_the_location_from_the_projects_root(arguments, project) -> None:
-    checked = call("dagster", "definitions", "validate", *arguments, cwd=project)
+def test_dagster_loads_the_location_from_the_projects_root(arguments, project, tmp_path) -> None:
+    # Its state would else stand in the copy of the project that other tests expect as it came.
+    data = tmp_path / "data"
+    validate = ("dagster", "definitions", "validate", *arguments)
+    checked = call(*validate, cwd=project, ANEURYSM_DATA=data)
     assert checked.returncode == 0, checked.stderr
     assert "Validation successful for code location aneurysm_assets." in checked.stdout
 
