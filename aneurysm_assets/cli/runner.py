@@ -290,14 +290,7 @@ class _Run:
         current = take_fingerprints(
             self._settings, to_look_at, processes=self._settings.workers, listing=self._listing
         )
-        return {
-            table.name: TableState(
-                status[table.name],
-                partitions.recorded_fingerprints(self._instance, table),
-                current[table.name],
-            )
-            for table in SERIES_TABLES
-        }
+        return partitions.table_states(self._instance, status, current)
 
     def _combine(self, complete: Sequence[str]) -> None:
         summary = self._summary

@@ -17,7 +17,7 @@ from aneurysm_assets.raw.fingerprints import (
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.partitions import latest_metadata
-from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
+from aneurysm_assets.runs.pending_series import Options, Status, pending_series
 from aneurysm_assets.schema.tables import (
     SERIES_PREVIEW,
     SERIES_QUALITY,
@@ -125,16 +125,13 @@ def take_overview(settings: Settings) -> Overview:
             settings, sorted({*options.wanted, *options.others}), processes=settings.workers
         )
         keys = list(dict.fromkeys(chain(inventory.known, registered)))
-        tables = {
-            table.name: TableState(
-                partitions.statuses(instance, settings, table, keys),
-                partitions.recorded_fingerprints(instance, table),
-                current[table.name],
-            )
+        status = {
+            table.name: partitions.statuses(instance, settings, table, keys)
             for table in SERIES_TABLES
         }
+        tables = partitions.table_states(instance, status, current)
         changed = pending_series(tables, options).with_reason("changed")
-        complete, _ = partitions.split(state.status for state in tables.values())
+        complete, _ = partitions.split(status.values())
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),
@@ -145,8 +142,8 @@ def take_overview(settings: Settings) -> Overview:
             unlabelled_directories=list(inventory.unlabelled),
             refused_rows=[asdict(row) for row in inventory.refused],
             assets={
-                table: _asset_overview(inventory, state.status, sorted(changed[table]))
-                for table, state in tables.items()
+                table: _asset_overview(inventory, status[table], sorted(changed[table]))
+                for table in status
             },
             unified_metadata=_of_unified(instance, settings, complete),
             series_quality=latest_metadata(instance, SERIES_QUALITY),

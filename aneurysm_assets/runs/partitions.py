@@ -110,6 +110,34 @@ def statuses(
     return found
 
 
+def table_states(
+    instance: dg.DagsterInstance,
+    status: Mapping[str, Mapping[str, Status]],
+    current: Mapping[str, Fingerprints],
+    retried: Mapping[str, Fingerprints] | None = None,
+) -> dict[str, TableState]:
+    """Return what is known of the series in each of the partitioned tables.
+
+    Parameters
+    ----------
+    instance : dg.DagsterInstance
+        Keeps the record of what was read.
+    status, current : mapping of str to mapping
+        By table: where each series stands, and the fingerprints of the input as it is now.
+    retried : mapping of str to mapping of str to str, optional
+        By table: the fingerprints with which failed series were retried already.
+    """
+    return {
+        table.name: TableState(
+            status[table.name],
+            recorded_fingerprints(instance, table),
+            current[table.name],
+            retried=None if retried is None else retried[table.name],
+        )
+        for table in SERIES_TABLES
+    }
+
+
 def changed(
     instance: dg.DagsterInstance,
     artifact: Artifact,

@@ -283,15 +283,7 @@ def _table_states(
         }
         for table in SERIES_TABLES
     }
-    return {
-        table.name: TableState(
-            status[table.name],
-            partitions.recorded_fingerprints(instance, table),
-            current[table.name],
-            retried=state.failed[table.name],
-        )
-        for table in SERIES_TABLES
-    }
+    return partitions.table_states(instance, status, current, state.failed)
 
 
 def _list_some(
