@@ -17,8 +17,8 @@ from aneurysm_assets.dicom.table import write_dicom_tags
 from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings, default_workers
-from aneurysm_assets.storage import object_path
-from aneurysm_assets.storage.object_path import ObjectPath
+from aneurysm_assets.storage import object_store
+from aneurysm_assets.storage.object_path import Location, ObjectPath
 from benchmarks.measure import Line, in_turn, wall_seconds
 from deploy.servers.s3 import S3Server
 
@@ -42,7 +42,7 @@ def measure(root: Path) -> Iterator[Line]:
         yield from _compare(_settings(root, raw), _settings(root, bucket))
 
 
-def _settings(root: Path, raw: object_path.Location) -> Settings:
+def _settings(root: Path, raw: Location) -> Settings:
     return Settings(root, raw, root / "interim", default_workers())
 
 
@@ -85,7 +85,8 @@ def _requests(work: Callable[[], object]) -> int:
 
     names = ("get", "head", "list_with_delimiter", "list")
     with mock.patch.multiple(
-        object_path.obstore, **{name: counted(getattr(object_path.obstore, name)) for name in names}
+        object_store.obstore,
+        **{name: counted(getattr(object_store.obstore, name)) for name in names},
     ):
         work()
     return next(asked)

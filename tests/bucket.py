@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage import circuit_breaker, object_path
+from aneurysm_assets.storage import circuit_breaker, object_store
 from aneurysm_assets.storage.object_path import ObjectPath
 
 THREADS = 8
@@ -35,7 +35,7 @@ def settings_with(data: Path, raw: ObjectPath) -> Settings:
 def impatient() -> Iterator[None]:
     """Give up on a store that is down at once, and hold nothing against it after."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PATIENT", "IMPATIENT"):
+        for name in ("TIMEOUT", "TIMEOUT_WHILE_OPEN"):
             patch.setattr(circuit_breaker, name, timedelta(0))
         forget()
         yield
@@ -43,6 +43,6 @@ def impatient() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Forget how patient anybody was, with which store."""
-    circuit_breaker.patience_with.cache_clear()
-    object_path._opened.cache_clear()
+    """Close each circuit breaker, and each store."""
+    circuit_breaker.circuit_breaker_of.cache_clear()
+    object_store._opened.cache_clear()

@@ -31,7 +31,8 @@ from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.instance.run_locks import is_shared
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.object_path import NO_SUCH_BUCKET, ObjectPath, list_directory
+from aneurysm_assets.storage.object_path import ObjectPath, list_directory
+from aneurysm_assets.storage.object_store import NO_SUCH_BUCKET
 
 CONFIG: Mapping[str, Any] = {
     "storage": {

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from aneurysm_assets.quality.findings import Evidence, assess, summarise
+from aneurysm_assets.quality.findings import Evidence, assess
+from aneurysm_assets.quality.images import summarise
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings

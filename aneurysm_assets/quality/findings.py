@@ -1,33 +1,27 @@
 """Which series have which problem: from our own tables, never from the raw data.
 
-What the problems are, with their tolerances, stands in `problems`. Each finder returns one line a
-finding: the series, and in words where in it. All of them work on whole columns, so that a
-million images take seconds.
+What the problems are, with their tolerances, stands in `schema.problems`; what the finders need to
+know of the images is put together in `images`. Each finder returns one row per finding: the series,
+and in words where in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
+from aneurysm_assets.quality.wording import frame_suffix, text_of
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
-from aneurysm_assets.schema.problems import (
-    PROBLEMS,
-)
-from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.schema.problems import PROBLEMS
+from aneurysm_assets.schema.tables import SERIES_QUALITY
 from aneurysm_assets.schema.tolerances import (
     AIR_HU,
     ALONG_NORMAL_COSINE,
-    DISTINCT_MM,
     IN_PLANE_MM,
     ORIENTATION_COSINES,
     OUTSIDE_PX,
     SPACING_RELATIVE,
-    UNIT_COSINES,
 )
-from aneurysm_assets.volumes.directions import orientation_centres
-from aneurysm_assets.volumes.grouping import IS_SCOUT
 
 Finder = Callable[["Evidence"], pl.DataFrame]
 
@@ -44,7 +38,7 @@ class Evidence:
     Attributes
     ----------
     series : pl.DataFrame
-        One row a series of the unified table, with what `summarise` finds in its images.
+        One row per series of the unified table, with what `images.summarise` finds in its images.
     images : pl.DataFrame
         The images that have a problem of their own, by name, with a boolean for each such problem.
     points : pl.DataFrame
@@ -86,9 +80,9 @@ def assess(evidence: Evidence) -> pl.DataFrame:
         the unified table only that is known; its other columns are null.
     """
     not_done = pl.Series(SERIES_KEY, list(evidence.not_done), dtype=pl.String)
-    there = evidence.series[SERIES_KEY]
-    quality = pl.concat([there, not_done]).to_frame().unique().sort(SERIES_KEY)
-    known = pl.col(SERIES_KEY).is_in(there.implode())
+    combined = evidence.series[SERIES_KEY]
+    quality = pl.concat([combined, not_done]).to_frame().unique().sort(SERIES_KEY)
+    known = pl.col(SERIES_KEY).is_in(combined.implode())
     findings: list[pl.DataFrame] = []
     for problem in PROBLEMS:
         found = _FINDERS[problem.name](evidence).select(SERIES_KEY, "finding")
@@ -106,254 +100,20 @@ def assess(evidence: Evidence) -> pl.DataFrame:
     )
 
 
-def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return what the finders need to know of the images.
-
-    Parameters
-    ----------
-    unified : pl.LazyFrame
-        The unified table; LPS in mm.
-
-    Returns
-    -------
-    tuple of pl.DataFrame
-        `Evidence.series`, sorted, and `Evidence.images`.
-    """
-    once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
-    readable = once.filter(pl.col("read_error").is_null())
-    main = readable.filter(~IS_SCOUT)
-    series = once.group_by(SERIES_KEY).agg(files=pl.col("dicom_path").n_unique())
-    frame = series.sort(SERIES_KEY).collect(engine="streaming")
-    for part in (_repeated(unified), _of_readable(readable), _of_main(main), _of_rescale(main)):
-        found = part.collect(engine="streaming")
-        frame = frame.join(found, on=SERIES_KEY, how="left", maintain_order="left")
-    mixed = frame.filter(pl.col("orientation_spread") > ORIENTATION_COSINES)[SERIES_KEY]
-    numbered = frame.select(SERIES_KEY).with_row_index("number").lazy()
-    gaps, uneven = _of_gaps(_slices(main.join(numbered, on=SERIES_KEY), mixed))
-    frame = frame.join(gaps, on=SERIES_KEY, how="left", maintain_order="left")
-    return frame, pl.concat([_flagged(once), uneven], how="diagonal")
-
-
-_CT = pl.col("Modality_dicom") == "CT"
-_COSINES = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
-_ROW, _COLUMN = _COSINES[:3], _COSINES[3:]
-_PLACE = [pl.col("ImagePositionPatient").arr.get(i) for i in range(3)]
-
-
-def _repeated(unified: pl.LazyFrame) -> pl.LazyFrame:
-    """Return the SOPInstanceUIDs, null among them, with which a key occurs more than once."""
-    keys = unified.filter(pl.col("read_error").is_null())
-    return (
-        keys.group_by(UNIFIED_METADATA.key)
-        .agg(pl.col(SERIES_KEY).unique(), n=pl.len())
-        .filter(pl.col("n") > 1)
-        .explode(SERIES_KEY)
-        .group_by(SERIES_KEY)
-        .agg(
-            repeated=pl.col("SOPInstanceUID")
-            .fill_null("images without SOPInstanceUID")
-            .unique()
-            .sort()
-        )
-    )
-
-
-def _of_readable(readable: pl.LazyFrame) -> pl.LazyFrame:
-    return readable.group_by(SERIES_KEY).agg(
-        spacing=pl.col("slice_spacing_mm").first(),
-        modalities=pl.col("Modality_dicom").drop_nulls().unique().sort(),
-        modality_train=pl.col("Modality_train").first(),
-        matches=pl.col("segmentation_matches_series").first(),
-    )
-
-
-def _of_main(main: pl.LazyFrame) -> pl.LazyFrame:
-    matrices = (
-        main.select(SERIES_KEY, "Columns", "Rows")
-        .unique()
-        .group_by(SERIES_KEY)
-        .agg(matrices=pl.concat_str("Columns", "Rows", separator="x").sort())
-    )
-    return (
-        main.group_by(SERIES_KEY)
-        .agg(
-            pl.max_horizontal(c.max() - c.min() for c in _COSINES).alias("orientation_spread"),
-            header_spacing=pl.col("SpacingBetweenSlices").abs().median(),
-        )
-        .join(matrices, on=SERIES_KEY, how="left")
-    )
-
-
-def _of_rescale(main: pl.LazyFrame) -> pl.LazyFrame:
-    # The least stored value: two's complement reaches below zero, unsigned does not.
-    signed, bits = pl.col("PixelRepresentation"), pl.col("BitsStored").cast(pl.Float64)
-    stored = pl.when(signed == 1).then(-(2.0 ** (bits - 1))).when(signed == 0).then(0.0)
-    names = ("PixelRepresentation", "BitsStored", "RescaleSlope", "RescaleIntercept")
-    return (
-        main.filter(_CT)
-        .select(SERIES_KEY, *names)
-        .unique()
-        .group_by(SERIES_KEY)
-        .agg(
-            slopes=pl.col("RescaleSlope").drop_nulls().unique().sort(),
-            intercepts=pl.col("RescaleIntercept").drop_nulls().unique().sort(),
-            least=(stored * pl.col("RescaleSlope") + pl.col("RescaleIntercept")).min(),
-        )
-    )
-
-
-def _flagged(once: pl.LazyFrame) -> pl.DataFrame:
-    """Return the images that have a problem of their own, whatever the others are like."""
-    lengths = [_dot(v, v).sqrt() for v in (_ROW, _COLUMN)]
-    skew = [*(length - 1 for length in lengths), _dot(_ROW, _COLUMN)]
-    of_readable = {
-        "header_series_differs": pl.col("header_series_instance_uid").is_not_null(),
-        "scouts": IS_SCOUT,
-        "position_missing": ~IS_SCOUT & pl.col("slice_position_mm").is_null(),
-        "cosines_not_orthogonal": pl.any_horizontal(part.abs() > UNIT_COSINES for part in skew),
-        "pixel_spacing_missing": ~IS_SCOUT & pl.col("PixelSpacing").is_null(),
-        "slice_thickness_missing": ~IS_SCOUT & pl.col("SliceThickness").is_null(),
-        "rescale_missing": _CT
-        & (pl.col("RescaleSlope").is_null() | pl.col("RescaleIntercept").is_null()),
-    }
-    readable = pl.col("read_error").is_null()
-    flags = {name: readable & flag.fill_null(value=False) for name, flag in of_readable.items()}
-    flags["unreadable_files"] = ~readable
-    return (
-        once.filter(pl.any_horizontal(flags.values()))
-        .select(SERIES_KEY, image=_image(), **flags)
-        .collect(engine="streaming")
-    )
-
-
-def _slices(main: pl.LazyFrame, mixed: pl.Series) -> pl.DataFrame:
-    """Return the images with a position, ordered within each `group` as they lie.
-
-    Parameters
-    ----------
-    main : pl.LazyFrame
-        Images that are no scouts, with the `number` of their series.
-    mixed : pl.Series
-        The series that have several orientations.
-
-    Returns
-    -------
-    pl.DataFrame
-        A group is of one series, orientation and matrix.
-    """
-    slices = (
-        main.filter(pl.col("slice_position_mm").is_not_null())
-        .select(
-            SERIES_KEY,
-            "Rows",
-            "Columns",
-            "slice_index",
-            "slice_spacing_mm",
-            "ImagePositionPatient",
-            "ImageOrientationPatient",
-            "dicom_path",
-            "frame_index",
-            "number",
-        )
-        .collect(engine="streaming")
-    )
-    orientation = np.zeros(slices.height, dtype=np.int64)
-    several = slices.with_row_index().filter(pl.col(SERIES_KEY).is_in(mixed.implode()))
-    for part in several.partition_by("number"):
-        # As where slice_index was counted: by rounding, near cosines might fall apart.
-        cosines = part["ImageOrientationPatient"].to_numpy()
-        orientation[part["index"].to_numpy()] = orientation_centres(cosines)
-    order = ["number", "orientation", "Rows", "Columns", "slice_index"]
-    return (
-        slices.with_columns(orientation=orientation)
-        .sort(order)
-        .with_columns(group=pl.struct(order[:-1]).rle_id())
-    )
-
-
-def _of_gaps(slices: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return what lies between the slices of a group, by series, and the images behind bad gaps."""
-    follows = pl.col("group") == pl.col("group").shift(1)
-    step = [pl.when(follows).then(place.diff()) for place in _PLACE]
-    # From the group's first slice: a slight turn far from the origin would be a shift.
-    offset = [place - place.first().over("group") for place in _PLACE]
-    gaps = slices.select(
-        SERIES_KEY,
-        "group",
-        "dicom_path",
-        "frame_index",
-        "slice_spacing_mm",
-        way=_dot(step, step).sqrt(),
-        along=_dot(step, _normal()).abs(),
-        across=_dot(offset, _ROW),
-        down=_dot(offset, _COLUMN),
-    )
-    spreads = [pl.col(side).max() - pl.col(side).min() for side in ("across", "down")]
-    shifts = gaps.group_by(SERIES_KEY, "group").agg(pl.max_horizontal(spreads).alias("shift"))
-    apart = pl.col("way") > DISTINCT_MM
-    directions = gaps.group_by(SERIES_KEY).agg(
-        direction=(pl.col("along") / pl.col("way")).filter(apart).median()
-    )
-    by_series = shifts.group_by(SERIES_KEY).agg(pl.col("shift").max())
-    off = (pl.col("along") - pl.col("slice_spacing_mm")).abs()
-    uneven = (off > SPACING_RELATIVE * pl.col("slice_spacing_mm")) & (pl.col("along") > DISTINCT_MM)
-    flags = {
-        "positions_not_distinct": (~apart).fill_null(value=False),
-        "spacing_uneven": uneven.fill_null(value=False),
-    }
-    bad = gaps.filter(pl.any_horizontal(flags.values()))
-    return (
-        directions.join(by_series, on=SERIES_KEY),
-        bad.select(SERIES_KEY, image=_image(), **flags),
-    )
-
-
-def _dot(one: Sequence[pl.Expr], other: Sequence[pl.Expr]) -> pl.Expr:
-    return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
-
-
-def _image() -> pl.Expr:
-    """Return the name of an image's file, and its frame where it is one of several."""
-    return pl.col("dicom_path").str.split("/").list.last() + _frame()
-
-
-def _frame() -> pl.Expr:
-    return _text(" frame {}", "frame_index").fill_null("")
-
-
-def _text(template: str, *values: pl.Expr | str) -> pl.Expr:
-    """Do what `pl.format` does, which may panic on a column of several chunks (polars 25525)."""
-    head, *tail = template.split("{}")
-    parts: list[pl.Expr] = [pl.lit(head)]
-    for value, text in zip(values, tail, strict=True):
-        parts += [pl.col(value) if isinstance(value, str) else value, pl.lit(text)]
-    return pl.concat_str(parts)
-
-
-def _normal() -> list[pl.Expr]:
-    cross = [
-        _ROW[1] * _COLUMN[2] - _ROW[2] * _COLUMN[1],
-        _ROW[2] * _COLUMN[0] - _ROW[0] * _COLUMN[2],
-        _ROW[0] * _COLUMN[1] - _ROW[1] * _COLUMN[0],
-    ]
-    length = _dot(cross, cross).sqrt()
-    return [component / length for component in cross]
-
-
 def _in_words(problem: str, found: pl.DataFrame) -> pl.DataFrame:
-    """Return one line a series: the first findings in words, and how many more there are."""
+    """Return one row per series: the first findings in words, and how many more there are."""
     more = pl.col("finding").len().cast(pl.Int64) - _SHOWN
     return (
         found.group_by(SERIES_KEY, maintain_order=True)
         .agg(
             pl.col("finding").head(_SHOWN).str.join("; ").alias("finding"),
             pl.when(more > 0)
-            .then(_text("; and {} more", more))
+            .then(text_of("; and {} more", more))
             .otherwise(pl.lit(""))
             .first()
             .alias("more"),
         )
-        .select(SERIES_KEY, finding=_text("{}: {}{}", pl.lit(problem), "finding", "more"))
+        .select(SERIES_KEY, finding=text_of("{}: {}{}", pl.lit(problem), "finding", "more"))
     )
 
 
@@ -386,7 +146,7 @@ def _unaccounted(evidence: Evidence) -> pl.DataFrame:
     )
     both = evidence.series.join(recorded, on=SERIES_KEY, how="inner")
     return both.filter(pl.col("files") != pl.col("recorded")).select(
-        SERIES_KEY, finding=_text("{} files of {}", "files", "recorded")
+        SERIES_KEY, finding=text_of("{} files of {}", "files", "recorded")
     )
 
 
@@ -406,7 +166,9 @@ def _present_contradicts(evidence: Evidence) -> pl.DataFrame:
     anywhere = pl.any_horizontal(pl.col(name) == 1 for name in LOCATIONS).cast(pl.Int8)
     return evidence.labels.filter(pl.col(ANEURYSM_PRESENT) != anywhere).select(
         SERIES_KEY,
-        finding=_text("{} {}, locations {}", pl.lit(ANEURYSM_PRESENT), ANEURYSM_PRESENT, anywhere),
+        finding=text_of(
+            "{} {}, locations {}", pl.lit(ANEURYSM_PRESENT), ANEURYSM_PRESENT, anywhere
+        ),
     )
 
 
@@ -449,10 +211,10 @@ def _contradictory_point(evidence: Evidence) -> pl.DataFrame:
 
 
 def _point() -> pl.Expr:
-    return _text(
+    return text_of(
         "{}{} ({}, {}) {}",
         "SOPInstanceUID",
-        _frame(),
+        frame_suffix(),
         pl.col("x").round(1),
         pl.col("y").round(1),
         pl.col("location").fill_null("without a location"),
@@ -469,7 +231,7 @@ def _modality_differs() -> Finder:
     header = pl.col("modalities").list.join("+")
     return _series_where(
         (header != expected) & (header != ""),
-        _text("train.csv {}, header {}", "modality_train", header),
+        text_of("train.csv {}, header {}", "modality_train", header),
     )
 
 
@@ -478,7 +240,7 @@ def _rescale_implausible() -> Finder:
     slope = (pl.col("slopes").list.eval(pl.element() != 1.0)).list.any()
     return _series_where(
         varies | slope | (pl.col("least") > AIR_HU),
-        _text(
+        text_of(
             "slope {}, intercept {}, least value {}",
             *(
                 pl.col(name).cast(pl.List(pl.String)).list.head(3).list.join(" ")
@@ -496,7 +258,7 @@ def _outside_image() -> Finder:
         | (pl.col("x") > pl.col("Columns"))
         | (pl.col("y") > pl.col("Rows"))
     )
-    return _points_where(outside, _text("{} of {}x{}", _point(), "Columns", "Rows"))
+    return _points_where(outside, text_of("{} of {}x{}", _point(), "Columns", "Rows"))
 
 
 _vessel = pl.col("localizer_vessel")
@@ -510,7 +272,7 @@ _FINDERS: Mapping[str, Finder] = {
     "scouts": _images_with("scouts"),
     "mixed_orientation": _series_where(
         pl.col("orientation_spread") > ORIENTATION_COSINES,
-        _text("cosines differ by up to {}", pl.col("orientation_spread").round(3)),
+        text_of("cosines differ by up to {}", pl.col("orientation_spread").round(3)),
     ),
     "mixed_matrix": _series_where(
         pl.col("matrices").list.len() > 1, pl.col("matrices").list.join(" ")
@@ -521,15 +283,15 @@ _FINDERS: Mapping[str, Finder] = {
     "cosines_not_orthogonal": _images_with("cosines_not_orthogonal"),
     "in_plane_shift": _series_where(
         (pl.col("shift") > IN_PLANE_MM) & (pl.col("direction") >= ALONG_NORMAL_COSINE),
-        _text("in-plane positions spread over {} mm", pl.col("shift").round(3)),
+        text_of("in-plane positions spread over {} mm", pl.col("shift").round(3)),
     ),
     "orientation_contradicts_positions": _series_where(
         pl.col("direction") < ALONG_NORMAL_COSINE,
-        _text("cosine {} between normal and positions", pl.col("direction").round(3)),
+        text_of("cosine {} between normal and positions", pl.col("direction").round(3)),
     ),
     "header_spacing_differs": _series_where(
         (pl.col("header_spacing") - pl.col("spacing")).abs() > SPACING_RELATIVE * pl.col("spacing"),
-        _text(
+        text_of(
             "header {} mm, positions {} mm",
             pl.col("header_spacing").round(4),
             pl.col("spacing").round(4),
@@ -553,7 +315,7 @@ _FINDERS: Mapping[str, Finder] = {
         _vessel.is_null() & pl.col("localizer_voxel").is_not_null(), _point()
     ),
     "localizer_in_other_vessel": _points_where(
-        _vessel != pl.col("location"), _text("{} is in {}", _point(), _vessel)
+        _vessel != pl.col("location"), text_of("{} is in {}", _point(), _vessel)
     ),
     "segmentation_mismatch": _series_where(
         ~pl.col("matches"), pl.lit("the volume's grid is not the series'")

@@ -9,10 +9,10 @@ from aneurysm_assets.storage.fetching import store_error
 from aneurysm_assets.storage.object_path import (
     Location,
     ObjectPath,
-    Stat,
     list_below,
     list_directory,
 )
+from aneurysm_assets.storage.object_store import Stat
 from aneurysm_assets.uid import is_uid
 
 STEM_SUFFIXES = {"nii": "", "cowseg": "_cowseg"}

@@ -13,7 +13,8 @@ from functools import partial
 from typing import TypeVar
 
 from aneurysm_assets.errors import SeriesError, StoreError
-from aneurysm_assets.storage.object_path import ObjectPath, Stat, Stretches, list_directory
+from aneurysm_assets.storage.object_path import ObjectPath, Stretches, list_directory
+from aneurysm_assets.storage.object_store import Stat
 
 THREADS = 32
 """Requests of one reader that are under way: a store takes long to answer, and takes many."""

@@ -37,7 +37,7 @@ from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage import object_path
+from aneurysm_assets.storage import object_store
 from aneurysm_assets.storage.fetching import HEAD, ObjectFile, in_order, list_files, open_all
 from aneurysm_assets.storage.fingerprint import UNREADABLE
 from aneurysm_assets.storage.object_path import ObjectPath, list_below
@@ -68,7 +68,7 @@ def sample(s3_server: S3Server, sample_data: Path) -> Iterator[tuple[Settings, S
 def in_memory(monkeypatch) -> ObjectPath:
     """Return a bucket in this process' own memory."""
     store = MemoryStore()
-    monkeypatch.setattr(object_path, "store_of", lambda _: store)
+    monkeypatch.setattr(object_store, "store_of", lambda _: store)
     return ObjectPath("s3://memory")
 
 

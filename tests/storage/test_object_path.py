@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from aneurysm_assets.storage import object_path
+from aneurysm_assets.storage import object_store
 from aneurysm_assets.storage.object_path import ObjectPath, list_directory
 from deploy.servers.process import free_ports
 from deploy.servers.s3 import S3Server
@@ -192,7 +192,7 @@ def test_without_credentials_it_is_said_so_and_no_store_asked(
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     else:
         (port,) = free_ports(1)
-        monkeypatch.setattr(object_path, "METADATA_SERVICE", ("127.0.0.1", port))
+        monkeypatch.setattr(object_store, "METADATA_SERVICE", ("127.0.0.1", port))
     for ask in (bucket.is_dir, (bucket / "x").read_bytes):
         with pytest.raises(PermissionError, match=r"no credentials: set AWS_ACCESS_KEY_ID"):
             ask()
