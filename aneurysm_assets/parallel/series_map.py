@@ -1,6 +1,6 @@
 """The same work for many series, in worker processes; one series' failure is its own.
 
-What the work is belongs to `extraction`, where its result is recorded to `recording`. A worker
+The work itself belongs to the folder of each input, the record of its result to `runs`. A worker
 writes its own file and sends back counts: sending rows would cost more than reading them.
 """
 
@@ -8,7 +8,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -155,12 +161,12 @@ def map_series(
     if workers == 0 or len(series) < _WORTH_A_POOL:
         yield from _map_here(work, series, threads)
         return
-    left = list(series)
+    remaining = list(series)
     work_for = alone or (lambda _: work)
     most_in_task = _MOST_IN_TASK
-    while left:
+    while remaining:
         suspects: list[str] = []
-        for key, outcome in _map_in_pool(work_for, left, workers, most_in_task):
+        for key, outcome in _map_in_pool(work_for, remaining, workers, most_in_task):
             if key is None:
                 yield None
             elif outcome is None:
@@ -169,15 +175,15 @@ def map_series(
                 yield key, outcome
         if suspects:
             keep_no_more()
-        if len(suspects) == len(left) and not _can_live():
+        if len(suspects) == len(remaining) and not _can_live():
             yield from ((uid, SeriesFailure(_NO_WORKER)) for uid in suspects)
             return
         # A dead worker takes the pool with it and does not say over which series it died. Handed
-        # out singly it is among the first that were under way, of which each is tried alone.
+        # out singly it is among the first that were running, of which each is tried alone.
         most_in_task = 1
         for uid in suspects[: workers * _AHEAD]:
             yield from _attempt_alone(work_for(uid), uid)
-        left = suspects[workers * _AHEAD :]
+        remaining = suspects[workers * _AHEAD :]
 
 
 def attempt(work: Work, series_instance_uid: str, staged: StagedFiles | None = None) -> Outcome:
@@ -212,16 +218,16 @@ def _map_here(
     waiting = iter(series)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="series")
     try:
-        under_way = {pool.submit(attempt, work, uid): uid for uid in islice(waiting, 2 * threads)}
-        while under_way:
+        running = {pool.submit(attempt, work, uid): uid for uid in islice(waiting, 2 * threads)}
+        while running:
             # With a time limit, as below: a Ctrl-C is to be heard.
-            done, _ = wait(under_way, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
+            done, _ = wait(running, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
             if not done:
                 yield None
             for future in done:
-                yield under_way.pop(future), future.result()
+                yield running.pop(future), future.result()
                 for following in islice(waiting, 1):
-                    under_way[pool.submit(attempt, work, following)] = following
+                    running[pool.submit(attempt, work, following)] = following
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
@@ -234,41 +240,80 @@ def _map_in_pool(
     Last come, without an outcome, the series that a broken pool did not get to finish, in the order
     in which they were handed out.
     """
-    waiting = deque(series)
-    under_way: dict[_Task, list[str]] = {}
-    finished: SimpleQueue[_Task] = SimpleQueue()
-    lost: set[str] = set()
-    at_once = 1
     with shared_pool(workers, len(series)) as pool:
-        while waiting or under_way:
-            while waiting and not lost and len(under_way) < workers * _AHEAD:
-                # No worker is to have the last series while others have nothing to do.
-                share = -(-len(waiting) // workers)
-                taken = [waiting.popleft() for _ in range(min(at_once, share))]
-                try:
-                    task = pool.submit(attempt_some, [(work_for(uid), uid) for uid in taken])
-                except BrokenProcessPool:
-                    lost.update(taken)
-                else:
-                    under_way[task] = taken
-                    task.add_done_callback(finished.put)
-            if not under_way:
-                break
-            task_done = _next(finished)
-            if task_done is None:
+        tasks = _Tasks(pool, work_for, series, workers)
+        series_per_task = 1
+        while tasks.hand_out(series_per_task):
+            task = tasks.next_finished()
+            if task is None:
                 yield None, None
                 continue
-            taken = under_way.pop(task_done)
+            done = tasks.collect(task)
+            if done:
+                series_per_task = _worth_a_task([outcome for _, outcome in done], most_in_task)
+                yield from done
+    yield from ((uid, None) for uid in tasks.lost(series))
+
+
+class _Tasks:
+    """Some series as tasks of a pool: those that wait, those that run, and those it lost."""
+
+    def __init__(
+        self,
+        pool: ProcessPoolExecutor,
+        work_for: Callable[[str], Work],
+        series: Sequence[str],
+        workers: int,
+    ) -> None:
+        self._pool = pool
+        self._work_for = work_for
+        self._workers = workers
+        self._waiting = deque(series)
+        self._running: dict[_Task, list[str]] = {}
+        self._finished: SimpleQueue[_Task] = SimpleQueue()
+        self._lost: set[str] = set()
+
+    def hand_out(self, series_per_task: int) -> bool:
+        """Keep the workers busy, unless the pool is broken; return whether any task runs."""
+        while self._waiting and not self._lost and len(self._running) < self._workers * _AHEAD:
+            # No worker is to have the last series while others have nothing to do.
+            share = -(-len(self._waiting) // self._workers)
+            uids = [self._waiting.popleft() for _ in range(min(series_per_task, share))]
             try:
-                outcomes = task_done.result()
+                task = self._pool.submit(attempt_some, [(self._work_for(uid), uid) for uid in uids])
             except BrokenProcessPool:
-                lost.update(taken)
-                continue
-            waiting.extendleft(reversed(taken[len(outcomes) :]))
-            at_once = _worth_a_task(outcomes, most_in_task)
-            yield from zip(taken, outcomes, strict=False)
-    lost.update(waiting)
-    yield from ((uid, None) for uid in series if uid in lost)
+                self._lost.update(uids)
+            else:
+                self._running[task] = uids
+                task.add_done_callback(self._finished.put)
+        return bool(self._running)
+
+    def next_finished(self) -> _Task | None:
+        """Return the task that is finished next, None if none is for a while."""
+        try:
+            # With a time limit: polars handles SIGINT such that a wait without one is deaf to it.
+            return self._finished.get(timeout=_TICK_SECONDS)
+        except Empty:
+            return None
+
+    def collect(self, task: _Task) -> list[tuple[str, Outcome]]:
+        """Return the outcomes of a finished task; the series it did not reach wait again.
+
+        There are none where the pool broke: then the series of the task are lost.
+        """
+        uids = self._running.pop(task)
+        try:
+            outcomes = task.result()
+        except BrokenProcessPool:
+            self._lost.update(uids)
+            return []
+        self._waiting.extendleft(reversed(uids[len(outcomes) :]))
+        return list(zip(uids, outcomes, strict=False))
+
+    def lost(self, series: Sequence[str]) -> list[str]:
+        """Return which of the series have no outcome once no task runs, in their order."""
+        without_outcome = self._lost.union(self._waiting)
+        return [uid for uid in series if uid in without_outcome]
 
 
 def attempt_some(pairs: Sequence[tuple[Work, str]]) -> list[Outcome]:
@@ -304,15 +349,6 @@ def _worth_a_task(outcomes: Sequence[Outcome], most: int) -> int:
         each.seconds if isinstance(each, SeriesResult) else _TASK_SECONDS for each in outcomes
     )
     return max(1, min(most, int(_TASK_SECONDS / max(seconds, 1e-6))))
-
-
-def _next(finished: "SimpleQueue[_Task]") -> _Task | None:
-    """Return what is finished next, None if nothing is for a while."""
-    try:
-        # With a time limit: polars handles SIGINT such that a wait without one is deaf to it.
-        return finished.get(timeout=_TICK_SECONDS)
-    except Empty:
-        return None
 
 
 def _can_live() -> bool:
