@@ -2,13 +2,17 @@
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy as db
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
+from aneurysm_assets.dagster_internals import SqlEventLogStorageTable
+from aneurysm_assets.runs import retries
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.storage.table_files import find_tables
 from tests.graph import Graph, each_once
@@ -124,3 +128,40 @@ def test_where_a_retry_fails_over_one_series_what_was_done_before_it_stays_done(
     assert not execute(graph, retry).is_success
     assert graph.with_status("dicom_tags", "FAILED") == [broken]
     assert graph.with_status("dicom_tags", "MATERIALIZED") == graph.series[:-1]
+
+
+def rows_of_events(instance: dg.DagsterInstance, run_id: str) -> dict[str, Counter]:
+    """Count the rows of both databases by event, run, asset and partition."""
+    table, storage = SqlEventLogStorageTable, instance.event_log_storage
+    rows = db.select(
+        table.c.dagster_event_type, table.c.run_id, table.c.asset_key, table.c.partition
+    )
+    with storage.index_connection() as connection:
+        index = Counter(map(tuple, connection.execute(rows)))
+    with storage.run_connection(run_id) as connection:
+        runs = Counter(map(tuple, connection.execute(rows)))
+    return {"index": index, "runs": runs}
+
+
+def test_a_retry_deletes_its_own_plan_of_materialized_series_and_no_other_row(
+    graph, monkeypatch
+) -> None:
+    first = take(graph, graph.series[:2])
+    retry = begin(graph, graph.series, first, **BY_DAGSTER)
+    delete, deleted = retries._delete_planned_events, []
+
+    def delete_and_compare(instance, run_id, key, series) -> None:
+        before = rows_of_events(instance, run_id)
+        delete(instance, run_id, key, series)
+        after = rows_of_events(instance, run_id)
+        # A Counter's difference has no negative counts, so both directions are compared.
+        assert not any(after[name] - before[name] for name in before)
+        deleted.append((key, {name: before[name] - after[name] for name in before}))
+
+    monkeypatch.setattr(retries, "_delete_planned_events", delete_and_compare)
+    assert execute(graph, retry).is_success
+    assert sorted(key.to_user_string() for key, _ in deleted) == sorted(SERIES_TABLES)
+    for key, rows in deleted:
+        planned = "ASSET_MATERIALIZATION_PLANNED", retry.run_id, key.to_string()
+        of_retry = Counter((*planned, uid) for uid in graph.series[:2])
+        assert rows == {"index": of_retry, "runs": of_retry}
