@@ -47,7 +47,7 @@ class Settings:
         Whether directories without a row in train.csv are taken too.
     threads : int or None
         Threads of each worker that fetch files ahead, for storage that makes it wait; None for
-        as many as are worth it: `extraction.fetching.THREADS` in a bucket.
+        as many as are worth it: `storage.fetching.THREADS` in a bucket.
     series_per_run : int or None
         Into runs of how many series Dagster splits a backfill and what the automation requests;
         None for one run. `aneurysm-assets run` is always one.

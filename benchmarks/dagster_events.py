@@ -20,7 +20,7 @@ SERIES = 400
 
 
 def measure(root: Path) -> Iterator[Line]:
-    """Materialise `labels` (a null row each) for many series, minus the writing of the files."""
+    """Materialize `labels` (a null row each) for many series, minus the writing of the files."""
     ours, stock = in_turn(
         lambda: _partition(root, embedded=True), lambda: _partition(root, embedded=False), 3
     )

@@ -1,6 +1,6 @@
 """Events a second on Dagster's storages: stock and ours, SQLite and PostgreSQL.
 
-What a partition costs is two events: that it is planned, and that it is materialised.
+What a partition costs is two events: that it is planned, and that it is materialized.
 """
 
 import os

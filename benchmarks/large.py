@@ -16,7 +16,7 @@ def enlarge(path: Path, *, sparse: bool) -> None:
     Parameters
     ----------
     path : Path
-        Explicit VR Little Endian, 16 bits a sample.
+        Explicit VR Little Endian, 16 bits per sample.
     sparse : bool
         Whether the pixels are a hole that reads as zeros, or noise that is really on disk.
     """

@@ -1,4 +1,4 @@
-"""Series read from a disk and from an object store: wall time, and requests a series.
+"""Series read from a disk and from an object store: wall time, and requests per series.
 
 The store is SeaweedFS on loopback, on the processors of the reader: it answers sooner than any
 across a network, and takes its share of the machine. What a bucket costs elsewhere follows from

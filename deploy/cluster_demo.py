@@ -149,7 +149,7 @@ def _tell_events(instance: dg.DagsterInstance) -> None:
             ).records
         )
         _say(
-            f"{table.name}: {len(counts)} series materialised, each "
+            f"{table.name}: {len(counts)} series materialized, each "
             f"{'once' if set(counts.values()) == {1} else 'as often as ' + str(dict(counts))}"
         )
 

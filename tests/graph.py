@@ -45,7 +45,7 @@ class Graph:
         series: Sequence[str] | None = None,
         job: dg.JobDefinition | None = None,
     ) -> dg.ExecuteInProcessResult:
-        """Materialise assets, all of them where none is named, in one run."""
+        """Materialize assets, all of them where none is named, in one run."""
         config = {"series": list(series or ())}
         names = tables or record.ALL_TABLES
         with mock.patch.object(series_map, "_WORTH_A_POOL", self._worth_a_pool):
@@ -62,15 +62,15 @@ class Graph:
             )
 
     def run_all(self, *tables: str) -> dg.ExecuteInProcessResult:
-        """Materialise partitioned assets for every series, as a range."""
+        """Materialize partitioned assets for every series, as a range."""
         return self.run(*tables, between=(self.series[0], self.series[-1]))
 
     def events(self, table: str) -> dict[str, int]:
-        """Count the materialisation events of each series in a table."""
+        """Count the materialization events of each series in a table."""
         return dict(record.events(self.instance, table))
 
     def metadata(self, table: str, partition: str | None = None) -> dict:
-        """Return what the latest materialisation says."""
+        """Return what the latest materialization says."""
         return record.metadata_of(self.instance, table, partition)
 
     def with_status(self, table: str, status: str) -> list[str]:

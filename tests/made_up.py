@@ -372,7 +372,7 @@ class Stage:
         register(self.instance, take_inventory(self.settings).series)
 
     def read(self, *series: str) -> dg.ExecuteInProcessResult:
-        """Materialise the four tables of the series, of all where none is named."""
+        """Materialize the four tables of the series, of all where none is named."""
         tables = ("dicom_tags", "labels", "localizers", "segmentation_meta")
         chosen = list(series or self.instance.get_dynamic_partitions("series"))
         return self._execute(tables, {name: {"config": {"series": chosen}} for name in tables})
@@ -380,7 +380,7 @@ class Stage:
     def sum_up(
         self, *assets: str, checks: Iterable[str] | None = None
     ) -> dg.ExecuteInProcessResult:
-        """Materialise the unified table and `series_quality`, with its checks in the same run.
+        """Materialize the unified table and `series_quality`, with its checks in the same run.
 
         All checks, or those named: each costs two events.
         """

@@ -32,12 +32,12 @@ def materializations(instance: dg.DagsterInstance, table: str) -> list[dg.AssetM
 
 
 def events(instance: dg.DagsterInstance, table: str) -> Counter[str | None]:
-    """Count the materialisation events of an asset by partition, over all runs."""
+    """Count the materialization events of an asset by partition, over all runs."""
     return Counter(event.partition for event in materializations(instance, table))
 
 
 def metadata_of(instance: dg.DagsterInstance, table: str, partition: str | None = None) -> dict:
-    """Return the metadata of the latest materialisation."""
+    """Return the metadata of the latest materialization."""
     latest = [e for e in materializations(instance, table) if e.partition == partition][-1]
     return {name: value.value for name, value in latest.metadata.items()}
 

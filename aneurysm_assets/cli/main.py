@@ -170,7 +170,7 @@ def run(
     series: tuple[str, ...],
     force: bool,
 ) -> None:
-    """Materialise every series that is on disk and not done, or has changed, then combine.
+    """Materialize every series that is on disk and not done, or has changed, then combine.
 
     Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
     cannot be used, 130 when interrupted. DATA/logs keeps a log of each run. Where there is no
@@ -291,7 +291,7 @@ def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
 @cli.command(short_help="Write a small data set to try it on.")
 @click.argument("directory", type=_Directory(file_okay=False))
 @click.option("--series", type=click.IntRange(min=1), help="Series of a larger one, for load.")
-@click.option("--files", type=click.IntRange(min=1), help="Files a series of a larger one.")
+@click.option("--files", type=click.IntRange(min=1), help="Files per series of a larger one.")
 def sample(directory: Path, series: int | None, files: int | None) -> None:
     """Write a small data set of the RSNA shape as DIRECTORY/raw, ready for --data DIRECTORY.
 

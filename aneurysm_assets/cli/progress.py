@@ -118,7 +118,7 @@ class LineReporter:
         self._stopped = threading.Event()
         self._wait = wait or self._stopped.wait
         self._lock = threading.Lock()
-        self._under_way: dict[str, _Count] = {}
+        self._in_progress: dict[str, _Count] = {}
 
     def __enter__(self) -> Self:
         """Begin to write."""
@@ -129,14 +129,14 @@ class LineReporter:
         """Say where the tables were left that did not come to their end."""
         with self._lock:
             self._stopped.set()
-            for name, count in self._under_way.items():
+            for name, count in self._in_progress.items():
                 self._say(f"{name}: stopped at {count.so_far(self._clock())}")
-            self._under_way.clear()
+            self._in_progress.clear()
 
     def begin(self, table: Artifact, series: int) -> None:
         """Say that a table begins."""
         with self._lock:
-            self._under_way[table.name] = _Count(series, self._clock())
+            self._in_progress[table.name] = _Count(series, self._clock())
             self._say(f"{table.name}: {series} series")
 
     def done(self, table: Artifact, series_instance_uid: str, written: SeriesResult) -> None:
@@ -149,11 +149,11 @@ class LineReporter:
 
     def _count(self, table: Artifact, *, failed: bool) -> None:
         with self._lock:
-            count = self._under_way[table.name]
+            count = self._in_progress[table.name]
             count.done += 1
             count.failed += failed
             if count.done == count.series:
-                del self._under_way[table.name]
+                del self._in_progress[table.name]
                 now = self._clock()
                 took = _duration(now - count.begun)
                 self._say(f"{table.name}: {count.so_far(now)}, took {took}")
@@ -163,7 +163,7 @@ class LineReporter:
         while not self._wait(_LINE_SECONDS):
             with self._lock:
                 now = self._clock()
-                for name, count in self._under_way.items():
+                for name, count in self._in_progress.items():
                     self._say(f"{name}: {count.so_far(now)}{count.time_left(now)}")
 
     def _say(self, line: str) -> None:

@@ -1,4 +1,4 @@
-"""The log of a run: one file a run in `<data>/logs`, in which everything that happened stands.
+"""The log of a run: one file per run in `<data>/logs`, in which everything that happened stands.
 
 Plain `logging`. A line is in the file when the call returns (written, not synced to the disk), so a
 crash loses none. A log that cannot be written never ends a run: `RunLog.trouble` says so, once.
@@ -43,7 +43,7 @@ class RunLog:
     only : sequence of str
         The series asked for.
     force : bool
-        Whether done ones are taken again.
+        Whether materialized series are read again.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One run over the data: register, materialise what is not done, combine, sum up.
+"""One run over the data: register, materialize what is not done, combine, sum up.
 
 A Dagster user could do all of this by hand; nothing is recorded but by Dagster. How a run looks
 on a terminal belongs to `cli` and `progress`.
@@ -69,7 +69,7 @@ class Summary:
     table : str or None
         Path of the unified table, None where there is none.
     combined : mapping of str to object
-        The metadata of its latest materialisation.
+        The metadata of its latest materialization.
     quality : mapping of str to object
         That of `series_quality`: how many series have which problems.
     """
@@ -147,7 +147,7 @@ def run(
     force: bool = False,
     listing: FingerprintProcesses | None = None,
 ) -> Summary:
-    """Materialise every series that is on disk and not done, or stale, then combine.
+    """Materialize every series that is on disk and not done, or stale, then combine.
 
     Parameters
     ----------
@@ -187,9 +187,9 @@ def run(
 
 
 def _wanted(inventory: Inventory, only: Sequence[str]) -> list[str]:
-    there = set(inventory.series)
+    on_disk = set(inventory.series)
     for uid in only:
-        if uid in there:
+        if uid in on_disk:
             continue
         if uid in inventory.not_on_disk:
             raise InputError(f"series {uid} is in train.csv and its directory is not on disk")

@@ -79,9 +79,9 @@ class Overview:
         The four partitioned assets.
     unified_metadata : dict of str to object
         Path of the table, whether it is newer than what it was combined from, and the metadata
-        of its latest materialisation.
+        of its latest materialization.
     series_quality : dict of str to object
-        The metadata of its latest materialisation: how many series have which problems.
+        The metadata of its latest materialization: how many series have which problems.
     series_preview : dict of str to object
         `materialized`, `stale` and `stale_series` of the pictures; empty where none was ever drawn.
     """
@@ -145,9 +145,9 @@ def take_overview(settings: Settings) -> Overview:
                 table: _asset_overview(inventory, status[table], sorted(changed[table]))
                 for table in status
             },
-            unified_metadata=_of_unified(instance, settings, complete),
+            unified_metadata=_unified_status(instance, settings, complete),
             series_quality=latest_metadata(instance, SERIES_QUALITY),
-            series_preview=_of_previews(instance, settings, fingerprints_of_previews(current)),
+            series_preview=_preview_status(instance, settings, fingerprints_of_previews(current)),
         )
 
 
@@ -175,7 +175,7 @@ def _asset_overview(
     )
 
 
-def _of_unified(
+def _unified_status(
     instance: dg.DagsterInstance, settings: Settings, complete: Sequence[str]
 ) -> dict[str, Any]:
     path = find_table(settings.unified_table)
@@ -185,7 +185,7 @@ def _of_unified(
     return metadata | {"path": str(path), "up_to_date": partitions.is_combined(instance, complete)}
 
 
-def _of_previews(
+def _preview_status(
     instance: dg.DagsterInstance, settings: Settings, current: Fingerprints
 ) -> dict[str, Any]:
     drawn = sorted(instance.get_materialized_partitions(dg.AssetKey(SERIES_PREVIEW.name)))

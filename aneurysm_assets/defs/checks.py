@@ -43,7 +43,7 @@ def series_quality_checks(
     with fail_run_with_reason("the checks"):
         path = find_table(settings.get().quality_table)
         if path is None:
-            raise dg.Failure("there is no series_quality yet: materialise it", allow_retries=False)
+            raise dg.Failure("there is no series_quality yet: materialize it", allow_retries=False)
         quality = read_table(SERIES_QUALITY, path)
     chosen = {key.name for key in context.selected_asset_check_keys}
     for problem in PROBLEMS:

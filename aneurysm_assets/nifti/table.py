@@ -48,7 +48,7 @@ def write_segmentation_meta(
     if segmented is None or series_instance_uid in segmented:
         pair = find_pair(settings.segmentations_root, series_instance_uid)
     fingerprint = fingerprint_of_pair(pair)
-    frame = _of_pair(settings, series_instance_uid, pair)
+    frame = _row_of_pair(settings, series_instance_uid, pair)
     table = write_table(frame, SEGMENTATION_META, stem, staged=staged)
     return SeriesResult(
         table=table,
@@ -60,7 +60,7 @@ def write_segmentation_meta(
     )
 
 
-def _of_pair(settings: Settings, series_instance_uid: str, pair: Pair) -> pl.DataFrame:
+def _row_of_pair(settings: Settings, series_instance_uid: str, pair: Pair) -> pl.DataFrame:
     if not pair:
         return SEGMENTATION_META.schema.to_frame()
     from aneurysm_assets.nifti.segmentation import segmentation_meta  # noqa: PLC0415 - as said above

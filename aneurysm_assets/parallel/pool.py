@@ -1,6 +1,6 @@
 """Pools of worker processes: begun, kept for the work that follows, and ended with us.
 
-What is done in them belongs to `workers`, how one of them begins to `worker_process`.
+What is done in them belongs to `series_map`, how one of them begins to `worker_process`.
 """
 
 import multiprocessing

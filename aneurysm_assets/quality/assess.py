@@ -1,6 +1,6 @@
 """The tables of the stage to `series_quality`: what is read for it, and in which order.
 
-What a problem is stands in `problems`, how it is found in `extraction.quality`.
+What a problem is stands in `schema.problems`, how it is found in `findings`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from aneurysm_assets.unified.combine import points_without_image, scan_series
 
 
 def assess_series(
-    settings: Settings, done: Sequence[str], left: Sequence[str], files: Mapping[str, int]
+    settings: Settings, complete: Sequence[str], incomplete: Sequence[str], files: Mapping[str, int]
 ) -> pl.DataFrame:
     """Return `series_quality` from the tables on disk.
 
@@ -25,9 +25,9 @@ def assess_series(
     ----------
     settings : Settings
         Where the tables are.
-    done : sequence of str
-        Partitions that are done in all four tables.
-    left : sequence of str
+    complete : sequence of str
+        Partitions that are materialized in all four tables.
+    incomplete : sequence of str
         The other partitions; an older unified table may hold some of them all the same.
     files : mapping of str to int
         Files that Dagster recorded for each series.
@@ -47,16 +47,16 @@ def assess_series(
         raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
     unified = scan_tables(UNIFIED_METADATA, [path])
     of_series, images = summarise(unified)
-    there = of_series[SERIES_KEY].to_list()
-    points = scan_series(settings, LOCALIZERS, there).collect()
+    combined = of_series[SERIES_KEY].to_list()
+    points = scan_series(settings, LOCALIZERS, combined).collect()
     evidence = Evidence(
         series=of_series,
         images=images,
         points=points,
         placed=unified.filter(pl.col("localizer_index").is_not_null()).collect(),
-        labels=scan_series(settings, LABELS, there).collect(),
+        labels=scan_series(settings, LABELS, combined).collect(),
         files=files,
-        not_done=sorted({*left, *(set(done) - set(there))}),
+        not_done=sorted({*incomplete, *(set(complete) - set(combined))}),
         lost=points_without_image(points, unified),
     )
     return assess(evidence)

@@ -1,7 +1,7 @@
 """The fingerprints of many series directories, asked of interpreters of their own.
 
 Imports next to nothing, so that it can be begun before what is slow to import. What a fingerprint
-is belongs to `extraction.fingerprint`, what is made of it to `fingerprints`.
+is belongs to `storage.fingerprint`, what is made of it to `fingerprints`.
 """
 
 import json

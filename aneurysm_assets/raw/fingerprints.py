@@ -1,6 +1,6 @@
 """What the series' tables would read now: one fingerprint per table and series.
 
-A materialisation records the fingerprint of what it read as its data version; one that differs
+A materialization records the fingerprint of what it read as its data version; one that differs
 from the fingerprint now is stale. Taking a single fingerprint belongs to `storage`, comparing
 with the record to `runs`.
 """
@@ -46,7 +46,7 @@ def fingerprint_of_series(settings: Settings, series_instance_uid: str) -> str:
     return fingerprint_of_directory(directory)
 
 
-def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -> str:
+def fingerprint_fingerprints_of_segmentations(settings: Settings, series_instance_uid: str) -> str:
     """Return the fingerprint of a series' NIfTI files, also of none.
 
     Raises
@@ -162,7 +162,7 @@ def take_fingerprints(
         answer.
     """
     return {
-        DICOM_TAGS.name: _of_directories(settings, series, processes, listing),
+        DICOM_TAGS.name: _fingerprints_of_directories(settings, series, processes, listing),
         **take_light_fingerprints(settings, series),
     }
 
@@ -179,7 +179,7 @@ def take_light_fingerprints(settings: Settings, series: Sequence[str]) -> dict[s
     return {
         LABELS.name: {uid: train.fingerprint(uid) for uid in series},
         LOCALIZERS.name: {uid: points.fingerprint(uid) for uid in series},
-        SEGMENTATION_META.name: _of_segmentations(settings, series),
+        SEGMENTATION_META.name: _fingerprints_of_segmentations(settings, series),
     }
 
 
@@ -216,7 +216,7 @@ def csv_digests(settings: Settings) -> dict[str, str]:
     return digests
 
 
-def _of_segmentations(settings: Settings, series: Sequence[str]) -> dict[str, str]:
+def _fingerprints_of_segmentations(settings: Settings, series: Sequence[str]) -> dict[str, str]:
     none = fingerprint_of_files([])
     root = settings.segmentations_root
     if isinstance(root, ObjectPath):
@@ -241,12 +241,12 @@ def _joined(*fingerprints: str) -> str:
 
 def _or_unreadable(settings: Settings, series_instance_uid: str) -> str:
     try:
-        return fingerprint_of_segmentations(settings, series_instance_uid)
+        return fingerprint_fingerprints_of_segmentations(settings, series_instance_uid)
     except SeriesError:
         return UNREADABLE
 
 
-def _of_directories(
+def _fingerprints_of_directories(
     settings: Settings,
     series: Sequence[str],
     processes: int,
@@ -254,7 +254,7 @@ def _of_directories(
 ) -> dict[str, str]:
     if listing is None:
         with FingerprintProcesses(settings, series, processes) as now:
-            return _of_directories(settings, series, 1, now)
+            return _fingerprints_of_directories(settings, series, 1, now)
     found = listing.answers()
     rest = [uid for uid in series if uid not in found]
     return {**found, **dict(fingerprints_in_turn(settings, rest))}

@@ -244,14 +244,14 @@ def _missing(
     series = per_series.height
     found: list[Missing] = []
     if inventory is not None:
-        taken = set(per_series[SERIES_KEY])
-        left = tuple(uid for uid in inventory.series if uid not in taken)
+        combined = set(per_series[SERIES_KEY])
+        not_combined = tuple(uid for uid in inventory.series if uid not in combined)
         found += [
-            _of_series("series_not_on_disk", "rows of train.csv without a directory on disk",
+            _missing_series("series_not_on_disk", "rows of train.csv without a directory on disk",
                        inventory.not_on_disk, len(inventory.known)),
-            _of_series("series_not_in_table", "series on disk, not yet in the unified table",
-                       left, len(inventory.series)),
-            _of_series("series_without_row", "directories without a row in train.csv",
+            _missing_series("series_not_in_table", "series on disk, not yet in the unified table",
+                       not_combined, len(inventory.series)),
+            _missing_series("series_without_row", "directories without a row in train.csv",
                        inventory.unlabelled, None),
         ]  # fmt: skip
     without = per_series.filter(~pl.col("segmented"))[SERIES_KEY]
@@ -271,11 +271,11 @@ def _missing(
         ("localizer_without_image", "series with a point whose image is not there"),
     ):
         uids = tuple(quality.filter(pl.col(problem))[SERIES_KEY])
-        found.append(_of_series(problem, what, uids, series))
+        found.append(_missing_series(problem, what, uids, series))
     return found
 
 
-def _of_series(name: str, what: str, series: tuple[str, ...], of: int | None) -> Missing:
+def _missing_series(name: str, what: str, series: tuple[str, ...], of: int | None) -> Missing:
     return Missing(name, what, len(series), of, series[:_NAMED])
 
 

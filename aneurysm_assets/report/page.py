@@ -62,7 +62,7 @@ class Age:
     made : datetime
         When the report was made, UTC.
     combined : datetime or None
-        When `unified_metadata` was materialised, UTC; None where that is not recorded.
+        When `unified_metadata` was materialized, UTC; None where that is not recorded.
     is_up_to_date : bool
         Whether nothing that it is combined from is newer.
     """
@@ -101,7 +101,7 @@ def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
         _modalities(numbers),
         _ages(numbers),
         _locations(numbers),
-        _values("Slices a series", numbers.slices, "slices", "images", logarithmic=True),
+        _values("Slices per series", numbers.slices, "slices", "images", logarithmic=True),
         _values("Slice spacing", numbers.spacing, "mm", "mm, by positions", logarithmic=False),
         _parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
         _parts("Orientation", numbers.orientations, "orientation", "plane"),
@@ -151,7 +151,7 @@ def _tables_of(age: Age) -> str:
         return f"{when}."
     return (
         f'{when}. <b class="bad">They are not up to date</b>: series were taken since. Run '
-        "<code>aneurysm-assets run</code>, or materialise both tables, then this report again."
+        "<code>aneurysm-assets run</code>, or materialize both tables, then this report again."
     )
 
 
@@ -185,12 +185,12 @@ def _ages(numbers: Numbers) -> _Section:
 
 def _locations(numbers: Numbers) -> _Section:
     frame = numbers.by_location
-    there = frame.filter(pl.sum_horizontal("series", "points").sum() > 0)
+    drawn = frame.filter(pl.sum_horizontal("series", "points").sum() > 0)
     return _drawn(
         "Positives by location",
-        there,
-        lambda: plots.bars(there, "location", ("series", "points"), "series, and points on them"),
-        by_location(there),
+        drawn,
+        lambda: plots.bars(drawn, "location", ("series", "points"), "series, and points on them"),
+        by_location(drawn),
         "no series is positive, or there is no train.csv",
     )
 

@@ -1,7 +1,7 @@
 """What works on our assets now, and how the last run requested by itself ended.
 
 Only the record is looked at, and runs that never began are ended; what is to be done then belongs
-to `survey`.
+to `tick_plan`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Ctrl-C and termination that wait for a moment which must not be cut in two.
 
-What an interrupted run then does belongs to `recording` and `runner`.
+What an interrupted run then does belongs to `series_run` and `cli.runner`.
 """
 
 import signal

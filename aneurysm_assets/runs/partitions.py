@@ -1,7 +1,7 @@
 """The `series` partitions: which exist, which are done, which are to be taken.
 
 The only record of progress is Dagster's own: a series is done when its latest planned
-materialisation happened and its file is where it was put.
+materialization happened and its file is where it was put.
 """
 
 import re
@@ -154,9 +154,9 @@ def changed(
 
 
 def recorded_fingerprints(instance: dg.DagsterInstance, table: Artifact) -> dict[str, str]:
-    """Return the fingerprint of what each series' latest materialisation read, by one query.
+    """Return the fingerprint of what each series' latest materialization read, by one query.
 
-    A series that was materialised before fingerprints were recorded is not there.
+    A series that was materialized before fingerprints were recorded is not there.
     """
     tags = instance.event_log_storage.get_latest_tags_by_partition(
         dg.AssetKey(table.name),
@@ -178,8 +178,8 @@ def on_disk(keys: Iterable[str], inventory: Inventory) -> list[str]:
     Also those that are not to be taken any more, as their row is gone from train.csv: what was
     read of them is stale.
     """
-    there = {*inventory.series, *inventory.unlabelled}
-    return [uid for uid in keys if uid in there]
+    with_directory = {*inventory.series, *inventory.unlabelled}
+    return [uid for uid in keys if uid in with_directory]
 
 
 def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:
@@ -207,7 +207,7 @@ def split(of_tables: Iterable[Mapping[str, Status]]) -> tuple[list[str], list[st
 
 
 def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
-    """Return how many files each series had when its `dicom_tags` was last materialised."""
+    """Return how many files each series had when its `dicom_tags` was last materialized."""
     files: dict[str, int] = {}
     cursor: str | None = None
     while True:
@@ -253,7 +253,7 @@ def selection_of_run(
 
 
 def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
-    """Return the metadata of an unpartitioned asset's latest materialisation, or nothing.
+    """Return the metadata of an unpartitioned asset's latest materialization, or nothing.
 
     What Dagster keeps for its UI, `dagster/…`, is left out: not all of it can be JSON.
     """

@@ -119,7 +119,7 @@ class SampleSeries:
 
 
 def _real_ct(raw: Path, series: str) -> None:
-    """Copy the largest real CT series in pydicom: 181 elements a header, evenly spaced."""
+    """Copy the largest real CT series in pydicom: 181 elements per header, evenly spaced."""
     names = [f"dicomdirtests/98892001/CT5N/{n}" for n in (2062, 2392, 2693, 3023, 3353)]
     copy_series(raw / "series" / series, names)
 

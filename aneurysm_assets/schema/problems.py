@@ -69,7 +69,7 @@ PROBLEMS: tuple[Problem, ...] = (
         "The unified table has another number of files than were in the directory when it was "
         "read.",
         "ERROR",
-        source="materialisation metadata",
+        source="materialization metadata",
     ),
     Problem("unreadable_files", "At least one file has a `read_error`.", source="reading"),
     Problem(

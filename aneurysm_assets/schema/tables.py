@@ -250,7 +250,7 @@ UNIFIED_ORIGINS: Mapping[str, tuple[Origin, ...]] = {
 """What each column of `unified_metadata` is taken or computed from."""
 
 SERIES_TABLES: tuple[Table, ...] = (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META)
-"""The tables with one file a series, in the order in which they are made."""
+"""The tables with one file per series, in the order in which they are made."""
 
 SERIES_QUALITY = Table(
     name="series_quality",

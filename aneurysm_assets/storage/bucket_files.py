@@ -1,9 +1,9 @@
-"""Files of a bucket put whole and fetched whole: what `store` needs where tables are objects.
+"""Files of a bucket put whole and fetched whole: what `table_files` needs where tables are objects.
 
-What a table's file looks like, and that exactly one stands, belongs to `store`; how a bucket is
-asked to `location`. An object is read by one request, never by several: of one that is replaced
-meanwhile these would give columns of two versions, which may look right. polars' own scans of URLs
-read a footer and then stretches, so they are not used.
+What a table's file looks like, and that exactly one stands, belongs to `table_files`; how a bucket
+is asked to `object_store`. An object is read by one request, never by several: of one that is
+replaced meanwhile these would give columns of two versions, which may look right. polars' own scans
+of URLs read a footer and then stretches, so they are not used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -89,16 +89,16 @@ def scan_objects(paths: Sequence[ObjectPath], schema: pl.Schema, parse: Parse) -
     def rows(
         columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
     ) -> Iterator[pl.DataFrame]:
-        left = most
+        remaining = most
         contents = in_order(ObjectPath.read_bytes, paths, THREADS)
         for start in range(0, len(paths), _BATCH):
-            if left == 0:
+            if remaining == 0:
                 return
             batch = paths[start : start + _BATCH]
             frame = parse(batch, list(islice(contents, len(batch))))
-            if left is not None:
-                first = frame.head(left).collect()
-                left -= first.height
+            if remaining is not None:
+                first = frame.head(remaining).collect()
+                remaining -= first.height
                 frame = first.lazy()
             frame = frame if predicate is None else frame.filter(predicate)
             yield (frame if columns is None else frame.select(columns)).collect()

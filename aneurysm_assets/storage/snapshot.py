@@ -2,7 +2,7 @@
 
 polars opens a file of a disk more than once: of one that is replaced in between it may give columns
 of two versions, and of several files some may be older than others. How a table is written
-belongs to `store`, whether one is up to date to `partitions`.
+belongs to `table_files`, whether one is up to date to `partitions`.
 """
 
 from collections.abc import Callable, Collection, Mapping

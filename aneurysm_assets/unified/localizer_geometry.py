@@ -153,5 +153,5 @@ def _three(shape: object) -> tuple[int, int, int]:
 
 def segmented(series: Sequence[str], segmentations: pl.DataFrame) -> list[str]:
     """Return those of the series that have a segmentation, in their order."""
-    there = set(segmentations[SERIES_KEY].to_list())
-    return [uid for uid in series if uid in there]
+    on_disk = set(segmentations[SERIES_KEY].to_list())
+    return [uid for uid in series if uid in on_disk]

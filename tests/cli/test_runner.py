@@ -248,7 +248,7 @@ def a_job() -> None: ...
 
 
 def begin(instance: dg.DagsterInstance, run_id: str, table: str, series: str) -> None:
-    """Record that a run has begun that will materialise a series."""
+    """Record that a run has begun that will materialize a series."""
     instance.create_run_for_job(a_job, run_id=run_id, status=dg.DagsterRunStatus.STARTED)
     planned = AssetMaterializationPlannedData(dg.AssetKey(table), partition=series)
     event = DagsterEvent.build_asset_materialization_planned_event("a_job", table, planned)

@@ -89,7 +89,7 @@ def counts(cluster: Cluster) -> dict[str, dict[str | None, int]]:
 
 
 def since(cluster: Cluster, before: dict[str, dict[str | None, int]]) -> dict[str, Counter]:
-    """Return how often each series was materialised since."""
+    """Return how often each series was materialized since."""
     return {
         table: Counter(of_table) - Counter(before[table])
         for table, of_table in counts(cluster).items()

@@ -75,7 +75,7 @@ def test_the_demonstration_takes_the_sample_by_two_workers_and_leaves_nothing(
     told, _ = process.communicate(timeout=600)
     assert process.returncode == 0, told
     for table in ("dicom_tags", "labels", "localizers", "segmentation_meta"):
-        assert f"{table}: {SAMPLE_SERIES} series materialised, each once" in told
+        assert f"{table}: {SAMPLE_SERIES} series materialized, each once" in told
     assert re.search(r"worker-1@here: \d+ runs", told)
     assert re.search(r"worker-2@here: \d+ runs", told)
     assert re.search(r"s3://demonstration/interim/dicom_metadata_with_csv.parquet: \d+ rows", told)

@@ -183,7 +183,7 @@ def test_a_check_without_its_table_says_what_to_do(tmp_path: Path) -> None:
     assert not result.success
     (failure,) = (event for event in result.all_events if event.is_step_failure)
     reason = failure.step_failure_data.user_failure_data.description
-    assert reason == "there is no series_quality yet: materialise it"
+    assert reason == "there is no series_quality yet: materialize it"
 
 
 def test_series_quality_without_the_unified_table_fails_and_no_check_passes(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def lineage(dev: Dev, page: Page) -> None:
 
 
 def made() -> list[dg.AssetSpec]:
-    """Return the assets that can be materialised."""
+    """Return the assets that can be materialized."""
     keys = defs.resolve_asset_graph().executable_asset_keys
     return [spec for spec in defs.resolve_all_asset_specs() if spec.key in keys]
 
@@ -111,7 +111,7 @@ def drawn(page: Page, name: str) -> Locator:
 
 
 def materialize_all(page: Page, partitions: str, launch: str) -> str:
-    """Materialise every asset by clicking, and return the id of what was launched."""
+    """Materialize every asset by clicking, and return the id of what was launched."""
     page.get_by_role("button", name="Materialize all").click()
     page.get_by_role("button", name=partitions, exact=True).click()
     page.get_by_role("button", name=launch).click()

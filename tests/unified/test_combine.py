@@ -1,4 +1,4 @@
-"""Four tables a series to one: what is joined on what, and what came of it."""
+"""Four tables of each series to one: what is joined on what, and what came of it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -71,8 +71,8 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
     sources = InputSnapshot.now({settings.interim: [stem.name for stem in stems]})
     unified, quality = find_table(settings.unified_table), find_table(settings.quality_table)
     if unified is None or quality is None:
-        gone = UNIFIED_METADATA if unified is None else SERIES_QUALITY
-        raise InputError(f"there is no {gone.name} yet: materialise it")
+        missing = UNIFIED_METADATA if unified is None else SERIES_QUALITY
+        raise InputError(f"there is no {missing.name} yet: materialize it")
     inventory: Inventory | None = None
     try:
         inventory = take_inventory(settings)
@@ -99,8 +99,8 @@ def _age(context: dg.AssetExecutionContext, settings: Settings) -> Age:
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a table as Markdown, its first rows where there are many."""
     lines = [f"| {' | '.join(map(_cell, row))} |" for row in (header, *rows[:_MOST_LINES])]
-    left = len(rows) - _MOST_LINES
-    more = ["", f"and {left} more rows, on the page"] if left > 0 else []
+    hidden = len(rows) - _MOST_LINES
+    more = ["", f"and {hidden} more rows, on the page"] if hidden > 0 else []
     return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:], *more])
 
 

@@ -95,7 +95,7 @@ def table_asset(
 def series_asset(
     table: Table, *, reads: dg.AssetKey
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return `dg.asset` for a table with a file a series.
+    """Return `dg.asset` for a table with one file per series.
 
     The output is not required, as a batch records its series itself.
 

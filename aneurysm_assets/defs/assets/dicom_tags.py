@@ -1,4 +1,4 @@
-"""`dicom_tags`: the headers of each series' DICOM files, a row an image."""
+"""`dicom_tags`: the headers of each series' DICOM files, one row per image."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""`labels`: the rows of train.csv, a file a series."""
+"""`labels`: the rows of train.csv, one file per series."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""`localizers`: the rows of train_localizers.csv, a file a series."""
+"""`localizers`: the rows of train_localizers.csv, one file per series."""
 
 from collections.abc import Iterator
 from functools import partial

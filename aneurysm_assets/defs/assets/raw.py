@@ -18,7 +18,7 @@ raw_inputs: list[dg.AssetSpec] = [
         TRAIN_CSV,
         group_name="raw",
         kinds={"csv"},
-        description="`train.csv`: one row a series, its patient, modality and 14 labels.",
+        description="`train.csv`: one row per series, its patient, modality and 14 labels.",
     ),
     dg.AssetSpec(
         TRAIN_LOCALIZERS_CSV,

@@ -34,7 +34,7 @@ def segmentation_meta(
     root = run_settings.segmentations_root
     segmented = _segmented(root)
     workers = run_settings.workers if len(segmented) > _WORTH_WORKERS else 0
-    # On a disk looking for files costs nothing; in a bucket it is a request a series.
+    # On a disk looking for files costs nothing; in a bucket it is one request per series.
     known = isinstance(root, ObjectPath) and len(segmented) <= _MOST_HANDED_ON
     work = partial(write_segmentation_meta, run_settings, segmented=segmented if known else None)
     batch = Batch(SEGMENTATION_META, work, workers)

@@ -1,4 +1,4 @@
-"""`series_preview`: a picture a series, from the raw files alone."""
+"""`series_preview`: one picture per series, from the raw files alone."""
 
 from collections.abc import Iterator
 from functools import partial
