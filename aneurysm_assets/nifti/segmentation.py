@@ -5,7 +5,6 @@ extensions too, up to the whole file where vox_offset is 0, and logs to a logger
 process shares.
 """
 
-import gzip
 import logging
 import math
 import stat
@@ -16,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 
+from aneurysm_assets.nifti.gzip_stream import GzipStream
 from aneurysm_assets.nifti.volume import Volume, label_counts, series_error
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair
 from aneurysm_assets.schema.columns import SERIES_KEY, VESSEL_CLASSES, vessel_column
@@ -26,6 +26,10 @@ from aneurysm_assets.volumes.grid import Grid, determinant_sign, voxel_sizes
 _SCHEMA = SEGMENTATION_META.schema
 _LONGEST_HEADER = 540  # bytes, NIfTI-2
 _MAX_DIM = 2**31 - 1  # Int32, the dtype of a shape
+
+_SPATIAL_UNIT = 0b111  # the bits of xyzt_units that name the unit of length
+_PER_MM: dict[int, tuple[int, int]] = {0: (1, 1), 1: (1000, 1), 2: (1, 1), 3: (1, 1000)}
+"""By code of the unit (unknown, metre, mm, micron), mm per unit: numerator and denominator."""
 
 # nibabel reports what it repairs in a header to the logger it is given. Not one from getLogger:
 # its level would be open to whoever configures logging.
@@ -56,7 +60,8 @@ def segmentation_meta(
     pl.DataFrame
         With the schema of `SEGMENTATION_META`: one row where at least one file of the pair exists,
         with nulls for a missing one, and none otherwise. Affines lead from voxel index to RAS mm
-        (sform, else qform, else pixdim, as in `nibabel.load`), voxel sizes are in mm.
+        (sform, else qform, else pixdim, as in `nibabel.load`, and converted where the header's unit
+        is metre or micron), voxel sizes are in mm.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def read_header(path: Location) -> Volume:
     Returns
     -------
     Volume
-        Its affine leads to RAS mm, and is finite; it may be flat.
+        Its affine leads to RAS mm, whatever unit the header has, and is finite; it may be flat.
 
     Raises
     ------
@@ -101,8 +106,10 @@ def read_header(path: Location) -> Volume:
             path = path.pinned_to(path.stat())  # header and voxels are of one version
         header = _header(path)
         shape = _shape(header)
-        affine = header.get_best_affine()
-        i, j, k = (float(zoom) for zoom in header.get_zooms()[:3])
+        numerator, denominator = _mm_per_unit(header)
+        affine = header.get_best_affine()  # in the header's own unit, as are the zooms
+        affine[:3] = affine[:3] * numerator / denominator
+        i, j, k = (float(zoom) * numerator / denominator for zoom in header.get_zooms()[:3])
         if not np.isfinite([*affine.flat, i, j, k, *voxel_sizes(affine)]).all():
             raise ValueError("affine or pixdim is not finite")
         slope, intercept = header.get_slope_inter()  # raises where nibabel could not read the data
@@ -148,7 +155,7 @@ def _header(path: Location) -> Any:  # noqa: ANN401 - nibabel's header classes a
     if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is a directory or a device")
     with path.open("rb") as file:
-        stream = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        stream = GzipStream(file) if path.suffix == ".gz" else file
         head = stream.read(_LONGEST_HEADER)
     kinds: tuple[Any, ...] = (nib.Nifti1Header, nib.Nifti2Header)
     for kind in kinds:
@@ -159,6 +166,14 @@ def _header(path: Location) -> Any:  # noqa: ANN401 - nibabel's header classes a
                 raise ValueError("the header of a .hdr and .img pair, without its data")
             return header
     raise ValueError("no NIfTI header")
+
+
+def _mm_per_unit(header: Any) -> tuple[int, int]:  # noqa: ANN401
+    """Return how many mm one unit of length of the header is; an unknown unit counts as mm."""
+    code = int(header["xyzt_units"]) & _SPATIAL_UNIT
+    if code not in _PER_MM:
+        raise ValueError(f"xyzt_units says {code}, which is no unit of length")
+    return _PER_MM[code]
 
 
 def _shape(header: Any) -> tuple[int, int, int]:  # noqa: ANN401

@@ -3,15 +3,13 @@
 Nothing here holds a volume in memory: it is read in slabs, and mapped where only a part is wanted.
 """
 
-import gzip
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import IO, Any
 
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
@@ -19,6 +17,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.nifti.gzip_stream import GzipStream
 from aneurysm_assets.storage.fetching import store_error
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.volumes.grid import Grid
@@ -32,11 +31,14 @@ _SCALED_TOLERANCE = 1e-3  # scl_slope is a float32: 30 * 0.1 is 3.0000000447
 _READ_ERRORS = (
     OSError,
     EOFError,
-    zlib.error,
     HeaderDataError,
     ValueError,
     OverflowError,
 )
+
+
+Stream = IO[bytes] | GzipStream
+"""The bytes of a NIfTI file, uncompressed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Volume:
     grid : Grid
         Voxels along i, j, k, and where they are in RAS mm.
     pixdim : tuple of float
-        The header's own voxel size along i, j, k, mm.
+        The header's own voxel size along i, j, k, converted to mm.
     dtype : np.dtype
         Of the stored values, with their byte order.
     offset : int or None
@@ -193,10 +195,11 @@ def _slabs(volume: Volume) -> Iterator[NDArray[Any]]:
         stream.seek(_offset(volume))
         for chunk in _chunks(stream, length):
             yield np.frombuffer(chunk, volume.dtype)
-        stream.read(1)  # makes gzip compare the checksum
+        while volume.is_compressed and stream.read(_SLAB):
+            pass  # to the end, where the checksum is compared
 
 
-def _chunks(stream: BinaryIO, length: int) -> Iterator[bytes]:
+def _chunks(stream: Stream, length: int) -> Iterator[bytes]:
     for start in range(0, length, _SLAB):
         wanted = min(_SLAB, length - start)
         chunk = stream.read(wanted)
@@ -206,10 +209,10 @@ def _chunks(stream: BinaryIO, length: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def _stream(volume: Volume) -> Iterator[BinaryIO]:
+def _stream(volume: Volume) -> Iterator[Stream]:
     path = volume.path
     with path.open("rb", _REQUEST) if isinstance(path, ObjectPath) else path.open("rb") as file:
-        yield cast("BinaryIO", gzip.GzipFile(fileobj=file)) if volume.is_compressed else file
+        yield GzipStream(file) if volume.is_compressed else file
 
 
 def _offset(volume: Volume) -> int:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from aneurysm_assets.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
-from aneurysm_assets.raw.segmentation_files import Pair, find_pair, list_pairs
+from aneurysm_assets.raw.segmentation_files import Pair, find_pair, list_pairs, series_among
 from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META
 from aneurysm_assets.settings import Settings
@@ -27,6 +27,9 @@ from aneurysm_assets.storage.fingerprint import (
     fingerprint_or_unreadable,
 )
 from aneurysm_assets.storage.object_path import ObjectPath
+
+_READ_AS = "2"
+"""Counts what is read of a NIfTI file: a row that says less, or said it wrongly, is stale."""
 
 Fingerprints = Mapping[str, str]
 """By SeriesInstanceUID."""
@@ -59,10 +62,13 @@ def fingerprint_fingerprints_of_segmentations(settings: Settings, series_instanc
 
 def fingerprint_of_pair(pair: Pair) -> str:
     """Return the fingerprint of NIfTI files; none have the same on a disk and in a bucket."""
+    files = [path for path in pair.values() if not isinstance(path, ObjectPath)]
     objects = {path.name: path.stat() for path in pair.values() if isinstance(path, ObjectPath)}
-    if objects:
-        return fingerprint_of_versions(objects)
-    return fingerprint_of_files(path for path in pair.values() if not isinstance(path, ObjectPath))
+    found = fingerprint_of_versions(objects) if objects else fingerprint_of_files(files)
+    if not pair:
+        return found
+    # A file keeps its name and its time where it is moved out of the directory of its series.
+    return _joined(_READ_AS, found, *(path.parent.name for path in pair.values()))
 
 
 def fingerprints_in_turn(settings: Settings, series: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -227,7 +233,7 @@ def _fingerprints_of_segmentations(settings: Settings, series: Sequence[str]) ->
         return {uid: fingerprint_of_pair(pairs[uid]) if uid in pairs else none for uid in series}
     try:
         with os.scandir(root) as entries:
-            on_disk = {entry.name for entry in entries}
+            on_disk = series_among(entry.name for entry in entries)
     except FileNotFoundError:
         on_disk = set()
     except OSError:

@@ -1,7 +1,11 @@
-"""Which segmentation files a series has: an image and its vessel labels. No file is opened here."""
+"""Which segmentation files a series has: an image and its vessel labels. No file is opened here.
 
-from collections import defaultdict
-from collections.abc import Mapping
+They stand in a directory of the series' own, or flat beside those directories; where a file is in
+both places, that in the directory is read.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aneurysm_assets.errors import SeriesError
@@ -20,6 +24,9 @@ STEM_SUFFIXES = {"nii": "", "cowseg": "_cowseg"}
 
 _EXTENSIONS = (".nii", ".nii.gz")
 """The first that exists is taken."""
+
+_FLAT = re.compile(r"(_cowseg)?\.nii(\.gz)?\Z")
+"""What follows the SeriesInstanceUID in the name of a file."""
 
 Pair = Mapping[str, Location]
 """The files of a series that there are, by the keys of `STEM_SUFFIXES`, in their order."""
@@ -49,7 +56,9 @@ def segmentation_files(segmentations_root: Location, series_instance_uid: str) -
 
 
 def find_pair(segmentations_root: Location, series_instance_uid: str) -> Pair:
-    """Find the files of a series; in a bucket by one request, and pinned to what that said.
+    """Find the files of a series; in a bucket pinned to what it said of them.
+
+    There it takes one request where the series' directory has both files.
 
     Raises
     ------
@@ -58,17 +67,14 @@ def find_pair(segmentations_root: Location, series_instance_uid: str) -> Pair:
     """
     if not is_uid(series_instance_uid):
         raise SeriesError(f"{series_instance_uid!r} is no DICOM UID, so no path is made of it")
-    directory = segmentations_root / series_instance_uid
-    if isinstance(directory, ObjectPath):
+    if isinstance(segmentations_root, ObjectPath):
         try:
-            listed = list_directory(directory).files
-        except FileNotFoundError:
-            return {}
+            return _pair_in_bucket(segmentations_root, series_instance_uid)
         except OSError as error:
-            raise store_error(directory, error) from error
-        return _pair_among(directory, listed)
+            raise store_error(segmentations_root / series_instance_uid, error) from error
     found = {
-        prefix: _existing_file(directory, names) for prefix, names in _names(directory.name).items()
+        prefix: _existing_file(segmentations_root, series_instance_uid, names)
+        for prefix, names in _names(series_instance_uid).items()
     }
     return {prefix: path for prefix, path in found.items() if path is not None}
 
@@ -86,13 +92,23 @@ def list_pairs(segmentations_root: ObjectPath) -> dict[str, Pair]:
     OSError
         The store does not tell.
     """
-    by_series: dict[str, dict[str, Stat]] = defaultdict(dict)
-    for path, stat in list_below(segmentations_root).items():
-        uid, _, name = path.partition("/")
-        if is_uid(uid):
-            by_series[uid][name] = stat
-    pairs = {uid: _pair_among(segmentations_root / uid, files) for uid, files in by_series.items()}
+    listed = list_below(segmentations_root)
+    series = series_among(path.partition("/")[0] for path in listed)
+    pairs = {uid: _pair_among(segmentations_root, uid, listed) for uid in series}
     return {uid: pair for uid, pair in pairs.items() if pair}
+
+
+def series_among(names: Iterable[str]) -> set[str]:
+    """Return the series that names in the segmentations directory speak of.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Of directories and files; what is neither a series' directory nor a file of one, such as
+        `.DS_Store` or `._1.2.nii`, is passed over.
+    """
+    found = {_FLAT.sub("", name) for name in names}
+    return {uid for uid in found if is_uid(uid)}
 
 
 def _names(series_instance_uid: str) -> dict[str, list[str]]:
@@ -103,21 +119,44 @@ def _names(series_instance_uid: str) -> dict[str, list[str]]:
     }
 
 
-def _pair_among(directory: ObjectPath, listed: Mapping[str, Stat]) -> Pair:
-    found = {
-        prefix: next((name for name in names if name in listed), None)
-        for prefix, names in _names(directory.name).items()
-    }
-    return {
-        prefix: (directory / name).pinned_to(listed[name])
-        for prefix, name in found.items()
-        if name is not None
-    }
+def _pair_in_bucket(root: ObjectPath, series_instance_uid: str) -> Pair:
+    directory = root / series_instance_uid
+    try:
+        files = list_directory(directory).files
+    except FileNotFoundError:
+        files = {}
+    listed = {f"{series_instance_uid}/{name}": stat for name, stat in files.items()}
+    found = _pair_among(root, series_instance_uid, listed)
+    for prefix, names in _names(series_instance_uid).items():
+        if prefix not in found:
+            listed |= _flat(root, names)
+    return _pair_among(root, series_instance_uid, listed)
 
 
-def _existing_file(directory: Path, names: list[str]) -> Path | None:
+def _flat(root: ObjectPath, names: list[str]) -> dict[str, Stat]:
+    """Return the first of the objects that exists beside the directories of the series."""
     for name in names:
-        path = directory / name
+        try:
+            return {name: (root / name).stat()}
+        except FileNotFoundError:
+            continue
+    return {}
+
+
+def _pair_among(root: ObjectPath, series_instance_uid: str, listed: Mapping[str, Stat]) -> Pair:
+    """Return a series' files among objects by what follows the root in their names."""
+    found: dict[str, Location] = {}
+    for prefix, names in _names(series_instance_uid).items():
+        for name in (*(f"{series_instance_uid}/{name}" for name in names), *names):
+            if name in listed:
+                found[prefix] = (root / name).pinned_to(listed[name])
+                break
+    return found
+
+
+def _existing_file(root: Path, series_instance_uid: str, names: list[str]) -> Path | None:
+    directory = root / series_instance_uid
+    for path in (*(directory / name for name in names), *(root / name for name in names)):
         try:
             # lstat: a link that leads nowhere is a broken file, not one that was never there.
             path.lstat()

@@ -1,4 +1,5 @@
 import gzip
+import io
 import logging
 import shutil
 import subprocess
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from nibabel.spatialimages import HeaderDataError
 
 from aneurysm_assets.errors import SeriesError
-from aneurysm_assets.nifti.segmentation import segmentation_meta
-from aneurysm_assets.raw.segmentation_files import segmentation_files
+from aneurysm_assets.nifti.gzip_stream import GzipStream
+from aneurysm_assets.nifti.segmentation import read_header, segmentation_meta
+from aneurysm_assets.raw.segmentation_files import segmentation_files, series_among
 from aneurysm_assets.schema.columns import VESSEL_CLASSES, vessel_column
 from aneurysm_assets.schema.tables import SEGMENTATION_META
 
@@ -462,7 +464,7 @@ def test_compressed_labels_that_are_cut_short_or_damaged_are_named(raw):
         (packed[:-1], "ended before"),
         (packed[:-20_000], "ended before"),
         (gzip.compress(plain[:-1]), "truncated: its data end before the last voxel"),
-        (checksum_wrong, "CRC"),
+        (checksum_wrong, "its gzip stream is damaged"),
         (flipped, ""),
     ]:
         path.write_bytes(content)
@@ -741,8 +743,10 @@ def test_any_damage_gives_what_nibabel_reads_or_a_series_error(raw, kind, damage
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loaded = nib.load(path)
-    assert np.array_equal(row["nii_affine"], loaded.affine)
-    assert row["nii_pixdim"] == [float(zoom) for zoom in loaded.header.get_zooms()[:3]]
+    per_mm = {1: 0.001, 3: 1000}.get(int(loaded.header["xyzt_units"]) & 7, 1)
+    assert np.allclose(np.array(row["nii_affine"])[:3] * per_mm, loaded.affine[:3], rtol=1e-12)
+    zooms = [float(zoom) for zoom in loaded.header.get_zooms()[:3]]
+    assert np.allclose(np.array(row["nii_pixdim"]) * per_mm, zooms, rtol=1e-12)
     assert row["nii_dtype"] == loaded.get_data_dtype().name
 
 
@@ -751,3 +755,127 @@ def test_a_whole_directory_moved_elsewhere_keeps_its_paths_in_the_table(raw, tmp
     before = raw.row()
     shutil.move(raw.root, tmp_path / "elsewhere")
     assert Raw(tmp_path / "elsewhere").row() == before
+
+
+# --- the unit of length ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("code", "per_mm"), [(0, 1), (1, 0.001), (2, 1), (3, 1000), (8, 1)])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("form", ["sform", "qform", "neither"])
+def test_metre_and_micron_are_converted_to_mm_and_unknown_counts_as_mm(
+    raw, code, per_mm, kind, form
+):
+    image = kind(np.ones(SHAPE, "int16"), None)
+    affine = AFFINE.copy()
+    affine[:3] *= per_mm
+    image.set_sform(affine, int(form == "sform"))
+    image.set_qform(affine, int(form == "qform"))
+    image.header["xyzt_units"] = code
+    nib.save(image, raw.path())
+    row = raw.row()
+    assert np.allclose(row["nii_voxel_size"], [0.5, 0.75, 1.25])
+    assert np.allclose(row["nii_pixdim"], [0.5, 0.75, 1.25])
+    if form != "neither":
+        assert np.allclose(row["nii_affine"], AFFINE, atol=1e-4)
+    assert np.allclose(read_header(raw.path()).grid.affine_ras, row["nii_affine"])
+
+
+def test_seconds_beside_micron_do_not_hide_the_micron(raw):
+    edited(raw.write(affine=np.diag([500.0, 750, 1250, 1])), xyzt_units=3 | 8)
+    assert raw.row()["nii_affine"] == np.diag([0.5, 0.75, 1.25, 1]).tolist()
+
+
+@pytest.mark.parametrize("code", [4, 5, 6, 7])
+def test_a_unit_that_is_no_length_is_named(raw, code):
+    edited(raw.write(), xyzt_units=code)
+    assert f"xyzt_units says {code}, which is no unit of length" in raw.failure()
+
+
+# --- bytes behind a gzip stream -------------------------------------------------------------------
+
+BEHIND = [b"\0", bytes(100_000), b"garbage", bytes(5) + b"garbage", bytes(70_000) + b"x"]
+
+
+@pytest.mark.parametrize("behind", BEHIND, ids=range(len(BEHIND)))
+def test_bytes_behind_the_gzip_stream_are_passed_over_as_gzip_does(raw, behind):
+    path = save(raw.path("_cowseg", ".nii.gz"), vessels(), "uint8")
+    packed = path.read_bytes()
+    path.write_bytes(packed + behind)
+    said = subprocess.run(["gzip", "-dc"], input=packed + behind, capture_output=True, check=False)
+    assert said.stdout == gzip.decompress(packed)
+    assert said.returncode in (0, 2)  # 2 is a warning
+    assert voxel_columns(raw.row()) == counted(vessels())
+    path.write_bytes(packed[:-9] + behind)
+    assert raw.failure().startswith(f"{path}: no usable NIfTI file: ")
+
+
+def test_a_truncated_second_stream_is_an_error_and_not_passed_over(raw):
+    path = save(raw.path("_cowseg", ".nii.gz"), vessels(), "uint8")
+    plain = gzip.decompress(path.read_bytes())
+    first, second = gzip.compress(plain[:-50]), gzip.compress(plain[-50:])
+    for cut in (first + second[:-3], first + second + b"\x1f"):
+        path.write_bytes(cut)
+        assert "ended before" in raw.failure()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    parts=st.lists(st.binary(max_size=300_000) | st.integers(0, 200_000).map(bytes), min_size=1),
+    zeros=st.integers(0, 3),
+    size=st.integers(1, 300_000),
+    start=st.integers(0, 500_000),
+)
+def test_a_gzip_stream_is_read_as_the_standard_library_reads_it(parts, zeros, size, start):
+    packed = bytes(zeros).join(gzip.compress(part, 1) for part in parts)
+    plain = b"".join(parts)
+    stream = GzipStream(io.BytesIO(packed))
+    stream.seek(start)
+    found = []
+    while part := stream.read(size):
+        found.append(part)
+    assert b"".join(found) == gzip.decompress(packed)[start:] == plain[start:]
+    assert all(len(part) == size for part in found[:-1])
+
+
+# --- flat files -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+def test_a_file_beside_the_directories_of_the_series_is_found(raw, extension):
+    image, cowseg = raw.write(extension=extension), raw.write("_cowseg", extension)
+    expected = raw.row()
+    for path in (image, cowseg):
+        path.rename(raw.segmentations / path.name)
+    raw.directory.rmdir()
+    row = raw.row()
+    assert row["nii_path"] == f"segmentations/{image.name}"
+    assert row["cowseg_path"] == f"segmentations/{cowseg.name}"
+    paths = {"nii_path", "cowseg_path"}
+    assert {n: row[n] for n in row if n not in paths} == {
+        n: expected[n] for n in row if n not in paths
+    }
+
+
+def test_the_file_in_the_directory_goes_before_the_flat_one_for_each_of_the_pair(raw):
+    flat_image, flat = (raw.write(suffix) for suffix in ("", "_cowseg"))
+    for path in (flat_image, flat):
+        path.rename(raw.segmentations / path.name)
+    inside = raw.write(extension=".nii.gz")
+    assert segmentation_files(raw.segmentations, SERIES) == [
+        inside,
+        raw.segmentations / flat.name,
+    ]
+
+
+def test_litter_in_the_directory_of_the_segmentations_is_no_file_of_a_series(raw):
+    raw.segmentations.mkdir(parents=True)
+    raw.path()
+    litter = (".DS_Store", "Thumbs.db", f"._{SERIES}.nii", f"._{SERIES}_cowseg.nii", "notes.txt")
+    for name in litter:
+        (raw.segmentations / name).write_bytes(b"litter")
+        (raw.directory / name).write_bytes(b"litter")
+    assert raw.meta().is_empty()
+    assert series_among(litter) == set()
+    names = ("1.2", "1.3.nii", "1.3_cowseg.nii", "1.4_cowseg.nii.gz", "1.5_other.nii", "1.6.txt")
+    assert series_among(names) == {"1.2", "1.3", "1.4"}

@@ -80,6 +80,21 @@ def add_a_segmentation(raw: Path) -> None:
     (directory / f"{DAMAGED}.nii").touch()
 
 
+def add_a_flat_segmentation(raw: Path) -> None:
+    (raw / "segmentations" / f"{DAMAGED}_cowseg.nii.gz").touch()
+
+
+def move_a_segmentation_out_of_its_directory(raw: Path) -> None:
+    name = f"{CTA}_cowseg.nii"
+    (raw / "segmentations" / CTA / name).rename(raw / "segmentations" / name)
+
+
+def add_litter(raw: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", f"._{CTA}.nii"):
+        (raw / "segmentations" / name).touch()
+        (raw / "segmentations" / CTA / name).touch()
+
+
 def add_a_file_that_is_not_read(raw: Path) -> None:
     (raw / "segmentations" / DAMAGED).mkdir()
     (raw / "segmentations" / DAMAGED / "notes").touch()
@@ -99,6 +114,9 @@ EVERY = "every series"
         (lose_train_csv, {"labels": EVERY}),
         (lose_the_points, {"localizers": [CTA]}),
         (add_a_segmentation, {"segmentation_meta": [DAMAGED]}),
+        (add_a_flat_segmentation, {"segmentation_meta": [DAMAGED]}),
+        (move_a_segmentation_out_of_its_directory, {"segmentation_meta": [CTA]}),
+        (add_litter, {}),
         (add_a_file_that_is_not_read, {}),
     ],
 )

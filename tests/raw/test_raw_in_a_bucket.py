@@ -388,6 +388,32 @@ def test_fingerprints_differ_where_a_file_does_and_nowhere_else(bucket, tmp_path
     assert now()["segmentation_meta"] != with_pair["segmentation_meta"]
 
 
+def test_flat_segmentations_in_a_bucket_are_found_pinned_and_fingerprinted(
+    bucket, tmp_path
+) -> None:
+    settings = settings_with(tmp_path, bucket / "raw")
+    root = settings.segmentations_root
+    (root / ".DS_Store").write_bytes(b"litter")
+    (root / f"._{SERIES}.nii").write_bytes(b"litter")
+    assert list_pairs(root) == {}
+    none = take_fingerprints(settings, [SERIES])["segmentation_meta"][SERIES]
+    (root / f"{SERIES}_cowseg.nii").write_bytes(b"flat")
+    (root / f"{SERIES}.nii.gz").write_bytes(b"flat image")
+    pair = find_pair(root, SERIES)
+    assert pair == list_pairs(root)[SERIES]
+    assert {prefix: path.pinned.st_size for prefix, path in pair.items()} == {
+        "nii": 10,
+        "cowseg": 4,
+    }
+    flat = take_fingerprints(settings, [SERIES])["segmentation_meta"][SERIES]
+    assert flat != none
+    (root / SERIES / f"{SERIES}_cowseg.nii").write_bytes(b"inside")
+    pair = find_pair(root, SERIES)
+    assert pair == list_pairs(root)[SERIES]
+    assert [path.pinned.st_size for path in pair.values()] == [10, 6]
+    assert take_fingerprints(settings, [SERIES])["segmentation_meta"][SERIES] != flat
+
+
 def test_what_is_recorded_is_what_the_fingerprint_is_as_long_as_nothing_changes(
     sample, tmp_path
 ) -> None:

@@ -30,6 +30,6 @@ raw_inputs: list[dg.AssetSpec] = [
         RAW_SEGMENTATIONS,
         group_name="raw",
         kinds={"nifti"},
-        description="The NIfTI pairs: `segmentations/{SeriesInstanceUID}/*.nii`.",
+        description="The NIfTI pairs: `segmentations/{SeriesInstanceUID}/*.nii`, or flat.",
     ),
 ]

@@ -8,7 +8,7 @@ import dagster as dg
 from aneurysm_assets.defs.assets.decorators import series_asset
 from aneurysm_assets.defs.assets.raw import RAW_SEGMENTATIONS
 from aneurysm_assets.nifti.table import write_segmentation_meta
-from aneurysm_assets.raw.segmentation_files import list_pairs
+from aneurysm_assets.raw.segmentation_files import list_pairs, series_among
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.run_settings import settings_of_run
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
@@ -42,11 +42,11 @@ def segmentation_meta(
 
 
 def _segmented(root: Location) -> frozenset[str]:
-    """Return the names in the directory; in a bucket those of series that have a file."""
+    """Return the series that have a directory or a file; in a bucket those that have a file."""
     try:
         if isinstance(root, ObjectPath):
             return frozenset(list_pairs(root))
-        return frozenset(path.name for path in root.iterdir())
+        return frozenset(series_among(path.name for path in root.iterdir()))
     except OSError as error:
         if isinstance(root, ObjectPath):
             raise dg.Failure(f"{root} cannot be read: {error.strerror or error}") from error
