@@ -8,6 +8,23 @@ from importlib.util import find_spec
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_PREVIEW
 
+_IMPORTED = {
+    "preview": {
+        "pillow": "PIL",
+        "python-gdcm": "gdcm",
+        "pylibjpeg": "pylibjpeg",
+        "pylibjpeg-openjpeg": "openjpeg",
+        "pylibjpeg-libjpeg": "libjpeg",
+    },
+    "report": {"matplotlib": "matplotlib"},
+}
+"""The packages of an extra, and what each is imported as."""
+
+
+def missing_packages(extra: str) -> list[str]:
+    """Return the packages of one of the extras of `pyproject.toml` that are not installed."""
+    return [name for name, module in _IMPORTED[extra].items() if find_spec(module) is None]
+
 
 def how_to_install(extra: str) -> str:
     """Return the command that installs one of the extras of `pyproject.toml`."""

@@ -3,20 +3,29 @@
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.messages import one_line
-from aneurysm_assets.optional_dependencies import how_to_install
+from aneurysm_assets.optional_dependencies import how_to_install, missing_packages
 from aneurysm_assets.storage.fetching import ObjectFile, in_order, open_object
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.volumes.plane import Pixels
@@ -26,6 +35,26 @@ _AHEAD = 8
 
 _WHOLE = 2 << 20
 """Bytes of a file that are fetched at once; of a larger one the rest as it is decoded."""
+
+_UNDEFINED = 0xFFFFFFFF
+
+_HEADER = [
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    *(
+        f"{segmented}{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue")
+        for segmented, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
+    ),
+]
+"""What pixels are shown by."""
 
 Row = Mapping[str, Any]
 """A row of `dicom_tags` by column."""
@@ -107,17 +136,118 @@ def _decode_file(
 
 
 def _stored_values(file: Path | ObjectFile, frames: list[tuple[int, Row]]) -> Iterator[Pixels]:
-    syntax = UID(frames[0][1]["TransferSyntaxUID"] or "")
-    if syntax and syntax.is_encapsulated and not get_decoder(syntax).is_available:
-        raise NoDecoder(
-            f"{file}: encoded as {_syntax_name(syntax)}, which needs a decoder that is not "
-            f"installed: {how_to_install('preview')}"
-        )
+    declared = UID(frames[0][1]["TransferSyntaxUID"] or "")
+    _require_decoder(file, declared)
     indices = [row["frame_index"] or 0 for _, row in frames]
-    # pydicom seeks in the file for pixels, which a deflated one does not allow.
-    source = io.BufferedReader(file.stream()) if isinstance(file, ObjectFile) else file
-    is_deflated = syntax == DeflatedExplicitVRLittleEndian
-    yield from iter_pixels(dcmread(source) if is_deflated else source, indices=indices)
+    stream = file.stream() if isinstance(file, ObjectFile) else file.open("rb", buffering=0)
+    with closing(io.BufferedReader(stream)) as source:
+        if declared == DeflatedExplicitVRLittleEndian:
+            # pydicom seeks in the file for pixels, which a deflated one does not allow.
+            header = dcmread(source)
+            found = iter_pixels(header, indices=indices)
+        else:
+            header = dcmread(source, force=True, stop_before_pixels=True, specific_tags=_HEADER)
+            syntax = declared or _syntax_as_read(header)
+            whole = _whole_frames(source, header, syntax, indices)
+            found = _any_decoder(source, syntax, whole)
+        yield from (_as_shown(stored, header, declared) for stored in found)
+        if declared != DeflatedExplicitVRLittleEndian and len(whole) < len(indices):
+            raise ValueError("the pixel data is shorter than Rows, Columns and frames need")
+
+
+def _require_decoder(file: Path | ObjectFile, syntax: UID) -> None:
+    """Raise an error that names what helps, where nothing installed decodes a syntax."""
+    if not syntax or not syntax.is_transfer_syntax or not syntax.is_encapsulated:
+        return
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise ValueError(
+            "pydicom decodes it with no package; convert the file to Explicit VR Little Endian"
+        ) from error
+    if decoder.is_available:
+        return
+    missing = missing_packages("preview")
+    what = (
+        f"needs a decoder that is not installed ({', '.join(missing)}): {how_to_install('preview')}"
+        if missing
+        else f"needs one of: {'; '.join(decoder.missing_dependencies)}"
+    )
+    raise NoDecoder(f"{file}: encoded as {_syntax_name(syntax)}, which {what}")
+
+
+def _syntax_as_read(header: Dataset) -> UID:
+    """Return the syntax that pydicom found a data set in that declares none."""
+    is_implicit, is_little_endian = header.original_encoding
+    if is_implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+
+
+def _whole_frames(source: BinaryIO, header: Dataset, syntax: UID, indices: list[int]) -> list[int]:
+    """Return the frames that lie within the pixel data; of what follows it none is a pixel.
+
+    Raises
+    ------
+    ValueError
+        Pixels are encapsulated although the syntax is a native one.
+    """
+    if syntax.is_encapsulated:
+        return indices
+    order = "little" if syntax.is_little_endian else "big"
+    # `dcmread` has stopped at the element: tag, VR and two bytes where explicit, length.
+    element = source.read(8 if syntax.is_implicit_VR else 12)
+    length = int.from_bytes(element[-4:], order)  # type: ignore[arg-type]
+    if length == _UNDEFINED:
+        raise ValueError("the pixels are encapsulated, and no transfer syntax says how")
+    bits = header.Rows * header.Columns * header.get("SamplesPerPixel", 1) * header.BitsAllocated
+    if header.get("PhotometricInterpretation") == "YBR_FULL_422":
+        bits = bits * 2 // 3
+    return [index for index in indices if (index + 1) * bits <= 8 * length]
+
+
+def _any_decoder(source: BinaryIO, syntax: UID, indices: list[int]) -> Iterator[Pixels]:
+    """Decode with pydicom's choice, and what that fails on with each other decoder."""
+    plugins = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ()
+    done = 0
+    for plugin in ("", *plugins[1:]):
+        if done == len(indices):
+            return
+        source.seek(0)
+        try:
+            for pixels in iter_pixels(
+                source,
+                indices=indices[done:],
+                decoding_plugin=plugin,
+                transfer_syntax_uid=syntax,
+            ):
+                yield pixels
+                done += 1
+        except Exception:  # decoders raise anything; the last one's reason is told
+            if plugin == (plugins[-1] if len(plugins) > 1 else ""):
+                raise
+
+
+def _as_shown(stored: Pixels, header: Dataset, syntax: UID) -> Pixels:
+    """Return stored values without what is in their unused bits, palette colour as RGB."""
+    if stored.ndim == 2 and (not syntax or not syntax.is_encapsulated or syntax == RLELossless):
+        stored = _stored_bits(stored, header)
+    if header.get("PhotometricInterpretation") != "PALETTE COLOR":
+        return stored
+    coloured: Pixels = apply_color_lut(stored, header)[..., :3]
+    return (coloured >> 8).astype(np.uint8) if coloured.dtype.itemsize > 1 else coloured
+
+
+def _stored_bits(stored: Pixels, header: Dataset) -> Pixels:
+    """Return the bits that are the value (PS3.5 8.1.1): overlays may lie in the others."""
+    allocated, bits = header.get("BitsAllocated"), header.get("BitsStored")
+    if stored.dtype.kind not in "iu" or not bits or not allocated or bits >= allocated:
+        return stored
+    high = header.get("HighBit", bits - 1)
+    # Up until the highest bit is the type's, then down: unsigned fills with 0, signed with it.
+    up = max(8 * stored.dtype.itemsize - 1 - high, 0)
+    shown: Pixels = (stored << up) >> (8 * stored.dtype.itemsize - bits)
+    return shown
 
 
 def _syntax_name(syntax: str | None) -> str:

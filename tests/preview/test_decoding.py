@@ -8,8 +8,16 @@ import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
+from pydicom.uid import (
+    HTJ2K,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+)
 
+from aneurysm_assets.preview import decoding
 from aneurysm_assets.preview.decoding import NoDecoder, Undecodable, decode
 from aneurysm_assets.sample.bundled import bundled_file
 
@@ -91,6 +99,7 @@ def test_without_the_decoder_the_error_says_which_file_and_what_to_install(
 ) -> None:
     syntax = row(name)["TransferSyntaxUID"]
     monkeypatch.setattr(get_decoder(syntax), "_available", {})
+    monkeypatch.setattr(decoding, "missing_packages", lambda _: ["python-gdcm"])
     with pytest.raises(NoDecoder) as raised:
         decoded(tmp_path, row(name))
     assert name in str(raised.value)
@@ -103,3 +112,173 @@ def test_an_encoding_that_pydicom_does_not_know_is_named(tmp_path) -> None:
     (failed,) = decoded(tmp_path, row("MR_small.dcm", TransferSyntaxUID=mpeg))
     assert isinstance(failed, Undecodable)
     assert mpeg in str(failed)
+
+
+def test_where_all_of_the_extra_is_installed_the_error_names_another_package(
+    tmp_path, monkeypatch
+) -> None:
+    name = "MR_small_jp2klossless.dcm"
+    monkeypatch.setattr(get_decoder(row(name)["TransferSyntaxUID"]), "_available", {})
+    unavailable = {"other": ("other-decoder>=3",)}
+    monkeypatch.setattr(get_decoder(row(name)["TransferSyntaxUID"]), "_unavailable", unavailable)
+    with pytest.raises(NoDecoder) as raised:
+        decoded(tmp_path, row(name))
+    assert "other-decoder>=3" in str(raised.value)
+    assert "[preview]" not in str(raised.value)
+
+
+def test_an_encoding_that_no_package_decodes_says_what_to_do_and_names_no_extra(tmp_path) -> None:
+    mpeg = "1.2.840.10008.1.2.4.100"
+    (failed,) = decoded(tmp_path, row("MR_small.dcm", TransferSyntaxUID=mpeg))
+    assert "convert the file" in str(failed)
+    assert "[preview]" not in str(failed)
+
+
+HTJ2K_8_X_8 = bytes.fromhex(
+    "ff4fff5100294000000000080000000800000000000000000000000800000008000000000000000000010f0101"
+    "ff50000800020000000aff52000c00020001000504044001ff5c00132088909090909090909090909090888888"
+    "ff64001700014f70656e4a50482056657220302e32362e332eff90000a0000000000590001ff93c000260dfa05"
+    "0774000000c00012c000130050018774008cfa03077400c000134000138024d2010274003295e900a35400c000"
+    "2a20001560088220aa708275004e3a71e2e4c04201ecb600ffd9"
+)
+"""Made by OpenJPH, without loss: 37 times the number of each pixel, below 4000."""
+
+
+@pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL])
+def test_high_throughput_jpeg_2000_is_decoded(syntax, tmp_path) -> None:
+    data = dcmread(bundled_file("MR_small.dcm"))
+    data.Rows = data.Columns = 8
+    data.PixelRepresentation = 0
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate([HTJ2K_8_X_8])
+    data["PixelData"].VR = "OB"
+    data.save_as(tmp_path / "MR_small.dcm")
+    (pixels,) = decoded(tmp_path, row("MR_small.dcm", TransferSyntaxUID=syntax))
+    np.testing.assert_array_equal(pixels.ravel(), np.arange(64) * 37 % 4000)
+
+
+def test_jpeg_of_12_bits_is_decoded(tmp_path) -> None:
+    name = "JPGExtended.dcm"
+    (pixels,) = decoded(tmp_path, row(name))
+    assert pixels.shape == (1024, 256)
+    # The same image without loss, by another decoder; JPEG of 12 bits has lost some of it.
+    (lossless,) = decoded(tmp_path, row("JPEG-LL.dcm"))
+    assert np.corrcoef(pixels.ravel(), lossless.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"])
+def test_jpeg_ls_and_rle_have_the_values_of_the_plain_file(name, tmp_path) -> None:
+    plain, other = decoded(tmp_path, row("MR_small.dcm"), row(name))
+    np.testing.assert_array_equal(plain, other)
+
+
+def test_what_one_decoder_fails_on_is_decoded_by_the_next(tmp_path) -> None:
+    (pixels,) = decoded(tmp_path, row("J2K_pixelrep_mismatch.dcm"))
+    assert (pixels.min(), pixels.max()) == (-2000, 1896)
+
+
+@pytest.mark.parametrize("name", ["MR_small.dcm", "MR_small_implicit.dcm"])
+def test_an_image_without_a_transfer_syntax_is_decoded_as_its_header_was_read(
+    name, tmp_path
+) -> None:
+    content = bundled_file(name).read_bytes()
+    length = int.from_bytes(content[140:144], "little")
+    (tmp_path / name).write_bytes(content[144 + length :])
+    (pixels,) = decoded(tmp_path, row(name, TransferSyntaxUID=None))
+    np.testing.assert_array_equal(pixels, dcmread(bundled_file(name)).pixel_array)
+
+
+def test_encapsulated_pixels_without_a_transfer_syntax_are_not_taken_as_plain_ones(
+    tmp_path,
+) -> None:
+    name = "MR_small_jp2klossless.dcm"
+    content = bundled_file(name).read_bytes()
+    length = int.from_bytes(content[140:144], "little")
+    (tmp_path / name).write_bytes(content[144 + length :])
+    (failed,) = decoded(tmp_path, row(name, TransferSyntaxUID=None))
+    assert isinstance(failed, Undecodable)
+    assert "encapsulated" in str(failed)
+
+
+@pytest.mark.parametrize("name", ["OBXXXX1A.dcm", "OBXXXX1A_rle.dcm", "gdcm-US-ALOKA-16.dcm"])
+def test_palette_colour_is_drawn_through_its_table(name, tmp_path) -> None:
+    (pixels,) = decoded(tmp_path, row(name))
+    data = dcmread(bundled_file(name))
+    tables = [
+        np.frombuffer(data[f"{colour}PaletteColorLookupTableData"].value, "<u2")
+        if f"{colour}PaletteColorLookupTableData" in data
+        else None
+        for colour in ("Red", "Green", "Blue")
+    ]
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (data.Rows, data.Columns, 3)
+    if tables[0] is not None:
+        expected = np.stack([table[data.pixel_array] >> 8 for table in tables], axis=-1)
+        np.testing.assert_array_equal(pixels, expected)
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_overlay_bits_beside_the_stored_ones_are_no_values(is_signed, tmp_path) -> None:
+    data = dcmread(bundled_file("MR_small.dcm"))
+    values = np.arange(64 * 64).reshape(64, 64) % 4096 - (2048 if is_signed else 0)
+    data.BitsStored, data.HighBit, data.PixelRepresentation = 12, 11, int(is_signed)
+    overlay = np.uint16(0x8000) * (np.arange(64 * 64).reshape(64, 64) % 3 == 0)
+    data.PixelData = ((values.astype("<i2").view("<u2") & 0x0FFF) | overlay).astype("<u2").tobytes()
+    data.save_as(tmp_path / "MR_small.dcm")
+    (pixels,) = decoded(tmp_path, row("MR_small.dcm"))
+    np.testing.assert_array_equal(pixels, values)
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+def test_either_planar_configuration_gives_the_same_colours(planar, tmp_path) -> None:
+    data = dcmread(bundled_file("MR_small.dcm"))
+    colours = np.random.default_rng(2).integers(0, 256, (64, 64, 3), np.uint8)
+    data.SamplesPerPixel, data.PhotometricInterpretation = 3, "RGB"
+    data.BitsAllocated = data.BitsStored = 8
+    data.HighBit, data.PixelRepresentation, data.PlanarConfiguration = 7, 0, planar
+    data.PixelData = (colours.transpose(2, 0, 1) if planar else colours).tobytes()
+    data.save_as(tmp_path / "MR_small.dcm")
+    (pixels,) = decoded(tmp_path, row("MR_small.dcm", BitsStored=8))
+    np.testing.assert_array_equal(pixels, colours)
+
+
+def test_luminance_and_chrominance_are_shown_as_rgb(tmp_path) -> None:
+    coded, plain = decoded(tmp_path, row("SC_ybr_full_uncompressed.dcm"), row("SC_rgb.dcm"))
+    # Rounding; taken as RGB, white would be off by 127.
+    assert np.abs(coded.astype(int) - plain).max() <= 8
+
+
+@pytest.mark.parametrize("where", ["element", "file"])
+def test_pixel_data_one_byte_short_is_said_of_its_own_image_alone(where, tmp_path) -> None:
+    short = tmp_path / "short.dcm"
+    data = dcmread(bundled_file("MR_small.dcm"))
+    if where == "element":
+        del data[0xFFFCFFFC]
+        data.PixelData = data.PixelData[:-2]
+        data.add_new(0xFFFCFFFC, "OB", b"\0" * 100)
+        data.save_as(short)
+    else:
+        content = bundled_file("MR_small.dcm").read_bytes()
+        end = content.index(data.PixelData) + len(data.PixelData)
+        short.write_bytes(content[: end - 1])
+    rows = [row("MR_small.dcm", dicom_path="short.dcm"), row("MR_small.dcm")]
+    failed, good = decoded(tmp_path, *rows)
+    assert isinstance(failed, Undecodable)
+    assert str(short) in str(failed)
+    assert good.shape == (64, 64)
+
+
+def test_of_a_multi_frame_file_that_is_short_the_whole_frames_are_decoded(tmp_path) -> None:
+    data = dcmread(bundled_file("SC_rgb_rle_2frame.dcm"))
+    data.decompress()
+    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    first = data.pixel_array[0]
+    data.PixelData = data.PixelData[:-2]
+    data.save_as(tmp_path / "SC_rgb_rle_2frame.dcm")
+    rows = [
+        row("SC_rgb_rle_2frame.dcm", n, TransferSyntaxUID=ExplicitVRLittleEndian) for n in (0, 1)
+    ]
+    good, failed = decoded(tmp_path, *rows)
+    np.testing.assert_array_equal(good, first)
+    assert isinstance(failed, Undecodable)
+    assert "shorter" in str(failed)
