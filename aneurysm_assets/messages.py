@@ -11,6 +11,11 @@ MOST_LINES = 100
 _MOST_CHARACTERS = 300
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one: `1 image`, `2 images`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def names_in_brief(names: Sequence[str], most: int = MOST_NAMES, more: str = "more") -> str:
     """Return the first names in one line: `a, b and 7 more`."""
     named = ", ".join(names[:most])

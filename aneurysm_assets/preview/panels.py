@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from aneurysm_assets.messages import counted
 from aneurysm_assets.preview.decoding import Row, Undecodable, decode
 from aneurysm_assets.preview.window import Window, choose_window
+from aneurysm_assets.schema.tolerances import IN_PLANE_MM
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.volumes.directions import Floats
+from aneurysm_assets.volumes.directions import Floats, cosines_with_normal, orientation_centres
+from aneurysm_assets.volumes.grouping import group_images
 from aneurysm_assets.volumes.plane import (
     Letters,
     Pixels,
@@ -19,6 +22,7 @@ from aneurysm_assets.volumes.plane import (
     direction_letters,
     plane_of_image,
 )
+from aneurysm_assets.volumes.slices import are_evenly_spaced
 from aneurysm_assets.volumes.stack import NoStack, Stack, find_stack
 
 MOST_POINT_IMAGES = 6
@@ -36,6 +40,9 @@ _LEAST_CLOSE_UP = 10
 
 Lines = tuple[Pixels, Pixels]
 """The middle row and the middle column of a slice."""
+
+_SPACING_DIGITS = 4
+"""Decimals of PixelSpacing (mm) that images of one group share."""
 
 _MOST_IN_MONTAGE = 9
 _MOST_SAMPLES = 200_000
@@ -109,7 +116,9 @@ class Composition:
     points : int
         Points of the series.
     notes : list of str
-        What is not shown, and why.
+        What is not shown, and why; what to know of its geometry.
+    groups : int
+        Groups of images with one orientation, matrix and pixel spacing.
     decoded : set of str
         Files of which pixels were decoded, as `dicom_path`.
     """
@@ -120,6 +129,7 @@ class Composition:
     layout: str
     points: int
     notes: list[str]
+    groups: int
     decoded: set[str]
 
     @property
@@ -161,6 +171,7 @@ class _Composer:
         self._raw = raw
         self._rows: Sequence[Row] = images.to_dicts()
         self._stack = find_stack(images)
+        self._groups = _groups(images)
         self._notes: list[str] = []
         self._points = points.height
         self._marks = self._place_marks(points)
@@ -180,6 +191,7 @@ class _Composer:
         window = choose_window(of_middle, samples)
         panels = [self._panel(row, window) for row in middle]
         if isinstance(stack, Stack):
+            self._notes += [*self._not_drawn(stack), *_tilt(stack), *_gaps(stack)]
             panels += self._from_the_side(stack, lines, window)
         else:
             self._notes.append(f"no planes from the side: {stack.reason}")
@@ -190,6 +202,7 @@ class _Composer:
             layout="planes" if isinstance(stack, Stack) else "montage",
             points=self._points,
             notes=self._notes,
+            groups=len(set(self._groups)),
             decoded={self._rows[row]["dicom_path"] for row in {*self._whole, *lines}},
         )
 
@@ -311,11 +324,35 @@ class _Composer:
         pixel_size = (spacing[1], spacing[0]) if spacing and min(spacing) > 0 else None
         return Panel(
             pixels=window.grey(self._whole[row]),
-            title=_title(image, len(self._rows)),
+            title=_title(image, self._place(row)),
             pixel_size=pixel_size,
             letters=letters if trusted else None,
             plane=plane if trusted else None,
         )
+
+    def _place(self, row: int) -> str:
+        """Return which of the images an image is, counted among those that it belongs to."""
+        stack, group = self._stack, self._groups.count(self._groups[row])
+        if isinstance(stack, Stack) and row in stack.rows:
+            among = len(stack.rows)
+            drawn = " drawn" if among < len(self._rows) else ""
+            return f"image {stack.rows.index(row) + 1} of {among}{drawn}"
+        apart = ", not of the volume drawn" if isinstance(stack, Stack) else ""
+        its_own = " in its group" if group < len(self._rows) else ""
+        number = self._rows[row]["slice_index"]
+        if number is None:
+            return f"1 of {counted(group, 'image')}{its_own}{apart}"
+        return f"image {number + 1} of {group}{its_own}{apart}"
+
+    def _not_drawn(self, stack: Stack) -> list[str]:
+        if len(stack.rows) == len(self._rows):
+            return []
+        groups = counted(len(set(self._groups)), "group")
+        return [
+            f"the volume drawn has {counted(len(stack.rows), 'image')}; "
+            f"the series has {counted(len(self._rows), 'image')} in {groups} "
+            "of one orientation, matrix and pixel spacing"
+        ]
 
     def _from_the_side(self, stack: Stack, lines: dict[int, Lines], window: Window) -> list[Panel]:
         """Return the two planes through the middle that are not the images' own."""
@@ -337,6 +374,42 @@ class _Composer:
             (middle_columns, Plane(corner + across * (width // 2), down, step)),
         )
         return [_side_panel(window.grey(pixels), plane) for pixels, plane in sides]
+
+
+def _groups(images: pl.DataFrame) -> list[int]:
+    """Return the group of each image: one orientation, matrix and pixel spacing."""
+    if images.is_empty():
+        return []
+    centres = orientation_centres(cosines_with_normal(images["ImageOrientationPatient"].to_numpy()))
+    spacing = images["PixelSpacing"].to_numpy().round(_SPACING_DIGITS)
+    groups = group_images(centres, images["Rows"], images["Columns"], spacing)
+    return [int(group) for group in groups]
+
+
+def _tilt(stack: Stack) -> list[str]:
+    """Say that the way from slice to slice is not along the normal."""
+    beside = float(np.sqrt(max(stack.step @ stack.step - 1, 0)))  # mm per mm along the normal
+    if beside * stack.along[-1] <= IN_PLANE_MM:
+        return []
+    degrees = float(np.degrees(np.arctan(beside)))
+    return [
+        f"tilted gantry: the way from slice to slice is {degrees:.1f} degrees off the normal; "
+        "the views from the side follow it, so their angles are off by up to as much"
+    ]
+
+
+def _gaps(stack: Stack) -> list[str]:
+    """Say that slices are missing, or not evenly spaced."""
+    if are_evenly_spaced(stack.along):
+        return []
+    gaps = np.diff(stack.along)
+    typical = float(np.median(gaps))
+    missing = int(np.maximum(np.rint(gaps / typical) - 1, 0).sum())
+    what = f"{counted(missing, 'slice')} missing, " if missing else ""
+    return [
+        f"{what}gaps between slices of {gaps.min():.3g} to {gaps.max():.3g} mm, "
+        f"{typical:.3g} mm as a rule: drawn in true distances, each place as the nearest slice"
+    ]
 
 
 def _even_depths(depths: Floats) -> Floats:
@@ -410,9 +483,7 @@ def _letters(orientation: list[float] | None) -> Letters | None:
     return letters[0], letters[1], letters[2], letters[3]
 
 
-def _title(image: dict[str, Any] | Row, images: int) -> str:
-    number = image["slice_index"]
-    place = f"image {number + 1} of {images}" if number is not None else f"1 of {images} images"
+def _title(image: dict[str, Any] | Row, place: str) -> str:
     plane = image["orientation_plane"]
     frame = f", frame {image['frame_index']}" if image["frame_index"] is not None else ""
     return f"{plane}, {place}{frame}" if plane else f"{place}{frame}"

@@ -4,6 +4,7 @@ import polars as pl
 
 from aneurysm_assets.dicom.series import SeriesTable, read_series
 from aneurysm_assets.errors import SeriesError, StoreError
+from aneurysm_assets.messages import counted
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
@@ -123,7 +124,9 @@ def _described(images: pl.DataFrame, series: SeriesTable, shown: Composition) ->
     first = images.row(0, named=True)
     parts = [
         first["Modality"] or "no modality",
-        f"{images.height} images" + (f" in {series.files} file" if series.files == 1 else ""),
+        counted(images.height, "image")
+        + (f" in {counted(series.files, 'file')}" if series.files == 1 else "")
+        + (f" in {counted(shown.groups, 'group')}" if shown.groups > 1 else ""),
         f"{first['Rows']} x {first['Columns']}",
     ]
     if first["PixelSpacing"]:

@@ -161,9 +161,9 @@ def test_jpeg_of_12_bits_is_decoded(tmp_path) -> None:
     name = "JPGExtended.dcm"
     (pixels,) = decoded(tmp_path, row(name))
     assert pixels.shape == (1024, 256)
-    # The same image without loss, by another decoder; JPEG of 12 bits has lost some of it.
-    (lossless,) = decoded(tmp_path, row("JPEG-LL.dcm"))
-    assert np.corrcoef(pixels.ravel(), lossless.ravel())[0, 1] > 0.99
+    # By an independent decoder, imagecodecs; decoders of a lossy image may differ by rounding.
+    places = ([420, 300, 421], [140, 120, 143])
+    np.testing.assert_allclose(pixels[places], [244, 37, 264], atol=1)
 
 
 @pytest.mark.parametrize("name", ["MR_small_jpeg_ls_lossless.dcm", "MR_small_RLE.dcm"])

@@ -292,3 +292,45 @@ def test_scouts_are_left_out_of_the_planes(tmp_path) -> None:
     shown = composed(tmp_path, series.uid)
     assert shown.layout == "planes"
     assert len(shown.decoded) == SLICES - 1
+
+
+def test_a_clean_series_is_counted_whole_and_has_no_note(tmp_path) -> None:
+    series = mr("clean", orientation=AXIAL)
+    write_painted(tmp_path, series, np.ones(SHAPE))
+    shown = composed(tmp_path, series.uid)
+    assert (shown.notes, shown.groups) == ([], 1)
+    assert shown.middle[0].title == f"axial, image {SLICES // 2 + 1} of {SLICES}"
+
+
+def test_the_tilt_of_a_gantry_is_said_in_degrees(tmp_path) -> None:
+    series = ct("tilt", step=(0.0, 0.5, DZ))
+    write_painted(tmp_path, series, np.ones(SHAPE))
+    (note,) = composed(tmp_path, series.uid).notes
+    assert f"{np.degrees(np.arctan(0.5 / DZ)):.1f} degrees off the normal" in note
+
+
+def test_missing_slices_and_the_width_of_the_gap_are_said(tmp_path) -> None:
+    series = mr("missing", orientation=AXIAL)
+    for number in range(SLICES):
+        place = number + 3 * (number >= SLICES // 2)
+        series.one(number, ImagePositionPatient=[0.0, 0.0, place * DZ])
+    write_painted(tmp_path, series, np.ones(SHAPE))
+    (note,) = composed(tmp_path, series.uid).notes
+    assert note.startswith("3 slices missing")
+    assert f"{4 * DZ:.3g} mm" in note
+
+
+def test_of_a_mixed_series_only_the_volume_drawn_is_counted(tmp_path) -> None:
+    series = mr("mixed", orientation=AXIAL)
+    write_painted(tmp_path, series, np.ones(SHAPE))
+    folder = tmp_path / "series" / series.uid
+    for number in (1, 2, 3):
+        data = dcmread(folder / f"{number:03}.dcm")
+        data.PixelSpacing = [2 * DY, 2 * DX]
+        data.save_as(folder / f"{number:03}.dcm")
+    shown = composed(tmp_path, series.uid)
+    drawn = SLICES - 3
+    assert shown.groups == 2
+    assert shown.middle[0].title == f"axial, image {drawn // 2 + 1} of {drawn} drawn"
+    (note,) = shown.notes
+    assert f"has {drawn} images; the series has {SLICES} images in 2 groups" in note

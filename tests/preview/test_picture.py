@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.messages import counted
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.overlay import labels_at
 from aneurysm_assets.preview.picture import write_preview
@@ -134,3 +135,8 @@ def test_a_key_that_is_no_uid_never_becomes_a_path(settings) -> None:
 def test_the_work_can_be_handed_to_a_worker_process(settings) -> None:
     work = partial(write_preview, settings, LocalizersCsv.read(settings.localizers_csv))
     assert pickle.loads(pickle.dumps(work))(CTA).picture.points == 4
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 images"), (1, "1 image"), (2, "2 images")])
+def test_a_noun_has_its_plural_where_it_is_not_one(number, text) -> None:
+    assert counted(number, "image") == text
