@@ -404,7 +404,7 @@ def _gaps(stack: Stack) -> list[str]:
         return []
     gaps = np.diff(stack.along)
     typical = float(np.median(gaps))
-    missing = int(np.maximum(np.rint(gaps / typical) - 1, 0).sum())
+    missing = sum(max(round(gap / typical) - 1, 0) for gap in gaps.tolist())
     what = f"{counted(missing, 'slice')} missing, " if missing else ""
     return [
         f"{what}gaps between slices of {gaps.min():.3g} to {gaps.max():.3g} mm, "
