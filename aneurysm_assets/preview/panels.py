@@ -388,7 +388,7 @@ def _groups(images: pl.DataFrame) -> list[int]:
 
 def _tilt(stack: Stack) -> list[str]:
     """Say that the way from slice to slice is not along the normal."""
-    beside = float(np.sqrt(max(stack.step @ stack.step - 1, 0)))  # mm per mm along the normal
+    beside = max(float(stack.step @ stack.step) - 1, 0.0) ** 0.5  # mm per mm along the normal
     if beside * stack.along[-1] <= IN_PLANE_MM:
         return []
     degrees = float(np.degrees(np.arctan(beside)))
