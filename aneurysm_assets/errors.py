@@ -13,6 +13,31 @@ class SeriesError(Exception):
     """One series cannot be taken; no other is concerned."""
 
 
+class UnusableNifti(SeriesError):  # noqa: N818 - named as what it is about
+    """A NIfTI file is there and can be read, and its bytes are no volume that can be used.
+
+    Parameters
+    ----------
+    message : str
+        With the file's path.
+    reason : str
+        The same without.
+
+    Attributes
+    ----------
+    reason : str
+        As given.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
+
+
 class StoreError(SeriesError):
     """A store does not give a series' object, or not the version that is meant.
 

@@ -15,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import polars as pl
 
+from aneurysm_assets.errors import UnusableNifti
+from aneurysm_assets.messages import one_line
 from aneurysm_assets.nifti.gzip_stream import GzipStream
 from aneurysm_assets.nifti.volume import Volume, label_counts, series_error
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair
@@ -59,28 +61,44 @@ def segmentation_meta(
     -------
     pl.DataFrame
         With the schema of `SEGMENTATION_META`: one row where at least one file of the pair exists,
-        with nulls for a missing one, and none otherwise. Affines lead from voxel index to RAS mm
-        (sform, else qform, else pixdim, as in `nibabel.load`, and converted where the header's unit
-        is metre or micron), voxel sizes are in mm.
+        with nulls for a missing one, and none otherwise. Of a file that cannot be used there are
+        its path and the reason; the other one's columns are what they are. Affines lead from voxel
+        index to RAS mm (sform, else qform, else pixdim, as in `nibabel.load`, and converted where
+        the header's unit is metre or micron), voxel sizes are in mm.
 
     Raises
     ------
     SeriesError
-        A file is there and is no whole three-dimensional NIfTI image, or cannot be read, or a
-        voxel of the vessel labels is no label: not finite, no whole number, or beyond Int32.
+        A file is there and cannot be read, for the machine's fault and not that of its bytes.
     """
     row: dict[str, Any] = {SERIES_KEY: series_instance_uid}
     if pair is None:
         pair = find_pair(segmentations_root, series_instance_uid)
     for prefix, path in pair.items():
         row[f"{prefix}_path"] = relative_name(path, raw_root)
-        volume = read_header(path)
-        row |= {f"{prefix}_{name}": value for name, value in _described(volume).items()}
-        if prefix == "cowseg":
-            row |= _counted(volume)
+        try:
+            row |= _columns(prefix, path)
+        except UnusableNifti as error:
+            row[f"{prefix}_error"] = one_line(error.reason)
     if len(row) == 1:
         return _SCHEMA.to_frame()
     return pl.DataFrame({name: [row.get(name)] for name in _SCHEMA}, schema=_SCHEMA)
+
+
+def _columns(prefix: str, path: Location) -> dict[str, Any]:
+    """Return what one file of the pair says of itself, by column.
+
+    Raises
+    ------
+    UnusableNifti
+        It is no whole three-dimensional NIfTI image, or a voxel of the vessel labels is no label:
+        not finite, no whole number, or beyond Int32.
+    SeriesError
+        It cannot be read.
+    """
+    volume = read_header(path)
+    columns = {f"{prefix}_{name}": value for name, value in _described(volume).items()}
+    return columns | _counted(volume) if prefix == "cowseg" else columns
 
 
 def read_header(path: Location) -> Volume:
@@ -104,7 +122,7 @@ def read_header(path: Location) -> Volume:
     with series_error(path):
         if isinstance(path, ObjectPath):
             path = path.pinned_to(path.stat())  # header and voxels are of one version
-        header = _header(path)
+        header, pixdim_all = _header(path)
         shape = _shape(header)
         numerator, denominator = _mm_per_unit(header)
         affine = header.get_best_affine()  # in the header's own unit, as are the zooms
@@ -118,6 +136,7 @@ def read_header(path: Location) -> Volume:
             path=path,
             grid=Grid(shape, affine),
             pixdim=(i, j, k),
+            pixdim_all=pixdim_all,
             dtype=header.get_data_dtype(),
             offset=offset or None,
             slope=1.0 if slope is None else slope,
@@ -136,6 +155,7 @@ def _described(volume: Volume) -> dict[str, Any]:
         "shape": volume.grid.shape,
         "affine": affine.tolist(),
         "pixdim": volume.pixdim,
+        "pixdim_all": [value if math.isfinite(value) else None for value in volume.pixdim_all],
         "dtype": volume.dtype.name,
         "axis_codes": None if None in codes else "".join(codes),
         "determinant_sign": determinant_sign(affine),
@@ -151,7 +171,8 @@ def _counted(volume: Volume) -> dict[str, Any]:
     return {"cowseg_labels": list(counts), **voxels}
 
 
-def _header(path: Location) -> Any:  # noqa: ANN401 - nibabel's header classes are not typed
+def _header(path: Location) -> tuple[Any, list[float]]:
+    """Return the header as nibabel repairs it, and pixdim as it is stored."""
     if isinstance(path, Path) and not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is a directory or a device")
     with path.open("rb") as file:
@@ -161,10 +182,11 @@ def _header(path: Location) -> Any:  # noqa: ANN401 - nibabel's header classes a
     for kind in kinds:
         if kind.may_contain_header(head):
             header = kind(head[: kind.sizeof_hdr], check=False)
+            pixdim: list[float] = header["pixdim"].astype(float).tolist()
             header.check_fix(logger=_SILENT)
             if header["magic"] != kind.single_magic:
                 raise ValueError("the header of a .hdr and .img pair, without its data")
-            return header
+            return header, pixdim
     raise ValueError("no NIfTI header")
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprints import fingerprint_of_pair
-from aneurysm_assets.raw.segmentation_files import Pair, find_pair
+from aneurysm_assets.raw.segmentation_files import STEM_SUFFIXES, Pair, find_pair
 from aneurysm_assets.schema.tables import SEGMENTATION_META
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import StagedFiles
@@ -39,7 +39,7 @@ def write_segmentation_meta(
     Raises
     ------
     SeriesError
-        A file is there and is no whole NIfTI volume.
+        A file is there and cannot be read, for the machine's fault and not that of its bytes.
     OSError
         The table cannot be written.
     """
@@ -49,15 +49,26 @@ def write_segmentation_meta(
         pair = find_pair(settings.segmentations_root, series_instance_uid)
     fingerprint = fingerprint_of_pair(pair)
     frame = _row_of_pair(settings, series_instance_uid, pair)
+    errors = _errors(frame)
     table = write_table(frame, SEGMENTATION_META, stem, staged=staged)
     return SeriesResult(
         table=table,
         files=len(pair),
-        unreadable_files=0,
+        unreadable_files=len(errors),
         bytes=sum(path.stat().st_size for path in pair.values()),
-        notes=table.warnings,
+        notes=(*table.warnings, *errors),
         fingerprint=fingerprint,
     )
+
+
+def _errors(frame: pl.DataFrame) -> list[str]:
+    """Name the files of a row that cannot be used, and why."""
+    return [
+        f"{row[f'{prefix}_path']}: {row[f'{prefix}_error']}"
+        for row in frame.iter_rows(named=True)
+        for prefix in STEM_SUFFIXES
+        if row[f"{prefix}_error"] is not None
+    ]
 
 
 def _row_of_pair(settings: Settings, series_instance_uid: str, pair: Pair) -> pl.DataFrame:

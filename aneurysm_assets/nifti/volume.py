@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.errors import SeriesError, UnusableNifti
 from aneurysm_assets.nifti.gzip_stream import GzipStream
 from aneurysm_assets.storage.fetching import store_error
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -53,6 +53,8 @@ class Volume:
         Voxels along i, j, k, and where they are in RAS mm.
     pixdim : tuple of float
         The header's own voxel size along i, j, k, converted to mm.
+    pixdim_all : list of float
+        All eight values as stored: qfac, then those of each dimension, in the header's own units.
     dtype : np.dtype
         Of the stored values, with their byte order.
     offset : int or None
@@ -65,6 +67,7 @@ class Volume:
     path: Location
     grid: Grid
     pixdim: tuple[float, float, float]
+    pixdim_all: list[float]
     dtype: np.dtype[Any]
     offset: int | None
     slope: float
@@ -80,22 +83,26 @@ class Volume:
 def series_error(path: Location) -> Iterator[None]:
     """Turn whatever reading a NIfTI file may raise into a SeriesError with its path and reason.
 
+    What the file's bytes say is told apart from what the machine says, which may pass.
+
     Raises
     ------
     StoreError
         The file is in a bucket, and it is the store that failed.
+    UnusableNifti
+        It is what the bytes say.
     SeriesError
-        It is anything else.
+        It is what the machine says: no permission, a faulty disk, a link that leads nowhere.
     """
     try:
         with np.errstate(all="ignore"):
             yield
     except _READ_ERRORS as error:
-        # What gzip finds wrong with a file is an OSError too, without a number.
-        if isinstance(path, ObjectPath) and isinstance(error, OSError) and error.errno is not None:
+        if not isinstance(error, OSError):
+            raise UnusableNifti(f"{path}: no usable NIfTI file: {error}", str(error)) from error
+        if isinstance(path, ObjectPath):
             raise store_error(path, error) from error
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise SeriesError(f"{path}: no usable NIfTI file: {reason or error}") from error
+        raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def label_counts(volume: Volume) -> dict[int, int]:

@@ -221,6 +221,20 @@ def _point() -> pl.Expr:
     )
 
 
+def _unusable_segmentation(evidence: Evidence) -> pl.DataFrame:
+    found = [
+        evidence.series.drop_nulls(f"{prefix}_error").select(
+            SERIES_KEY, finding=text_of("{}: {}", _file_name(f"{prefix}_path"), f"{prefix}_error")
+        )
+        for prefix in ("nii", "cowseg")
+    ]
+    return pl.concat(found)
+
+
+def _file_name(path: str) -> pl.Expr:
+    return pl.col(path).str.split("/").list.last()
+
+
 def _modality_differs() -> Finder:
     expected = (
         pl.when(pl.col("modality_train") == "CTA")
@@ -317,6 +331,7 @@ _FINDERS: Mapping[str, Finder] = {
     "localizer_in_other_vessel": _points_where(
         _vessel != pl.col("location"), text_of("{} is in {}", _point(), _vessel)
     ),
+    "segmentation_unreadable": _unusable_segmentation,
     "segmentation_mismatch": _series_where(
         ~pl.col("matches"), pl.lit("the volume's grid is not the series'")
     ),

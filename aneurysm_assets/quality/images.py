@@ -43,7 +43,10 @@ def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
     readable = once.filter(pl.col("read_error").is_null())
     main = readable.filter(~IS_SCOUT)
-    series = once.group_by(SERIES_KEY).agg(files=pl.col("dicom_path").n_unique())
+    series = once.group_by(SERIES_KEY).agg(
+        pl.col("nii_path", "nii_error", "cowseg_path", "cowseg_error").first(),
+        files=pl.col("dicom_path").n_unique(),
+    )
     frame = series.sort(SERIES_KEY).collect(engine="streaming")
     for part in (
         _repeated_keys(unified),

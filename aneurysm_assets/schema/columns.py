@@ -295,6 +295,14 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             f"as are the other `{prefix}_` columns then.",
             "disk",
         ),
+        Column(
+            f"{prefix}_error",
+            pl.String(),
+            "Why the file cannot be used: its bytes are no three-dimensional NIfTI volume, or its "
+            f"voxels no labels; the other `{prefix}_` columns but the path are null then. Null for "
+            "a good file.",
+            "reading",
+        ),
         Column(f"{prefix}_shape", pl.Array(pl.Int32, 3), "Voxels along i, j, k.", "dim", "voxel"),
         Column(
             f"{prefix}_affine",
@@ -304,6 +312,14 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             "mm",
         ),
         Column(f"{prefix}_pixdim", _float_array(3), "Voxel size along i, j, k.", "pixdim", "mm"),
+        Column(
+            f"{prefix}_pixdim_all",
+            _float_array(8),
+            "All eight values as stored: first qfac (-1 where the quaternion's k axis is flipped; "
+            "0 counts as 1), then the size along each dimension in the header's own units. Null in "
+            "place of what is not finite.",
+            "pixdim",
+        ),
         Column(f"{prefix}_dtype", pl.String(), "Stored dtype, NumPy's name.", "datatype"),
         Column(
             f"{prefix}_axis_codes",
@@ -371,7 +387,8 @@ PLACED_COLUMNS: tuple[Column, ...] = (
         pl.Boolean(),
         "Whether the grid of every segmentation file is the series' grid: dimensions up to axis "
         f"order, voxel size within {VOXEL_SIZE_RELATIVE:.0%}, corners within {CORNER_VOXELS:g} "
-        "voxel. Null without a segmentation, or where the series has no usable geometry.",
+        "voxel. Files that cannot be used are left out. Null without a usable segmentation, or "
+        "where the series has no usable geometry.",
         "computed from both",
     ),
 )

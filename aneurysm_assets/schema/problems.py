@@ -175,6 +175,11 @@ PROBLEMS: tuple[Problem, ...] = (
         source="cowseg voxels",
     ),
     Problem(
+        "segmentation_unreadable",
+        "A segmentation file is there and cannot be used: `nii_error` or `cowseg_error`.",
+        source="NIfTI-1 and NIfTI-2 headers, voxels of the vessel labels",
+    ),
+    Problem(
         "segmentation_mismatch",
         "`segmentation_matches_series` is false.",
         tolerance=f"{VOXEL_SIZE_RELATIVE:.0%} of the voxel size, {CORNER_VOXELS:g} voxel",

@@ -7,6 +7,7 @@ Dagster's to know. A table's path is given without suffix (its stem): after a wr
 `.parquet` and `.csv` stands there, or where the old one could not be removed the newer counts.
 """
 
+import csv
 import io
 import json
 import os
@@ -470,14 +471,16 @@ def _as_lists(column: pl.Series) -> Iterable[Any]:
 
 
 def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -> pl.LazyFrame:
-    """Scan files as one table, those that earlier versions wrote among them."""
+    """Scan files as one table; columns that earlier versions did not write are null."""
     former_names = {each.former_name: each.name for each in table.columns if each.former_name}
     scans = []
     for names, group in groupby(sources, key=lambda source: _names_held(former_names, source)):
         files = cast("list[Path] | list[IO[bytes]]", list(group))
         to_former = {former_names[name]: name for name in names}
         schema = {to_former.get(name, name): dtype for name, dtype in table.schema.items()}
-        scan = pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
+        scan = pl.scan_parquet(
+            files, schema=schema, glob=False, hive_partitioning=False, missing_columns="insert"
+        )
         scans.append(scan.rename({name: former_names[name] for name in names}) if names else scan)
     return scans[0] if len(scans) == 1 else pl.concat(scans)
 
@@ -521,15 +524,23 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     former = {each.name: each.former_name for each in table.columns if each.former_name}
     former = {name: held for name, held in former.items() if held.encode() in header}
     as_written = {former.get(name, name): dtype for name, dtype in as_text.items()}
+    on_disk = next(csv.reader([header.decode("utf-8", "replace")]), [])
+    if on_disk and as_written.keys() >= set(on_disk):  # else polars says what is wrong with it
+        as_written = {name: as_written[name] for name in on_disk}
     frame = pl.read_csv(source, schema=as_written, glob=False)
     frame = frame.rename({held: name for name, held in former.items()})
-    return frame.with_columns(
-        pl.Series(
-            name,
-            [None if text is None else json.loads(text) for text in frame[name]],
-            dtype=dtype,
+    missing = [pl.lit(None, as_text[n]).alias(n) for n in as_text if n not in frame.columns]
+    return (
+        frame.with_columns(missing)
+        .select(list(as_text))
+        .with_columns(
+            pl.Series(
+                name,
+                [None if text is None else json.loads(text) for text in frame[name]],
+                dtype=dtype,
+            )
+            for name, dtype in arrays.items()
         )
-        for name, dtype in arrays.items()
     )
 
 

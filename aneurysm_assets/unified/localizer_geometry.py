@@ -99,7 +99,7 @@ def place(
     for row in segmentations.iter_rows(named=True):
         uid = row[SERIES_KEY]
         matches[uid] = _matches(row, by_series.get(uid))
-        if row["cowseg_path"] is None or uid not in points_by_series:
+        if row["cowseg_affine"] is None or uid not in points_by_series:
             continue
         try:
             found.append(_vessels(settings, row["cowseg_path"], points_by_series[uid]))
@@ -134,16 +134,16 @@ def _vessels(settings: Settings, path: str, points: pl.DataFrame) -> pl.DataFram
 
 
 def _matches(segmentation: dict[str, object], images: pl.DataFrame | None) -> bool | None:
-    """Compare each volume of a series with the grid of its images; None where it has none."""
+    """Compare each usable volume of a series with the grid of its images; None without either."""
     grid = None if images is None else grid_of_series(images)
     if grid is None:
         return None
     volumes = [
         Grid(_three(segmentation[f"{name}_shape"]), np.array(segmentation[f"{name}_affine"], float))
         for name in ("nii", "cowseg")
-        if segmentation[f"{name}_path"] is not None
+        if segmentation[f"{name}_affine"] is not None
     ]
-    return all(grids_match(grid, volume) for volume in volumes)
+    return all(grids_match(grid, volume) for volume in volumes) if volumes else None
 
 
 def _three(shape: object) -> tuple[int, int, int]:

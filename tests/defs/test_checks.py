@@ -229,8 +229,10 @@ def failing(stage: Stage) -> dict[str, dict[str, str]]:
 
 def test_a_partition_that_failed_is_an_error_until_it_is_done(tmp_path: Path) -> None:
     broken = ct("broken")
-    broken.volumes = {"_cowseg": b"no NIfTI"}
     stage = Stage(tmp_path, [ct("clean"), broken])
+    path = stage.settings.segmentations_root / broken.uid / f"{broken.uid}.nii"
+    path.parent.mkdir(parents=True)
+    path.symlink_to("gone.nii")
     assert not stage.read().success
     assert stage.sum_up(checks=OF_TABLE).success
     assert failing(stage) == {"not_done": {broken.uid: "not done in all four tables"}}

@@ -281,10 +281,12 @@ def conflicting_rows(data: Path, series: str) -> None:
         file.write(",".join([fields[0], str(int(fields[1]) + 1), *fields[2:]]) + "\n")
 
 
-def broken_nifti(data: Path, series: str) -> None:
+def nifti_out_of_reach(data: Path, series: str) -> None:
     directory = data / "raw" / "segmentations" / series
     directory.mkdir(exist_ok=True)
-    (directory / f"{series}.nii").write_bytes(b"no NIfTI" * 100)
+    path = directory / f"{series}.nii"
+    path.unlink(missing_ok=True)
+    path.symlink_to("gone.nii")
 
 
 FAULTS = [
@@ -294,7 +296,9 @@ FAULTS = [
     pytest.param("dicom_tags", no_directory, "No such file or directory", id="no-directory"),
     pytest.param("localizers", bad_coordinates, "train_localizers.csv row", id="coordinates"),
     pytest.param("labels", conflicting_rows, "contradict one another in PatientAge", id="rows"),
-    pytest.param("segmentation_meta", broken_nifti, "no usable NIfTI file", id="nifti"),
+    pytest.param(
+        "segmentation_meta", nifti_out_of_reach, "cannot be read: No such file", id="nifti"
+    ),
 ]
 
 
@@ -405,7 +409,7 @@ def test_the_unified_table_takes_only_series_that_are_done_in_all_four(data) -> 
     bad_coordinates(data, unlocalised)
     graph.run_all(*SERIES_TABLES)
     (data / "interim" / "labels" / f"{file_gone}.parquet").unlink()
-    broken_nifti(data, redone_and_failed)
+    nifti_out_of_reach(data, redone_and_failed)
     graph.run("segmentation_meta", partition=redone_and_failed)
     result = graph.run("unified_metadata")
     assert result.success

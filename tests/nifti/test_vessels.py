@@ -333,7 +333,7 @@ def failure(path: Path, points=((-5, -5, 5),)) -> str:
 
 
 def test_a_missing_file_is_named(path):
-    assert failure(path) == f"{path}: no usable NIfTI file: No such file or directory"
+    assert failure(path) == f"{path} cannot be read: No such file or directory"
     assert failure(path, points=np.zeros((0, 3))) == failure(path)
 
 

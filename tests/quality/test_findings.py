@@ -209,11 +209,24 @@ def on_first(series: MadeUp, *locations: str) -> MadeUp:
     return pointing(series, *((series.instance(0), place, location) for location in locations))
 
 
+def two_time_points(series: MadeUp) -> MadeUp:
+    image = series.volumes[""]
+    series.volumes[""] = nib.Nifti1Image(np.zeros((*image.shape, 2), "int16"), image.affine)
+    return series
+
+
 CASES = [
     Case(
-        "not_done",
+        "segmentation_unreadable",
         "its vessel volume is broken",
         lambda name: with_volumes(ct(name), _cowseg=b"no NIfTI"),
+        f"{uid_of('its vessel volume is broken')}_cowseg.nii: no NIfTI header",
+    ),
+    Case(
+        "segmentation_unreadable",
+        "its image volume is of two time points, its vessel volume is sound",
+        lambda name: two_time_points(segmented(ct(name), {})),
+        "is not three-dimensional",
     ),
     Case("not_done", "no file of it is DICOM", without_a_usable_file),
     Case(

@@ -327,6 +327,46 @@ def test_one_volume_of_the_pair_is_enough(
     assert combined.matches(ALONE[volume]) is True
 
 
+BROKEN_ONES = {
+    suffix: one(
+        f"a broken volume {suffix!r}",
+        lambda name, suffix=suffix: spoil(segmented(ct(name), VESSEL).point(5, 8, 6), suffix),
+    )
+    for suffix in ("", "_cowseg")
+}
+BOTH_BROKEN = one(
+    "two broken volumes",
+    lambda name: spoil(segmented(ct(name), VESSEL).point(5, 8, 6), "", "_cowseg"),
+)
+
+
+def spoil(series: MadeUp, *suffixes: str) -> MadeUp:
+    series.volumes |= dict.fromkeys(suffixes, b"no NIfTI")
+    return series
+
+
+@pytest.mark.parametrize(("suffix", "vessel"), [("", TIP), ("_cowseg", None)])
+def test_images_of_a_series_stay_and_the_sound_volume_speaks_for_it(
+    combined: Combined, suffix: str, vessel: str | None
+) -> None:
+    rows = combined.rows(BROKEN_ONES[suffix])
+    assert rows.height == SLICES
+    prefix = "cowseg" if suffix else "nii"
+    assert set(rows[f"{prefix}_error"]) == {"no NIfTI header"}
+    assert rows[f"{prefix}_path"].null_count() == 0
+    assert combined.points(BROKEN_ONES[suffix])["localizer_vessel"].to_list() == [vessel]
+    assert combined.matches(BROKEN_ONES[suffix]) is True
+
+
+def test_of_two_broken_volumes_nothing_is_known_and_the_point_has_its_place(
+    combined: Combined,
+) -> None:
+    (point,) = combined.points(BOTH_BROKEN).iter_rows(named=True)
+    assert [point[column] for column in IN_VOLUME] == [None, None]
+    assert None not in [point[column] for column in PLACED]
+    assert combined.matches(BOTH_BROKEN) is None
+
+
 # --- a volume that is not what it was -------------------------------------------------------------
 
 
