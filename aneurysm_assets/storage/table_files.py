@@ -530,17 +530,14 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     frame = pl.read_csv(source, schema=as_written, glob=False)
     frame = frame.rename({held: name for name, held in former.items()})
     missing = [pl.lit(None, as_text[n]).alias(n) for n in as_text if n not in frame.columns]
-    return (
-        frame.with_columns(missing)
-        .select(list(as_text))
-        .with_columns(
-            pl.Series(
-                name,
-                [None if text is None else json.loads(text) for text in frame[name]],
-                dtype=dtype,
-            )
-            for name, dtype in arrays.items()
+    frame = frame.with_columns(missing).select(list(as_text))
+    return frame.with_columns(
+        pl.Series(
+            name,
+            [None if text is None else json.loads(text) for text in frame[name]],
+            dtype=dtype,
         )
+        for name, dtype in arrays.items()
     )
 
 

@@ -72,6 +72,8 @@ LOCATIONS_IN_ORDER = [
 UNITS = {"", "bit", "byte", "mm", "px", "voxel", "year"}
 
 DIMENSIONLESS = {
+    "nii_pixdim_all": "of each dimension its own",
+    "cowseg_pixdim_all": "of each dimension its own",
     "HighBit": "a position among bits",
     "ImageOrientationPatient": "cosines",
     "InstanceNumber": "a number",
@@ -172,7 +174,7 @@ def test_localizers_and_segmentation_meta_have_the_columns_of_the_design() -> No
         "location",
     )
     fields = (
-        *("path", "shape", "affine", "pixdim", "dtype"),
+        *("path", "error", "shape", "affine", "pixdim", "pixdim_all", "dtype"),
         *("axis_codes", "determinant_sign", "voxel_size"),
     )
     assert SEGMENTATION_META.column_names == (
