@@ -313,6 +313,7 @@ def test_vectors_are_arrays_of_fixed_size() -> None:
         **{f"{file}_shape": (3,) for file in ("nii", "cowseg")},
         **{f"{file}_affine": (4, 4) for file in ("nii", "cowseg")},
         **{f"{file}_pixdim": (3,) for file in ("nii", "cowseg")},
+        **{f"{file}_pixdim_all": (8,) for file in ("nii", "cowseg")},
         **{f"{file}_voxel_size": (3,) for file in ("nii", "cowseg")},
         "localizer_voxel": (3,),
     }
