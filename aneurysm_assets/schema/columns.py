@@ -75,6 +75,9 @@ class Column:
     former_name : str
         What files of earlier versions call it, empty where the name never changed: they are read
         as they are.
+    is_added : bool
+        Whether files of earlier versions lack it: they are read with nulls in its place. Any other
+        column that is not in a file is an error.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Column:
     source: str
     unit: str = ""
     former_name: str = ""
+    is_added: bool = False
 
 
 def _float_array(length: int) -> pl.DataType:
@@ -302,6 +306,7 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             f"voxels no labels; the other `{prefix}_` columns but the path are null then. Null for "
             "a good file.",
             "reading",
+            is_added=True,
         ),
         Column(f"{prefix}_shape", pl.Array(pl.Int32, 3), "Voxels along i, j, k.", "dim", "voxel"),
         Column(
@@ -319,6 +324,7 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             "0 counts as 1), then the size along each dimension in the header's own units. Null in "
             "place of what is not finite.",
             "pixdim",
+            is_added=True,
         ),
         Column(f"{prefix}_dtype", pl.String(), "Stored dtype, NumPy's name.", "datatype"),
         Column(

@@ -473,15 +473,21 @@ def _as_lists(column: pl.Series) -> Iterable[Any]:
 def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -> pl.LazyFrame:
     """Scan files as one table; columns that earlier versions did not write are null."""
     former_names = {each.former_name: each.name for each in table.columns if each.former_name}
+    added = [each.name for each in table.columns if each.is_added]
+    asked = [*former_names, *added]
     scans = []
-    for names, group in groupby(sources, key=lambda source: _names_held(former_names, source)):
+    for held, group in groupby(sources, key=lambda source: _names_held(asked, source)):
         files = cast("list[Path] | list[IO[bytes]]", list(group))
-        to_former = {former_names[name]: name for name in names}
-        schema = {to_former.get(name, name): dtype for name, dtype in table.schema.items()}
-        scan = pl.scan_parquet(
-            files, schema=schema, glob=False, hive_partitioning=False, missing_columns="insert"
-        )
-        scans.append(scan.rename({name: former_names[name] for name in names}) if names else scan)
+        renamed = {name: former_names[name] for name in held if name in former_names}
+        to_former = {name: former for former, name in renamed.items()}
+        absent = [name for name in added if name not in held]
+        schema = {to_former.get(n, n): d for n, d in table.schema.items() if n not in absent}
+        scan = pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
+        scan = scan.rename(renamed) if renamed else scan
+        if absent:
+            nulls = [pl.lit(None, table.schema[name]).alias(name) for name in absent]
+            scan = scan.with_columns(nulls).select(table.column_names)
+        scans.append(scan)
     return scans[0] if len(scans) == 1 else pl.concat(scans)
 
 
@@ -525,7 +531,8 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     former = {name: held for name, held in former.items() if held.encode() in header}
     as_written = {former.get(name, name): dtype for name, dtype in as_text.items()}
     on_disk = next(csv.reader([header.decode("utf-8", "replace")]), [])
-    if on_disk and as_written.keys() >= set(on_disk):  # else polars says what is wrong with it
+    added = {each.name for each in table.columns if each.is_added}
+    if as_written.keys() - on_disk <= added and as_written.keys() >= set(on_disk):
         as_written = {name: as_written[name] for name in on_disk}
     frame = pl.read_csv(source, schema=as_written, glob=False)
     frame = frame.rename({held: name for name, held in former.items()})
