@@ -104,6 +104,8 @@ class MadeUp:
         nibabel images, or just bytes, by what stands between UID and `.nii`: "" and "_cowseg".
     junk : dict
         Other files in its directory, by name.
+    cut : dict
+        How many bytes the end of a file lacks, by name.
     extension : str
         `.nii`, or `.nii.gz` for compressed volumes.
     """
@@ -115,6 +117,7 @@ class MadeUp:
     points: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
     volumes: dict[str, Any] = field(default_factory=dict)
     junk: dict[str, bytes] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
     extension: str = ".nii"
 
     def every(self, **attributes: Any) -> "MadeUp":
@@ -311,6 +314,9 @@ def _write_dicom(folder: Path, series: MadeUp) -> None:
         _save(data, folder / "001.dcm")
     for name, content in series.junk.items():
         (folder / name).write_bytes(content)
+    for name, count in series.cut.items():
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-count])
 
 
 def _dataset(attributes: dict[str, Any], frames: int | None = None) -> Dataset:

@@ -1,17 +1,20 @@
 """Which DICOM attributes are read, where they stand in a file, and by which rule.
 
 `schema.columns` defines the columns; this module says what a reader must know of each. Both
-readers, `pydicom_header` and `fast_parser`, use it. To add an attribute, add its column there,
-and a line to `GROUPS` if a functional group may hold it.
+readers, `pydicom_header` and `fast_parser`, use it. To add an attribute, add its column there, a
+line to `VALUE_RULES` if not every value of its VR can be, and one to `GROUPS` if a functional group
+may hold it.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass
 
 import polars as pl
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from aneurysm_assets.schema.columns import COMPETITION_TAGS, OPTIONAL_TAGS, SERIES_KEY
+from aneurysm_assets.schema.tolerances import UNIT_COSINES
 
 Value = int | float | str | tuple[float, ...] | None
 DTYPES: Mapping[str, pl.DataType] = {
@@ -55,6 +58,88 @@ PIXEL_DATA_BITS: Mapping[int, int] = {0x7FE00008: 32, 0x7FE00009: 64, 0x7FE00010
 
 
 @dataclass(frozen=True)
+class ValueRule:
+    """What the value of an attribute can be; what breaks it is read as null, with a note.
+
+    Attributes
+    ----------
+    holds : callable
+        Tells of a typed value, never None, whether it can be.
+    text : str
+        What the value has to be, as a note says it behind "is not".
+    source : str
+        The section of PS3.3 that says so.
+    """
+
+    holds: Callable[[Value], bool]
+    text: str
+    source: str
+
+
+def _numbers(value: Value) -> tuple[float, ...]:
+    if isinstance(value, tuple):
+        return value
+    return (float(value),) if isinstance(value, int | float) else ()
+
+
+def _are_positive(value: Value) -> bool:
+    return all(number > 0 for number in _numbers(value))
+
+
+def _is_not_negative(value: Value) -> bool:
+    return all(number >= 0 for number in _numbers(value))
+
+
+def _is_not_zero(value: Value) -> bool:
+    return 0 not in _numbers(value)
+
+
+def _is_one_of(*allowed: int) -> Callable[[Value], bool]:
+    return lambda value: value in allowed
+
+
+def _are_units_at_right_angle(value: Value) -> bool:
+    across, down = (_numbers(value)[start : start + 3] for start in (0, 3))
+    product = sum(a * b for a, b in zip(across, down, strict=True))
+    errors = (math.hypot(*across) - 1, math.hypot(*down) - 1, product)
+    return all(abs(error) <= UNIT_COSINES for error in errors)
+
+
+_POSITIVE = ValueRule(_are_positive, "positive", "C.7.6.3.1")
+
+VALUE_RULES: Mapping[str, ValueRule] = {
+    "BitsAllocated": ValueRule(_is_one_of(1, 8, 16, 32, 64), "1, 8, 16, 32 or 64", "C.7.6.3.1.1"),
+    "BitsStored": _POSITIVE,
+    "Columns": _POSITIVE,
+    "ImageOrientationPatient": ValueRule(
+        _are_units_at_right_angle,
+        f"two directions of length 1 at a right angle, to {UNIT_COSINES}",
+        "C.7.6.2.1.1",
+    ),
+    "ImagesInAcquisition": ValueRule(_are_positive, "positive", "C.7.6.1"),
+    "NumberOfFrames": ValueRule(_is_not_zero, "positive", "C.7.6.6.1.1"),
+    "PixelRepresentation": ValueRule(_is_one_of(0, 1), "0 or 1", "C.7.6.3"),
+    "PixelSpacing": ValueRule(_are_positive, "positive", "10.7.1.3"),
+    "PlanarConfiguration": ValueRule(_is_one_of(0, 1), "0 or 1", "C.7.6.3.1.3"),
+    "RescaleSlope": ValueRule(_is_not_zero, "other than 0", "C.11.1.1.2"),
+    "Rows": _POSITIVE,
+    "SamplesPerPixel": ValueRule(_is_one_of(1, 3, 4), "1, 3 or 4", "C.7.6.3.1.1"),
+    "SliceThickness": ValueRule(_are_positive, "positive", "C.7.6.2"),
+    "SpacingBetweenSlices": ValueRule(_is_not_negative, "0 or more", "C.7.6.16.2.1"),
+    "WindowWidth": ValueRule(_are_positive, "positive", "C.11.2.1.2.1"),
+}
+"""What the value of an attribute can be, where its VR allows more. The rest is text that is only
+compared, or numbers of which each can be."""
+
+BELOW: tuple[tuple[str, str, int], ...] = (
+    ("BitsStored", "BitsAllocated", 0),
+    ("HighBit", "BitsAllocated", 1),
+)
+"""Attributes that cannot be above another one less a number (C.7.6.3, PS3.5 8.1.1); the first is
+then null."""
+
+
+@dataclass(frozen=True)
 class Attribute:
     """One attribute that is read.
 
@@ -70,6 +155,8 @@ class Attribute:
         The dtype of its column.
     first : bool
         Whether the first of several numbers counts; otherwise several numbers are malformed.
+    rule : ValueRule or None
+        What its value can be, None where each value of its VR can.
     """
 
     name: str
@@ -77,6 +164,11 @@ class Attribute:
     vr: str
     dtype: pl.DataType
     first: bool
+    rule: ValueRule | None
+
+    def allows(self, value: Value) -> bool:
+        """Tell whether a typed value can be; None, for no value, always can."""
+        return value is None or self.rule is None or self.rule.holds(value)
 
 
 def tag_of(keyword: str) -> int:
@@ -94,7 +186,14 @@ def tag_of(keyword: str) -> int:
 
 
 ATTRIBUTES: tuple[Attribute, ...] = tuple(
-    Attribute(name, tag_of(name), dictionary_VR(name), dtype, name in FIRST_OF_SEVERAL)
+    Attribute(
+        name,
+        tag_of(name),
+        dictionary_VR(name),
+        dtype,
+        name in FIRST_OF_SEVERAL,
+        VALUE_RULES.get(name),
+    )
     for name, dtype in DTYPES.items()
 )
 """Everything that is read, in the order of `DTYPES`."""
@@ -106,3 +205,24 @@ SLOT_OF_TAG: Mapping[int, int] = {attribute.tag: slot for slot, attribute in enu
 
 VRS: tuple[bytes, ...] = tuple(attribute.vr.encode() for attribute in ATTRIBUTES)
 """The VR of each slot, as a file has it."""
+
+_BELOW_SLOTS = tuple((SLOTS[name], SLOTS[bound], less) for name, bound, less in BELOW)
+
+BOUND_SLOTS = frozenset(slot for first, second, _ in _BELOW_SLOTS for slot in (first, second))
+"""The slots of which `drop_above_bound` looks at the values."""
+
+
+def drop_above_bound(row: MutableSequence[Value]) -> Iterator[str]:
+    """Set to None what is above its bound in `BELOW`; yield a note for each.
+
+    Parameters
+    ----------
+    row : mutable sequence
+        Values by slot.
+    """
+    for slot, bound_slot, less in _BELOW_SLOTS:
+        value, bound = row[slot], row[bound_slot]
+        if isinstance(value, int) and isinstance(bound, int) and value > bound - less:
+            row[slot] = None
+            other = ATTRIBUTES[bound_slot].name
+            yield f"{ATTRIBUTES[slot].name}: {value} cannot be with {other} {bound}"

@@ -11,16 +11,23 @@ import polars as pl
 import pyarrow as pa
 
 from aneurysm_assets.dicom.attributes import SLOTS, Value
+from aneurysm_assets.dicom.fast_parser.walk import Walked
 from aneurysm_assets.dicom.header import ROW
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import DICOM_TAGS
 
-_FILE_COLUMNS = ("dicom_path", "file_size", "read_error")
+_FILE_COLUMNS = ("dicom_path", "file_size", "pixel_data_short", "header_notes", "read_error")
 _COLUMNS = (*ROW, *_FILE_COLUMNS)
 
 _TYPES: Sequence[pa.Field] = tuple(
     pl.DataFrame(schema=DICOM_TAGS.schema).to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 )
+
+_LONGEST_NOTES = 1_000
+"""Characters of `header_notes`."""
+
+_IS_SHORT = {"whole": False, "cut": True, "none": None, "unknown": None}
+"""`pixel_data_short` by what is known of a file's pixel data."""
 
 _INSTANCE_NUMBER = itemgetter(SLOTS["InstanceNumber"])
 
@@ -38,23 +45,27 @@ class SeriesColumns:
         self._series = series_instance_uid
         self._rows: list[list[Value]] = []
 
-    def add(self, images: list[list[Value]], dicom_path: str, file_size: int) -> None:
+    def add(self, file: Walked, dicom_path: str, notes: Sequence[str]) -> None:
         """Add the images of one file.
 
         Parameters
         ----------
-        images : list of list
-            One list per image: the values that `header.ROW` names. The lists are changed.
-        dicom_path, file_size
+        file : Walked
+            What it holds. Its rows are changed.
+        dicom_path : str
             As in the table.
+        notes : sequence of str
+            What in its header is not as DICOM has it.
         """
-        for row in images:
-            row.extend((dicom_path, file_size, None))
-        self._rows += images
+        header_notes = "; ".join(notes)[:_LONGEST_NOTES] or None
+        of_file = (dicom_path, file.size, _IS_SHORT[file.pixel_data], header_notes, None)
+        for row in file.rows:
+            row.extend(of_file)
+        self._rows += file.rows
 
     def add_unreadable(self, dicom_path: str, file_size: int, read_error: str) -> None:
         """Add a file that cannot be read."""
-        self._rows.append([*[None] * len(ROW), dicom_path, file_size, read_error])
+        self._rows.append([*[None] * len(ROW), dicom_path, file_size, None, None, read_error])
 
     def to_frame(self) -> pl.DataFrame:
         """Return the table, with the schema of `tables.DICOM_TAGS`.

@@ -11,7 +11,7 @@ from typing import Literal
 
 from aneurysm_assets.dicom.attributes import ATTRIBUTES, DTYPES, Value
 
-PixelData = Literal["whole", "cut", "none"]
+PixelData = Literal["whole", "cut", "none", "unknown"]
 
 PLACES = ("per_frame", "shared", "top_level")
 """Where a header may hold an attribute of a functional group, the nearest to the image first."""
@@ -21,7 +21,6 @@ FRAME_INDEX, GEOMETRY_SOURCE = len(ATTRIBUTES), len(ATTRIBUTES) + 1
 ROW: tuple[str, ...] = (*DTYPES, "frame_index", "geometry_source")
 """The names of an image's values, in the order of a row."""
 
-CUT_IN_PIXELS = "is cut short in its pixel data"
 NO_DICOM = "is no DICOM file"
 NO_IMAGE = "is DICOM but no image: it has neither Rows nor pixel data"
 NO_REGULAR_FILE = "is no regular file, or a link to nothing"
@@ -47,11 +46,12 @@ class Header:
         NumberOfFrames (0028,0008), None where absent.
     series_instance_uid : str or None
         SeriesInstanceUID (0020,000E) of the header itself.
-    pixel_data : {"whole", "cut", "none"}
+    pixel_data : {"whole", "cut", "none", "unknown"}
         Whether the file holds as many bytes of pixel data as it declares. An encapsulated
-        stream declares no length and counts as whole.
+        stream declares no length and counts as whole. Unknown behind a damaged element.
     malformed : list of str
-        One text per value that is not what its tag requires. Such values are None above.
+        One text per value that is not what its tag requires, such values being None above, and
+        per element that breaks the order of PS3.5.
     """
 
     images: list[dict[str, Value]]

@@ -13,15 +13,19 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 import polars as pl
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.filebase import ReadableBuffer
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.values import convert_SQ
 
 from aneurysm_assets.dicom.attributes import (
+    ATTRIBUTES,
     DTYPES,
     FIRST_OF_SEVERAL,
     GEOMETRY,
@@ -29,7 +33,11 @@ from aneurysm_assets.dicom.attributes import (
     PER_FRAME,
     PIXEL_DATA_BITS,
     SHARED,
+    SLOTS,
+    Attribute,
     Value,
+    drop_above_bound,
+    tag_of,
 )
 from aneurysm_assets.dicom.header import (
     NO_DICOM,
@@ -40,15 +48,34 @@ from aneurysm_assets.dicom.header import (
     needed_bytes,
     number_of_images,
 )
+from aneurysm_assets.dicom.top_level import (
+    Range,
+    TopLevel,
+    kept,
+    meta_elements,
+    repeated,
+    tag_name,
+)
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile
+from aneurysm_assets.storage.object_path import Stretches
 from aneurysm_assets.uid import is_uid
 
 _TOP_LEVEL = tuple(name for name in DTYPES if name != "TransferSyntaxUID")
 
-_READ = (*_TOP_LEVEL, PER_FRAME, SHARED)
+_READ = [Tag(name) for name in (*_TOP_LEVEL, PER_FRAME, SHARED)]
+_COUNTED = frozenset(map(int, (*_READ, tag_of("SpecificCharacterSet"))))
+_LAST_WANTED = max(tag_of(name) for name in _TOP_LEVEL)
+"""The last tag of the top level that a file of one image is read for."""
+
+_MOST_META = 64 << 10
+"""Bytes at the beginning of a file in which the file meta information is looked for."""
+
+_DEFLATED = DeflatedExplicitVRLittleEndian.encode()
+
+_ACR_NEMA_GROUP = 8
 
 _LONGEST_READ = 64 << 20
 """Bytes of the longest value that is read; pydicom reads a deflated data set as one value."""
@@ -95,11 +122,9 @@ def read_header(path: Path | str | ObjectFile) -> Header:
         file; nothing is known of what it holds.
     """
     try:
-        with _Watched(path) as file, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = _read_dataset(file)
-            _require_whole(dataset, file, file.size)
-            return _header(dataset, file, file.size)
+            return _read(path)
     except (UnreadableFile, SeriesError):
         raise
     except Exception as error:
@@ -114,20 +139,92 @@ def read_header(path: Path | str | ObjectFile) -> Header:
         raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
 
 
+def _read(path: Path | str | ObjectFile) -> Header:
+    with _Watched(path) as file:
+        head = file.read(min(_MOST_META, file.size))
+    meta = meta_elements(head)
+    twice = repeated(meta)
+    notes = [f"{tag_name(each.tag)}: stands twice; the first one counts" for each in twice]
+    hidden = [each.stretch for each in twice]
+    is_deflated = any(each.value.rstrip(b"\0") == _DEFLATED for each in meta)
+    with _Watched(path, hidden) as file:
+        log = TopLevel(file, is_inflated=is_deflated)
+        try:
+            dataset = _read_dataset(file, log)
+            _require_whole(dataset, file, file.size)
+        except Exception as error:
+            if is_deflated or not log.places or log.places[-1].tag <= _LAST_WANTED:
+                raise
+            return _read_before_damage(path, hidden, log, notes, error)
+        stray = log.out_of_place(_COUNTED)
+        for place, _, is_replaced in stray:
+            ending = "; the one in its place counts" if is_replaced else ""
+            notes.append(f"{tag_name(place.tag)}: stands outside its order{ending}")
+        replaced = [stretch for _, stretch, is_replaced in stray if is_replaced]
+        if not replaced:
+            return _header(dataset, file, notes)
+        if is_deflated:
+            for tag in {place.tag for place, _, is_replaced in stray if is_replaced}:
+                del dataset[tag]
+            return _header(dataset, file, notes)
+    hidden += [_with_hidden(stretch, hidden) for stretch in replaced]
+    with _Watched(path, hidden) as file:
+        dataset = _read_dataset(file, TopLevel(file))
+        _require_whole(dataset, file, file.size)
+        return _header(dataset, file, notes)
+
+
+def _with_hidden(stretch: Range, hidden: Sequence[Range]) -> Range:
+    """Return where a stretch of a file without some others stands in the whole file."""
+    before = sum(end - start for start, end in hidden)  # all of them stand in front of the data set
+    return stretch[0] + before, stretch[1] + before
+
+
+def _read_before_damage(
+    path: Path | str | ObjectFile,
+    hidden: Sequence[Range],
+    log: TopLevel,
+    notes: Sequence[str],
+    error: Exception,
+) -> Header:
+    """Read what stands before a damaged element that stands behind all that is wanted.
+
+    Of a file that may have functional groups, which stand behind it, nothing is believed.
+    """
+    damaged = log.places[-1]
+    with _Watched(path, hidden) as file:
+        before = TopLevel(file, len(log.places) - 1)
+        dataset = _read_dataset(file, before)
+        _require_whole(dataset, file, file.size)
+        if "NumberOfFrames" in dataset or before.out_of_place(_COUNTED):
+            raise error
+        reason = one_line(error, 100)
+        note = f"{tag_name(damaged.tag)}: is damaged, what follows it is not read: {reason}"
+        return _header(dataset, file, [*notes, note], is_whole=False)
+
+
 class _Watched(io.BufferedReader):
     """A file that remembers whether a read returned fewer bytes than asked for.
 
     Reads are bounded: a damaged length must take neither all memory nor all time.
+
+    Parameters
+    ----------
+    path : Path, str or ObjectFile
+        The file.
+    hidden : sequence of Range
+        Stretches of it that are not there for who reads.
     """
 
-    def __init__(self, path: Path | str | ObjectFile) -> None:
-        super().__init__(path.stream() if isinstance(path, ObjectFile) else io.FileIO(path))
+    def __init__(self, path: Path | str | ObjectFile, hidden: Sequence[Range] = ()) -> None:
+        raw = path.stream() if isinstance(path, ObjectFile) else io.FileIO(path)
+        size = path.size if isinstance(path, ObjectFile) else os.fstat(raw.fileno()).st_size
+        if hidden:
+            raw, size = _without(raw, size, hidden)
+        super().__init__(raw)
         self.cut = False
         self._reads = 0
-        if isinstance(path, ObjectFile):
-            self.size = path.size
-        else:
-            self.size = os.fstat(self.fileno()).st_size
+        self.size = size
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1
@@ -163,22 +260,48 @@ def _require_little_inflated(deflated: bytes) -> None:
         return  # pydicom meets the same error and reports it
 
 
-def _read_dataset(file: _Watched) -> Dataset:
-    buffer: ReadableBuffer = file
+def _without(raw: io.RawIOBase, size: int, hidden: Sequence[Range]) -> tuple[io.RawIOBase, int]:
+    """Return a file without some of its stretches, and its size."""
+    stretches = kept(size, hidden)
+
+    def read(length: int, start: int) -> bytes:
+        parts, virtual = [], 0
+        for begin, end in stretches:
+            first = max(begin + start - virtual, begin)
+            last = min(begin + start + length - virtual, end)
+            if first < last:
+                raw.seek(first)
+                parts.append(raw.read(last - first) or b"")
+            virtual += end - begin
+        return b"".join(parts)
+
+    remaining = sum(end - start for start, end in stretches)
+    return Stretches(str(getattr(raw, "name", "")), remaining, read), remaining
+
+
+def _read_dataset(file: _Watched, log: TopLevel) -> Dataset:
+    buffer = cast("BinaryIO", file)  # of which pydicom only reads, seeks and tells
     try:
-        return dcmread(buffer, stop_before_pixels=True, specific_tags=list(_READ))
+        return read_partial(buffer, log, specific_tags=list(_READ))
     except InvalidDicomError:
         file.seek(0)
         file.cut = False
-    # Without the preamble of PS3.10 it may be DICOM all the same; a SOP class tells.
+    # Without the preamble of PS3.10 it may be DICOM all the same.
     try:
-        dataset = dcmread(buffer, stop_before_pixels=True, specific_tags=list(_READ), force=True)
-        sop_class = str(dataset.get("SOPClassUID", ""))
+        dataset = read_partial(buffer, log, force=True, specific_tags=list(_READ))
+        is_dicom = is_uid(str(dataset.get("SOPClassUID", ""))) or _is_acr_nema(dataset, log)
     except Exception as error:
         raise UnreadableFile(NO_DICOM) from error
-    if not is_uid(sop_class):
+    if not is_dicom:
         raise UnreadableFile(NO_DICOM)
     return dataset
+
+
+def _is_acr_nema(dataset: Dataset, log: TopLevel) -> bool:
+    """Tell whether it is an image of DICOM's predecessor, which knew no SOP classes."""
+    begins_right = bool(log.places) and log.places[0].tag >> 16 == _ACR_NEMA_GROUP
+    sides = (dataset.get(name) for name in ("Rows", "Columns"))
+    return begins_right and all(isinstance(side, int) and side > 0 for side in sides)
 
 
 def _require_whole(dataset: Dataset, file: _Watched, size: int) -> None:
@@ -222,20 +345,22 @@ def _lacks_bytes(dataset: Dataset) -> bool:
     return False
 
 
-def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
-    malformed: list[str] = []
+def _header(
+    dataset: Dataset, file: _Watched, notes: Sequence[str], *, is_whole: bool = True
+) -> Header:
+    malformed = list(notes)
     top = {name: _value(dataset, name, malformed) for name in _TOP_LEVEL}
     meta = getattr(dataset, "file_meta", None)
     top["TransferSyntaxUID"] = (
         _value(meta, "TransferSyntaxUID", malformed) if meta is not None else None
     )
+    row = [top[attribute.name] for attribute in ATTRIBUTES]
+    malformed += drop_above_bound(row)
+    top = {name: row[slot] for name, slot in SLOTS.items()}
     series_instance_uid = top.pop(SERIES_KEY)
     number_of_frames = top.pop("NumberOfFrames")
-    for sequence in (PER_FRAME, SHARED):
-        _require_items(dataset, sequence)
-    per_frame: Sequence[Dataset] = dataset.get(PER_FRAME) or ()
-    shared: Sequence[Dataset] = dataset.get(SHARED) or ()
-    frames = number_of_images(number_of_frames, len(per_frame), size)
+    per_frame, shared = _groups(dataset, PER_FRAME), _groups(dataset, SHARED)
+    frames = number_of_images(number_of_frames, len(per_frame), file.size)
     if frames is None:
         raise UnreadableFile(f"declares {number_of_frames} frames, which cannot be")
     images: list[dict[str, Value]] = []
@@ -251,9 +376,19 @@ def _header(dataset: Dataset, file: _Watched, size: int) -> Header:
         images=images,
         number_of_frames=number_of_frames if isinstance(number_of_frames, int) else None,
         series_instance_uid=series_instance_uid if isinstance(series_instance_uid, str) else None,
-        pixel_data=_pixel_data(top, frames, file, size),
+        pixel_data=_pixel_data(top, frames, file, file.size) if is_whole else "unknown",
         malformed=malformed,
     )
+
+
+def _groups(dataset: Dataset, name: str) -> Sequence[Dataset]:
+    """Return the items of a sequence of functional groups; as UN they are Implicit VR (6.2.2)."""
+    _require_items(dataset, name)
+    raw = dataset.get_item(name) if name in dataset else None
+    value = getattr(raw, "value", None)
+    if isinstance(value, bytes) and getattr(raw, "VR", None) == "UN":
+        return convert_SQ(value, is_implicit_VR=True, is_little_endian=True)
+    return dataset.get(name) or ()
 
 
 def _image(
@@ -294,10 +429,18 @@ def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
         value = dataset[name].value
         if name in FIRST_OF_SEVERAL and isinstance(value, MultiValue | list) and value:
             value = value[0]
-        return _typed(value, DTYPES[name])
+        return _allowed(_typed(value, DTYPES[name]), ATTRIBUTES[SLOTS[name]])
     except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
         malformed.append(f"{name}: {one_line(error, 100)}")
         return None
+
+
+def _allowed(value: Value, attribute: Attribute) -> Value:
+    if attribute.rule is not None and not attribute.allows(value):
+        numbers = value if isinstance(value, tuple) else (value,)
+        shown = "\\".join(map(str, numbers))
+        raise ValueError(f"{shown} is not {attribute.rule.text}")
+    return value
 
 
 def _typed(value: object, dtype: pl.DataType) -> Value:

@@ -15,7 +15,6 @@ from aneurysm_assets.dicom.columns import SeriesColumns
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
 from aneurysm_assets.dicom.fast_parser.walk import Walked
 from aneurysm_assets.dicom.header import (
-    CUT_IN_PIXELS,
     NO_IMAGE,
     NO_REGULAR_FILE,
     ROW,
@@ -25,13 +24,15 @@ from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile, list_files, open_all
-from aneurysm_assets.storage.fingerprint import fingerprint_of_versions
+from aneurysm_assets.storage.fingerprint import fingerprint_of_objects
 from aneurysm_assets.storage.listing import is_directory
+from aneurysm_assets.storage.litter import without_litter
 from aneurysm_assets.storage.object_path import Location, ObjectPath, relative_name
 from aneurysm_assets.storage.read_ahead import OpenFile, ReadAhead, open_ahead
 from aneurysm_assets.volumes.series_geometry import add_geometry
 
 _ROWS = SLOTS["Rows"]
+_WITHOUT_PIXELS = ("none", "unknown")
 
 _File = str | OpenFile | ObjectFile
 """An open file or object, or the path of a file that cannot or must not be opened."""
@@ -55,7 +56,10 @@ class SeriesTable:
     bytes : int
         The size of all files together.
     malformed : list of str
-        `file: tag: reason` for each value that is null because it is not what its tag requires.
+        `file: tag: reason` for each value that is null because it is not what its tag requires,
+        and each element that breaks PS3.5.
+    litter : tuple of str
+        Names of files that were passed over, as `storage.litter` says.
     fingerprint : str
         In a bucket the fingerprint of the files in the listing by which they were read. Empty on a
         disk, where reading does not look at all that a fingerprint needs.
@@ -67,6 +71,7 @@ class SeriesTable:
     fast_files: int
     bytes: int
     malformed: list[str]
+    litter: tuple[str, ...] = ()
     fingerprint: str = ""
 
 
@@ -76,8 +81,8 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
     Parameters
     ----------
     directory : Location
-        Its name is the SeriesInstanceUID. All its files are read whatever their name; directories
-        below it are not entered.
+        Its name is the SeriesInstanceUID. All its files but litter are read whatever their name;
+        directories below it are not entered.
     raw_root : Location
         `dicom_path` is relative to it.
     threads : int, optional
@@ -97,13 +102,16 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
     """
     folder = relative_name(directory, raw_root)
     if isinstance(directory, ObjectPath):
-        objects = list_files(directory)
+        listed = list_files(directory)
+        objects = {name: listed[name] for name in without_litter(listed)}
         opened = zip(objects, open_all(directory, objects, threads), repeat(True))
         table = _read_all(directory, folder, len(objects), opened)
-        return replace(table, fingerprint=fingerprint_of_versions(objects))
-    files = _files(directory)
+        litter = tuple(name for name in listed if name not in objects)
+        return replace(table, litter=litter, fingerprint=fingerprint_of_objects(listed))
+    files, litter = _files(directory)
     with closing(_read_ahead(directory, files, threads)) as opened_files:
-        return _read_all(directory, folder, len(files), opened_files)
+        table = _read_all(directory, folder, len(files), opened_files)
+    return replace(table, litter=litter)
 
 
 def _read_all(
@@ -127,7 +135,7 @@ def _read_all(
         else:
             malformed += (f"{shown}: {note}" for note in notes)
             size = walked.size
-            columns.add(walked.rows, f"{folder}/{shown}", size)
+            columns.add(walked, f"{folder}/{shown}", notes)
         total += size
     if len(errors) == number:
         raise SeriesError(_nothing_readable(directory, errors))
@@ -135,13 +143,15 @@ def _read_all(
     return SeriesTable(frame, number, len(errors), fast, total, malformed)
 
 
-def _files(directory: Path) -> list[tuple[str, bool]]:
-    """Return the name of each file in order, and whether it is a regular one."""
+def _files(directory: Path) -> tuple[list[tuple[str, bool]], tuple[str, ...]]:
+    """Return the name of each file in order and whether it is a regular one; and the litter."""
     try:
         with os.scandir(directory) as entries:
-            return sorted((e.name, _is_file(e)) for e in entries if not is_directory(e))
+            files = {e.name: _is_file(e) for e in entries if not is_directory(e)}
     except OSError as error:
         raise SeriesError(f"{directory} cannot be read: {error.strerror}") from error
+    kept = sorted(without_litter(files))
+    return [(name, files[name]) for name in kept], tuple(sorted(files.keys() - set(kept)))
 
 
 def _read_ahead(
@@ -219,9 +229,7 @@ def _read_object(file: ObjectFile) -> Header:
 
 
 def _require_image(walked: Walked) -> None:
-    if walked.pixel_data == "cut":
-        raise UnreadableFile(CUT_IN_PIXELS)
-    if walked.pixel_data == "none" and walked.rows[0][_ROWS] is None:
+    if walked.pixel_data in _WITHOUT_PIXELS and walked.rows[0][_ROWS] is None:
         raise UnreadableFile(NO_IMAGE)
 
 

@@ -4,7 +4,7 @@ pydicom is imported where it is used: importing it takes the process that hands 
 long as importing Dagster.
 """
 
-from aneurysm_assets.messages import lines_in_brief
+from aneurysm_assets.messages import lines_in_brief, names_in_brief
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprints import fingerprint_of_series
 from aneurysm_assets.schema.tables import DICOM_TAGS
@@ -37,8 +37,10 @@ def write_dicom_tags(
     fingerprint = "" if in_bucket else fingerprint_of_series(settings, series_instance_uid)
     series = read_series(directory, settings.raw, settings.threads)
     table = write_table(series.frame, DICOM_TAGS, stem, staged=staged)
-    notes = [f"malformed value, null in the table: {text}" for text in series.malformed]
-    notes = lines_in_brief(notes, _MOST_NOTES, "more malformed values")
+    notes = [f"header that cannot be believed: {text}" for text in series.malformed]
+    notes = lines_in_brief(notes, _MOST_NOTES, "more such headers")
+    if series.litter:
+        notes.append(f"passed over, as no image by its name: {names_in_brief(series.litter)}")
     return SeriesResult(
         table=table,
         files=series.files,

@@ -116,7 +116,6 @@ def _opened(raw: Location, paths: Iterable[str]) -> Iterator[Path | ObjectFile]:
 def _decode_file(
     file: Path | ObjectFile, frames: list[tuple[int, Row]]
 ) -> Iterator[tuple[int, Pixels | Undecodable]]:
-    path = file.path if isinstance(file, ObjectFile) else file
     remaining = list(frames)
     try:
         with warnings.catch_warnings():
@@ -130,8 +129,9 @@ def _decode_file(
         if isinstance(file, ObjectFile):
             file.require_given()
         reason = one_line(error) or type(error).__name__
+        name = frames[0][1]["dicom_path"]
         syntax = _syntax_name(frames[0][1]["TransferSyntaxUID"])
-        failed = Undecodable(f"{path}: pixels cannot be decoded ({syntax}): {reason}")
+        failed = Undecodable(f"{name}: pixels cannot be decoded ({syntax}): {reason}")
         yield from ((number, failed) for number, _ in remaining)
 
 

@@ -13,8 +13,7 @@ from aneurysm_assets.preview.decoding import Row, Undecodable, decode
 from aneurysm_assets.preview.window import Window, choose_window
 from aneurysm_assets.schema.tolerances import IN_PLANE_MM
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.volumes.directions import Floats, cosines_with_normal, orientation_centres
-from aneurysm_assets.volumes.grouping import group_images
+from aneurysm_assets.volumes.directions import Floats
 from aneurysm_assets.volumes.plane import (
     Letters,
     Pixels,
@@ -40,9 +39,6 @@ _LEAST_CLOSE_UP = 10
 
 Lines = tuple[Pixels, Pixels]
 """The middle row and the middle column of a slice."""
-
-_SPACING_DIGITS = 4
-"""Decimals of PixelSpacing (mm) that images of one group share."""
 
 _MOST_IN_MONTAGE = 9
 _MOST_SAMPLES = 200_000
@@ -377,13 +373,8 @@ class _Composer:
 
 
 def _groups(images: pl.DataFrame) -> list[int]:
-    """Return the group of each image: one orientation, matrix and pixel spacing."""
-    if images.is_empty():
-        return []
-    centres = orientation_centres(cosines_with_normal(images["ImageOrientationPatient"].to_numpy()))
-    spacing = images["PixelSpacing"].to_numpy().round(_SPACING_DIGITS)
-    groups = group_images(centres, images["Rows"], images["Columns"], spacing)
-    return [int(group) for group in groups]
+    """Return the group of each image, -1 for a scout."""
+    return images["image_group"].fill_null(-1).to_list()
 
 
 def _tilt(stack: Stack) -> list[str]:

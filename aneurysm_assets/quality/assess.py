@@ -46,12 +46,13 @@ def assess_series(
     if path is None:
         raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
     unified = scan_tables(UNIFIED_METADATA, [path])
-    of_series, images = summarise(unified)
-    combined = of_series[SERIES_KEY].to_list()
+    found = summarise(unified)
+    combined = found.series[SERIES_KEY].to_list()
     points = scan_series(settings, LOCALIZERS, combined).collect()
     evidence = Evidence(
-        series=of_series,
-        images=images,
+        series=found.series,
+        groups=found.groups,
+        images=found.images,
         points=points,
         placed=unified.filter(pl.col("localizer_index").is_not_null()).collect(),
         labels=scan_series(settings, LABELS, combined).collect(),

@@ -16,10 +16,13 @@ from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import SERIES_QUALITY
 from aneurysm_assets.schema.tolerances import (
     AIR_HU,
-    ALONG_NORMAL_COSINE,
+    FEWEST_SLICES,
     IN_PLANE_MM,
+    MAX_TILT_DEGREES,
     ORIENTATION_COSINES,
     OUTSIDE_PX,
+    PIXEL_SPACING_RELATIVE,
+    RESCALE_SLOPE_RELATIVE,
     SPACING_RELATIVE,
 )
 
@@ -39,6 +42,8 @@ class Evidence:
     ----------
     series : pl.DataFrame
         One row per series of the unified table, with what `images.summarise` finds in its images.
+    groups : pl.DataFrame
+        Its groups of images, as `images.summarise` finds them.
     images : pl.DataFrame
         The images that have a problem of their own, by name, with a boolean for each such problem.
     points : pl.DataFrame
@@ -56,6 +61,7 @@ class Evidence:
     """
 
     series: pl.DataFrame
+    groups: pl.DataFrame
     images: pl.DataFrame
     points: pl.DataFrame
     placed: pl.DataFrame
@@ -125,6 +131,33 @@ def _images_with(problem: str) -> Finder:
     return lambda e: e.images.filter(pl.col(problem)).select(SERIES_KEY, finding=pl.col("image"))
 
 
+def _groups_where(condition: pl.Expr, finding: pl.Expr) -> Finder:
+    return lambda e: e.groups.filter(condition).select(SERIES_KEY, finding=finding)
+
+
+def _malformed_headers(evidence: Evidence) -> pl.DataFrame:
+    return evidence.images.filter("header_malformed").select(
+        SERIES_KEY, finding=text_of("{} ({})", "image", "header_notes")
+    )
+
+
+def _uneven_gaps(evidence: Evidence) -> pl.DataFrame:
+    return evidence.images.filter("spacing_uneven").select(
+        SERIES_KEY, finding=text_of("{} behind {} of the median gap", "image", "ratio")
+    )
+
+
+def _too_few_slices(evidence: Evidence) -> pl.DataFrame:
+    slices, announced = pl.col("slices").fill_null(0), pl.col("announced")
+    lacking = (announced > pl.col("images")).fill_null(value=False)
+    return evidence.series.filter((slices < FEWEST_SLICES) | lacking).select(
+        SERIES_KEY,
+        finding=pl.when(lacking)
+        .then(text_of("{} images of the {} that the header announces", "images", announced))
+        .otherwise(text_of("{} slices", slices)),
+    )
+
+
 def _repeated_keys(evidence: Evidence) -> pl.DataFrame:
     found = evidence.series.drop_nulls("repeated").select(SERIES_KEY, finding=pl.col("repeated"))
     return found.explode("finding")
@@ -157,6 +190,10 @@ def _labels_by_location(evidence: Evidence) -> pl.DataFrame:
 
 
 def _labels_missing(evidence: Evidence) -> pl.DataFrame:
+    if evidence.labels.select(LOCATIONS).null_count().sum_horizontal().item() == (
+        evidence.labels.height * len(LOCATIONS)
+    ):
+        return evidence.labels.clear().select(SERIES_KEY, finding=pl.lit(""))  # no train.csv
     missing = pl.any_horizontal(pl.col(n).is_null() for n in (*LOCATIONS, ANEURYSM_PRESENT))
     return evidence.labels.filter(missing).select(SERIES_KEY, finding=pl.lit("labels are null"))
 
@@ -251,7 +288,8 @@ def _modality_differs() -> Finder:
 
 def _rescale_implausible() -> Finder:
     varies = (pl.col("slopes").list.len() > 1) | (pl.col("intercepts").list.len() > 1)
-    slope = (pl.col("slopes").list.eval(pl.element() != 1.0)).list.any()
+    off = (pl.element() - 1.0).abs() > RESCALE_SLOPE_RELATIVE
+    slope = pl.col("slopes").list.eval(off).list.any()
     return _series_where(
         varies | slope | (pl.col("least") > AIR_HU),
         text_of(
@@ -291,24 +329,39 @@ _FINDERS: Mapping[str, Finder] = {
     "mixed_matrix": _series_where(
         pl.col("matrices").list.len() > 1, pl.col("matrices").list.join(" ")
     ),
+    "mixed_pixel_spacing": _series_where(
+        pl.col("pixel_spacing_spread") > PIXEL_SPACING_RELATIVE,
+        text_of("{} to {} mm", "least_pixel_spacing", "greatest_pixel_spacing"),
+    ),
+    "mixed_frame_of_reference": _series_where(
+        pl.col("frames_of_reference") > 1,
+        text_of("{} frames of reference", "frames_of_reference"),
+    ),
+    "too_few_slices": _too_few_slices,
+    "header_malformed": _malformed_headers,
+    "pixel_data_short": _images_with("pixel_data_short"),
     "position_missing": _images_with("position_missing"),
     "positions_not_distinct": _images_with("positions_not_distinct"),
-    "spacing_uneven": _images_with("spacing_uneven"),
+    "spacing_uneven": _uneven_gaps,
     "cosines_not_orthogonal": _images_with("cosines_not_orthogonal"),
-    "in_plane_shift": _series_where(
-        (pl.col("shift") > IN_PLANE_MM) & (pl.col("direction") >= ALONG_NORMAL_COSINE),
+    "in_plane_shift": _groups_where(
+        (pl.col("shift") > IN_PLANE_MM) & (pl.col("tilt") <= MAX_TILT_DEGREES),
         text_of("in-plane positions spread over {} mm", pl.col("shift").round(3)),
     ),
-    "orientation_contradicts_positions": _series_where(
-        pl.col("direction") < ALONG_NORMAL_COSINE,
-        text_of("cosine {} between normal and positions", pl.col("direction").round(3)),
+    "orientation_contradicts_positions": _groups_where(
+        pl.col("tilt") > MAX_TILT_DEGREES,
+        text_of("{} degrees between normal and positions", pl.col("tilt").round(1)),
     ),
-    "header_spacing_differs": _series_where(
-        (pl.col("header_spacing") - pl.col("spacing")).abs() > SPACING_RELATIVE * pl.col("spacing"),
+    "header_spacing_differs": _groups_where(
+        (
+            (pl.col("header_spacing") - pl.col("centre_to_centre")).abs()
+            > SPACING_RELATIVE * pl.col("centre_to_centre")
+        )
+        & (pl.col("tilt") <= MAX_TILT_DEGREES).fill_null(value=True),
         text_of(
             "header {} mm, positions {} mm",
             pl.col("header_spacing").round(4),
-            pl.col("spacing").round(4),
+            pl.col("centre_to_centre").round(4),
         ),
     ),
     "pixel_spacing_missing": _images_with("pixel_spacing_missing"),

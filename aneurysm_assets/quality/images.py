@@ -5,21 +5,27 @@ said of it, and which of it is a finding, belongs to `findings`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from aneurysm_assets.quality.wording import frame_suffix
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import UNIFIED_METADATA
-from aneurysm_assets.schema.tolerances import (
-    DISTINCT_MM,
-    ORIENTATION_COSINES,
-    SPACING_RELATIVE,
-    UNIT_COSINES,
-)
-from aneurysm_assets.volumes.directions import orientation_centres
+from aneurysm_assets.schema.tolerances import DISTINCT_MM, SPACING_RELATIVE
 from aneurysm_assets.volumes.grouping import IS_SCOUT
+
+_GROUP = [SERIES_KEY, "image_group"]
+
+_MISSED = (
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "SliceThickness",
+)
+"""Attributes that a problem calls missing, unless a note says why they are null."""
 
 _CT = pl.col("Modality_dicom") == "CT"
 _COSINES = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
@@ -27,18 +33,33 @@ _ROW, _COLUMN = _COSINES[:3], _COSINES[3:]
 _PLACE = [pl.col("ImagePositionPatient").arr.get(i) for i in range(3)]
 
 
-def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+@dataclass(frozen=True)
+class Images:
+    """What the finders need to know of the images.
+
+    Attributes
+    ----------
+    series : pl.DataFrame
+        One row per series, sorted.
+    groups : pl.DataFrame
+        One row per series and `image_group`: what lies between its slices, and what the headers
+        say of it.
+    images : pl.DataFrame
+        The images that have a problem of their own, by name, with a boolean for each such problem.
+    """
+
+    series: pl.DataFrame
+    groups: pl.DataFrame
+    images: pl.DataFrame
+
+
+def summarise(unified: pl.LazyFrame) -> Images:
     """Return what the finders need to know of the images.
 
     Parameters
     ----------
     unified : pl.LazyFrame
         The unified table; LPS in mm.
-
-    Returns
-    -------
-    tuple of pl.DataFrame
-        `Evidence.series`, sorted, and `Evidence.images`.
     """
     once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
     readable = once.filter(pl.col("read_error").is_null())
@@ -56,11 +77,19 @@ def summarise(unified: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     ):
         found = part.collect(engine="streaming")
         frame = frame.join(found, on=SERIES_KEY, how="left", maintain_order="left")
-    mixed = frame.filter(pl.col("orientation_spread") > ORIENTATION_COSINES)[SERIES_KEY]
-    numbered = frame.select(SERIES_KEY).with_row_index("number").lazy()
-    gaps, uneven = _gaps_and_uneven_images(_slices(main.join(numbered, on=SERIES_KEY), mixed))
-    frame = frame.join(gaps, on=SERIES_KEY, how="left", maintain_order="left")
-    return frame, pl.concat([_images_with_problems(once), uneven], how="diagonal")
+    gaps, between = _gaps_and_uneven_images(_slices(main))
+    groups = _groups(main).join(gaps, on=_GROUP, how="left", nulls_equal=True)
+    return Images(frame, groups, pl.concat([_images_with_problems(once), between], how="diagonal"))
+
+
+def _is_noted(name: str) -> pl.Expr:
+    return pl.col("header_notes").str.contains(f"{name}: ", literal=True).fill_null(value=False)
+
+
+_ONLY_ORIENTATION = _is_noted("ImageOrientationPatient") & ~pl.col("header_notes").str.contains(
+    "; ", literal=True
+)
+"""What `cosines_not_orthogonal` says already."""
 
 
 def _repeated_keys(unified: pl.LazyFrame) -> pl.LazyFrame:
@@ -83,7 +112,8 @@ def _repeated_keys(unified: pl.LazyFrame) -> pl.LazyFrame:
 
 def _from_headers(readable: pl.LazyFrame) -> pl.LazyFrame:
     return readable.group_by(SERIES_KEY).agg(
-        spacing=pl.col("slice_spacing_mm").first(),
+        images=pl.len(),
+        announced=pl.col("ImagesInAcquisition").max(),
         modalities=pl.col("Modality_dicom").drop_nulls().unique().sort(),
         modality_train=pl.col("Modality_train").first(),
         matches=pl.col("segmentation_matches_series").first(),
@@ -97,13 +127,35 @@ def _spread_of_headers(main: pl.LazyFrame) -> pl.LazyFrame:
         .group_by(SERIES_KEY)
         .agg(matrices=pl.concat_str("Columns", "Rows", separator="x").sort())
     )
+    between = [pl.col("PixelSpacing").arr.get(axis) for axis in (0, 1)]
     return (
         main.group_by(SERIES_KEY)
         .agg(
             pl.max_horizontal(c.max() - c.min() for c in _COSINES).alias("orientation_spread"),
-            header_spacing=pl.col("SpacingBetweenSlices").abs().median(),
+            pl.max_horizontal((c.max() - c.min()) / c.max() for c in between).alias(
+                "pixel_spacing_spread"
+            ),
+            least_pixel_spacing=between[0].min(),
+            greatest_pixel_spacing=between[0].max(),
+            slices=pl.len(),
+            frames_of_reference=pl.col("FrameOfReferenceUID").drop_nulls().n_unique(),
         )
         .join(matrices, on=SERIES_KEY, how="left")
+    )
+
+
+def _groups(main: pl.LazyFrame) -> pl.DataFrame:
+    tilt, spacing = (pl.col(n).first() for n in ("gantry_tilt_degrees", "slice_spacing_mm"))
+    return (
+        main.group_by(_GROUP)
+        .agg(
+            header_spacing=pl.col("SpacingBetweenSlices").abs().median(),
+            tilt=tilt,
+            # PS3.3 C.7.6.16.2.1 measures from centre to centre, not along the normal.
+            centre_to_centre=spacing / tilt.fill_null(0.0).radians().cos(),
+        )
+        .sort(_GROUP)
+        .collect(engine="streaming")
     )
 
 
@@ -127,82 +179,65 @@ def _rescale_of_series(main: pl.LazyFrame) -> pl.LazyFrame:
 
 def _images_with_problems(once: pl.LazyFrame) -> pl.DataFrame:
     """Return the images that have a problem of their own, whatever the others are like."""
-    lengths = [_dot(v, v).sqrt() for v in (_ROW, _COLUMN)]
-    skew = [*(length - 1 for length in lengths), _dot(_ROW, _COLUMN)]
+    unsound = {name: _is_noted(name) for name in _MISSED}
     of_readable = {
         "header_series_differs": pl.col("header_series_instance_uid").is_not_null(),
         "scouts": IS_SCOUT,
-        "position_missing": ~IS_SCOUT & pl.col("slice_position_mm").is_null(),
-        "cosines_not_orthogonal": pl.any_horizontal(part.abs() > UNIT_COSINES for part in skew),
-        "pixel_spacing_missing": ~IS_SCOUT & pl.col("PixelSpacing").is_null(),
-        "slice_thickness_missing": ~IS_SCOUT & pl.col("SliceThickness").is_null(),
+        "position_missing": ~IS_SCOUT
+        & pl.col("slice_position_mm").is_null()
+        & ~unsound["ImagePositionPatient"]
+        & ~unsound["ImageOrientationPatient"],
+        "cosines_not_orthogonal": unsound["ImageOrientationPatient"],
+        "pixel_spacing_missing": ~IS_SCOUT
+        & pl.col("PixelSpacing").is_null()
+        & ~unsound["PixelSpacing"],
+        "slice_thickness_missing": ~IS_SCOUT
+        & pl.col("SliceThickness").is_null()
+        & ~unsound["SliceThickness"],
         "rescale_missing": _CT
-        & (pl.col("RescaleSlope").is_null() | pl.col("RescaleIntercept").is_null()),
+        & (pl.col("RescaleSlope").is_null() | pl.col("RescaleIntercept").is_null())
+        & ~unsound["RescaleSlope"]
+        & ~unsound["RescaleIntercept"],
+        "header_malformed": pl.col("header_notes").is_not_null() & ~_ONLY_ORIENTATION,
+        "pixel_data_short": pl.col("pixel_data_short"),
     }
     readable = pl.col("read_error").is_null()
     flags = {name: readable & flag.fill_null(value=False) for name, flag in of_readable.items()}
     flags["unreadable_files"] = ~readable
     return (
         once.filter(pl.any_horizontal(flags.values()))
-        .select(SERIES_KEY, image=_image_name(), **flags)
+        .select(SERIES_KEY, "header_notes", image=_image_name(), **flags)
         .collect(engine="streaming")
     )
 
 
-def _slices(main: pl.LazyFrame, mixed: pl.Series) -> pl.DataFrame:
-    """Return the images with a position, ordered within each `group` as they lie.
-
-    Parameters
-    ----------
-    main : pl.LazyFrame
-        Images that are no scouts, with the `number` of their series.
-    mixed : pl.Series
-        The series that have several orientations.
-
-    Returns
-    -------
-    pl.DataFrame
-        A group is of one series, orientation and matrix.
-    """
-    slices = (
+def _slices(main: pl.LazyFrame) -> pl.DataFrame:
+    """Return the images with a position, each group of a series together, ordered as they lie."""
+    order = [*_GROUP, "slice_index"]
+    return (
         main.filter(pl.col("slice_position_mm").is_not_null())
         .select(
-            SERIES_KEY,
-            "Rows",
-            "Columns",
-            "slice_index",
+            *order,
             "slice_spacing_mm",
             "ImagePositionPatient",
             "ImageOrientationPatient",
             "dicom_path",
             "frame_index",
-            "number",
         )
         .collect(engine="streaming")
-    )
-    orientation = np.zeros(slices.height, dtype=np.int64)
-    several = slices.with_row_index().filter(pl.col(SERIES_KEY).is_in(mixed.implode()))
-    for part in several.partition_by("number"):
-        # As where slice_index was counted: by rounding, near cosines might fall apart.
-        cosines = part["ImageOrientationPatient"].to_numpy()
-        orientation[part["index"].to_numpy()] = orientation_centres(cosines)
-    order = ["number", "orientation", "Rows", "Columns", "slice_index"]
-    return (
-        slices.with_columns(orientation=orientation)
         .sort(order)
-        .with_columns(group=pl.struct(order[:-1]).rle_id())
+        .with_columns(group=pl.struct(_GROUP).rle_id())
     )
 
 
 def _gaps_and_uneven_images(slices: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return what lies between the slices of a group, by series, and the images behind bad gaps."""
+    """Return how far slices of a group are shifted in their plane; the images behind bad gaps."""
     follows = pl.col("group") == pl.col("group").shift(1)
     step = [pl.when(follows).then(place.diff()) for place in _PLACE]
     # From the group's first slice: a slight turn far from the origin would be a shift.
     offset = [place - place.first().over("group") for place in _PLACE]
     gaps = slices.select(
-        SERIES_KEY,
-        "group",
+        *_GROUP,
         "dicom_path",
         "frame_index",
         "slice_spacing_mm",
@@ -212,23 +247,17 @@ def _gaps_and_uneven_images(slices: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
         down=_dot(offset, _COLUMN),
     )
     spreads = [pl.col(side).max() - pl.col(side).min() for side in ("across", "down")]
-    shifts = gaps.group_by(SERIES_KEY, "group").agg(pl.max_horizontal(spreads).alias("shift"))
+    shifts = gaps.group_by(_GROUP).agg(pl.max_horizontal(spreads).alias("shift"))
     apart = pl.col("way") > DISTINCT_MM
-    directions = gaps.group_by(SERIES_KEY).agg(
-        direction=(pl.col("along") / pl.col("way")).filter(apart).median()
-    )
-    by_series = shifts.group_by(SERIES_KEY).agg(pl.col("shift").max())
     off = (pl.col("along") - pl.col("slice_spacing_mm")).abs()
     uneven = (off > SPACING_RELATIVE * pl.col("slice_spacing_mm")) & (pl.col("along") > DISTINCT_MM)
     flags = {
         "positions_not_distinct": (~apart).fill_null(value=False),
         "spacing_uneven": uneven.fill_null(value=False),
     }
+    ratio = (pl.col("along") / pl.col("slice_spacing_mm")).round(2)
     bad = gaps.filter(pl.any_horizontal(flags.values()))
-    return (
-        directions.join(by_series, on=SERIES_KEY),
-        bad.select(SERIES_KEY, image=_image_name(), **flags),
-    )
+    return shifts, bad.select(SERIES_KEY, image=_image_name(), ratio=ratio, **flags)
 
 
 def _dot(one: Sequence[pl.Expr], other: Sequence[pl.Expr]) -> pl.Expr:

@@ -22,6 +22,7 @@ from aneurysm_assets.storage.fingerprint import (
     UNREADABLE,
     fingerprint_of_directory,
     fingerprint_of_files,
+    fingerprint_of_objects,
     fingerprint_of_rows,
     fingerprint_of_versions,
     fingerprint_or_unreadable,
@@ -45,11 +46,11 @@ def fingerprint_of_series(settings: Settings, series_instance_uid: str) -> str:
     """
     directory = settings.directory_of_series(series_instance_uid)
     if isinstance(directory, ObjectPath):
-        return fingerprint_of_versions(list_files(directory))
+        return fingerprint_of_objects(list_files(directory))
     return fingerprint_of_directory(directory)
 
 
-def fingerprint_fingerprints_of_segmentations(settings: Settings, series_instance_uid: str) -> str:
+def fingerprint_of_segmentations(settings: Settings, series_instance_uid: str) -> str:
     """Return the fingerprint of a series' NIfTI files, also of none.
 
     Raises
@@ -100,7 +101,7 @@ def fingerprints_in_turn(settings: Settings, series: Sequence[str]) -> Iterator[
 
     def fingerprint(uid: str) -> tuple[str, str]:
         try:
-            return uid, fingerprint_of_versions(list_files(root / uid))
+            return uid, fingerprint_of_objects(list_files(root / uid))
         except StoreError:
             raise
         except SeriesError:
@@ -247,7 +248,7 @@ def _joined(*fingerprints: str) -> str:
 
 def _or_unreadable(settings: Settings, series_instance_uid: str) -> str:
     try:
-        return fingerprint_fingerprints_of_segmentations(settings, series_instance_uid)
+        return fingerprint_of_segmentations(settings, series_instance_uid)
     except SeriesError:
         return UNREADABLE
 

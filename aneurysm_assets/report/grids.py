@@ -74,7 +74,7 @@ def summed(frame: pl.DataFrame) -> Grid:
         .agg(
             pl.len().alias("series"),
             value.min().alias("least"),
-            *(value.quantile(share).alias(f"{share:.0%}") for share in _SHARES),
+            *(value.quantile(share, "linear").alias(f"{share:.0%}") for share in _SHARES),
             value.max().alias("most"),
         )
         .sort("series", MODALITY, descending=True)

@@ -75,9 +75,9 @@ class Column:
     former_name : str
         What files of earlier versions call it, empty where the name never changed: they are read
         as they are.
-    is_added : bool
-        Whether files of earlier versions lack it: they are read with nulls in its place. Any other
-        column that is not in a file is an error.
+    since : str
+        The version that added it, empty for the first: files of earlier ones have null there. A
+        file has all the columns of a version, or none.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Column:
     source: str
     unit: str = ""
     former_name: str = ""
-    is_added: bool = False
+    since: str = ""
 
 
 def _float_array(length: int) -> pl.DataType:
@@ -240,6 +240,13 @@ OPTIONAL_TAGS: tuple[Column, ...] = (
         "Width of the first window that the header names, in output units.",
         f"(0028,1051), C.11.2; {_FUNCTIONAL} (C.7.6.16.2.10)",
     ),
+    Column(
+        "ImagesInAcquisition",
+        pl.Int32(),
+        "How many images the acquisition gave, as the header says; null where absent.",
+        "(0020,1002), C.7.6.1",
+        since="0.2",
+    ),
 )
 """Tags beyond the competition's, for those who have them."""
 
@@ -255,23 +262,24 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
     Column(
         "slice_index",
         pl.Int32(),
-        "0-based order along the normal within the images of one orientation and matrix; "
+        "0-based order along the normal within the images of one orientation, matrix, pixel "
+        "spacing and frame of reference; "
         "InstanceNumber breaks ties, and serves where there is no position.",
         "computed from the series",
     ),
     Column(
         "slice_spacing_mm",
         pl.Float64(),
-        "Median gap of the distinct slice positions of the series' largest group of one "
-        "orientation and matrix; the same for every image of the series.",
+        "Median gap of the distinct slice positions of the image's group, along the normal; null "
+        "for a scout.",
         "computed from the series",
         "mm",
     ),
     Column(
         "orientation_plane",
         pl.String(),
-        "`axial`, `coronal`, `sagittal`, or `oblique` where the row or column direction has no "
-        f"cosine above {OBLIQUE_COSINE}.",
+        "`axial`, `coronal` or `sagittal` by the axis of the patient along the normal; `oblique` "
+        f"where the normal has no cosine above {OBLIQUE_COSINE}.",
         "computed from ImageOrientationPatient",
     ),
     Column(
@@ -281,6 +289,47 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
         "a fifth of the series' images while half or more share others.",
         "computed from the series",
         former_name="is_localizer_image",
+    ),
+    Column(
+        "image_group",
+        pl.Int32(),
+        "0, 1, ... over the groups of images that share orientation, matrix, pixel spacing and "
+        "frame of reference; 0 is the largest. Null for a scout.",
+        "computed from the series",
+        since="0.2",
+    ),
+    Column(
+        "largest_gap_ratio",
+        pl.Float64(),
+        "The largest gap between slices of the image's group over the median one: 1 where all are "
+        "the same.",
+        "computed from the series",
+        since="0.2",
+    ),
+    Column(
+        "missing_slices",
+        pl.Int32(),
+        "Slices that would fill the gaps in the image's group that are wider than one and a half "
+        "median gaps.",
+        "computed from the series",
+        since="0.2",
+    ),
+    Column(
+        "gantry_tilt_degrees",
+        pl.Float64(),
+        "Angle between the normal and the way from slice to slice in the image's group; 0 where "
+        "slices lie straight behind one another.",
+        "computed from the series",
+        "degree",
+        since="0.2",
+    ),
+    Column(
+        "obliquity_degrees",
+        pl.Float64(),
+        "Angle between the image's normal and the nearest axis of the patient.",
+        "computed from ImageOrientationPatient",
+        "degree",
+        since="0.2",
     ),
 )
 
@@ -306,7 +355,7 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             f"voxels no labels; the other `{prefix}_` columns but the path are null then. Null for "
             "a good file.",
             "reading",
-            is_added=True,
+            since="0.2",
         ),
         Column(f"{prefix}_shape", pl.Array(pl.Int32, 3), "Voxels along i, j, k.", "dim", "voxel"),
         Column(
@@ -324,7 +373,7 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
             "0 counts as 1), then the size along each dimension in the header's own units. Null in "
             "place of what is not finite.",
             "pixdim",
-            is_added=True,
+            since="0.2",
         ),
         Column(f"{prefix}_dtype", pl.String(), "Stored dtype, NumPy's name.", "datatype"),
         Column(

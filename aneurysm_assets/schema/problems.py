@@ -9,12 +9,15 @@ from typing import Literal
 
 from aneurysm_assets.schema.tolerances import (
     AIR_HU,
-    ALONG_NORMAL_COSINE,
     CORNER_VOXELS,
     DISTINCT_MM,
+    FEWEST_SLICES,
     IN_PLANE_MM,
+    MAX_TILT_DEGREES,
     ORIENTATION_COSINES,
     OUTSIDE_PX,
+    PIXEL_SPACING_RELATIVE,
+    RESCALE_SLOPE_RELATIVE,
     SPACING_RELATIVE,
     UNIT_COSINES,
     VESSEL_RADIUS_MM,
@@ -86,25 +89,54 @@ PROBLEMS: tuple[Problem, ...] = (
     ),
     Problem("mixed_matrix", "Images that are no scouts differ in Rows or Columns.", source=_IDC),
     Problem(
+        "mixed_pixel_spacing",
+        "Images that are no scouts differ in PixelSpacing.",
+        tolerance=f"{PIXEL_SPACING_RELATIVE:.1%}",
+        source=f"{_IDC}: consistent_pixel_spacing",
+    ),
+    Problem(
+        "mixed_frame_of_reference",
+        "Images that are no scouts have different FrameOfReferenceUIDs.",
+        source="PS3.3 C.7.4.1",
+    ),
+    Problem(
+        "too_few_slices",
+        "So few images are no scouts that they are no volume, or the series has fewer images than "
+        "ImagesInAcquisition says.",
+        tolerance=f"{FEWEST_SLICES} slices",
+        source="(0020,1002), C.7.6.1",
+    ),
+    Problem(
+        "header_malformed",
+        "A header has a value that cannot be, or breaks PS3.5: `header_notes`.",
+        source="PS3.3 and PS3.5 7.1, as the note says",
+    ),
+    Problem(
+        "pixel_data_short",
+        "A file holds fewer bytes of pixels than its header says.",
+        source="PS3.5 8.1.1",
+    ),
+    Problem(
         "position_missing",
         "An image that is no scout has no ImagePositionPatient or ImageOrientationPatient.",
         source="PS3.3 C.7.6.2",
     ),
     Problem(
         "positions_not_distinct",
-        "Two images of one orientation and matrix have the same position.",
+        "Two images of one group have the same position.",
         tolerance=f"{DISTINCT_MM} mm",
         source=_IDC,
     ),
     Problem(
         "spacing_uneven",
-        "Gaps between neighbouring slices differ from their median.",
+        "Gaps between neighbouring slices of a group differ from their median; "
+        "`largest_gap_ratio` and `missing_slices` grade it.",
         tolerance=f"{SPACING_RELATIVE:.0%} of the median",
         source=_IDC,
     ),
     Problem(
         "cosines_not_orthogonal",
-        "Row and column directions are not of unit length, or not at a right angle.",
+        "Row and column directions are not of unit length, or not at a right angle; they are null.",
         tolerance=f"{UNIT_COSINES}",
         source=f"PS3.3 C.7.6.2.1.1; {_IDC}",
     ),
@@ -118,12 +150,12 @@ PROBLEMS: tuple[Problem, ...] = (
         "orientation_contradicts_positions",
         "The way from slice to slice is not along the normal of the orientation, as in the "
         "multi-frame files whose header says axial and is not.",
-        tolerance=f"cosine {ALONG_NORMAL_COSINE}",
+        tolerance=f"{MAX_TILT_DEGREES:g} degrees",
         source="PS3.3 C.7.6.2.1.1",
     ),
     Problem(
         "header_spacing_differs",
-        "SpacingBetweenSlices is not the spacing of the positions.",
+        "SpacingBetweenSlices is not the distance of the positions from centre to centre.",
         tolerance=f"{SPACING_RELATIVE:.0%}",
         source="PS3.3 C.7.6.16.2.1: (0018,0088)",
     ),
@@ -138,7 +170,7 @@ PROBLEMS: tuple[Problem, ...] = (
         "rescale_implausible",
         "A CT series whose slope or intercept varies, whose slope is not 1, or whose least value "
         "cannot be air.",
-        tolerance=f"{AIR_HU:.0f} HU",
+        tolerance=f"slope {RESCALE_SLOPE_RELATIVE:.1%}, {AIR_HU:.0f} HU",
         source="PS3.3 C.8.2.1: CT values are in HU",
     ),
     Problem(
@@ -146,7 +178,10 @@ PROBLEMS: tuple[Problem, ...] = (
         "train.csv says CTA and the header not CT, or train.csv MRA or MRI and the header not MR.",
         source="train.csv and (0008,0060)",
     ),
-    Problem("labels_missing", "A label of train.csv is null, or there is no row at all."),
+    Problem(
+        "labels_missing",
+        "A label of train.csv is null, or there is no row. No finding where no series has a label.",
+    ),
     Problem(
         "present_contradicts_locations",
         "`Aneurysm Present` is not 1 exactly where one of the 13 locations is.",

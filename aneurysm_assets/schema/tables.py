@@ -97,6 +97,21 @@ DICOM_TAGS = Table(
         ),
         Column("file_size", pl.Int64(), "Size of the file.", "disk", "byte"),
         Column(
+            "pixel_data_short",
+            pl.Boolean(),
+            "Whether the file holds fewer bytes of pixels than its header says; null where it has "
+            "none, or behind a damaged element.",
+            "PS3.5 8.1.1",
+            since="0.2",
+        ),
+        Column(
+            "header_notes",
+            pl.String(),
+            "What in the header cannot be, and so is null, or breaks PS3.5; null for a sound one.",
+            "docs/bad-input.md",
+            since="0.2",
+        ),
+        Column(
             "header_series_instance_uid",
             pl.String(),
             "The header's own SeriesInstanceUID where it differs from the directory's name, "

@@ -15,12 +15,22 @@ PARALLEL_SINE = 0.01
 """Rows and columns of an angle with a smaller sine span no plane."""
 
 OBLIQUE_COSINE = 0.8
-"""A direction runs along an axis above this cosine (37 degrees), and is oblique up to it: David
+"""A normal runs along an axis above this cosine (37 degrees), and is oblique up to it: David
 Clunie's `obliquityThresholdCosineValue`, of PixelMed and GDCM."""
 
-ALONG_NORMAL_COSINE = 0.9
-"""Least cosine of the angle between the normal and the way from slice to slice: a tilted gantry
-passes."""
+MAX_TILT_DEGREES = 30.5
+"""Greatest angle between the normal and the way from slice to slice that is the tilt of a gantry:
+scanners tilt by up to 30 degrees, and half a one is rounding."""
+
+PIXEL_SPACING_RELATIVE = 0.001
+"""Pixel spacings of one volume differ by at most this share: half a pixel at the edge of 512 (IDC,
+consistent_pixel_spacing)."""
+
+FEWEST_SLICES = 3
+"""With fewer slices than this there is no second gap by which the first could be judged."""
+
+RESCALE_SLOPE_RELATIVE = 0.001
+"""The slope of CT may miss 1 by at most this share: some scanners write 4096/4095."""
 
 DISTINCT_MM = 1e-3
 """Positions at most this far apart are one, mm: less is the rounding of decimal strings."""

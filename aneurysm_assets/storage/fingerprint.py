@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.storage.litter import without_litter
 
 UNREADABLE = "unreadable"
 """In place of a fingerprint where the input cannot be listed: equal to none."""
@@ -36,6 +37,9 @@ class Version(Protocol):
         """What differs where the content does."""
 
 
+READING = b"2"
+"""Counts up where the same DICOM files are read to other values: what was read before is stale."""
+
 _DIGEST_BYTES = 16
 _NOT_THERE = (-1, -1)
 
@@ -46,8 +50,8 @@ def fingerprint_of_directory(directory: str | Path) -> str:
     Parameters
     ----------
     directory : str or Path
-        Its files count whatever their name, links by what they lead to; directories below it do
-        not count.
+        Its files count but for litter, links by what they lead to; directories below it do not
+        count.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def fingerprint_of_directory(directory: str | Path) -> str:
         # Names relative to an open directory: the system need not walk the path for each file.
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            names = sorted(os.listdir(descriptor))  # noqa: PTH208 - takes a descriptor
+            names = sorted(without_litter(os.listdir(descriptor)))  # noqa: PTH208
             return _fingerprint(names, descriptor)
         finally:
             os.close(descriptor)
@@ -90,6 +94,15 @@ def fingerprint_of_versions(files: Mapping[str, Version]) -> str:
     )
 
 
+def fingerprint_of_objects(files: Mapping[str, Version]) -> str:
+    """Return the fingerprint of a series' directory in a bucket, from its listing."""
+    rules = READING.decode()
+    kept = without_litter(sorted(files))
+    return fingerprint_of_rows(
+        [(rules,), *((name, str(files[name].st_size), files[name].version) for name in kept)]
+    )
+
+
 def _fingerprint(names: Sequence[str], descriptor: int) -> str:
     # Locals, as this loop runs once a file of the whole data set.
     status, is_directory = os.stat, stat.S_ISDIR
@@ -110,7 +123,7 @@ def _fingerprint(names: Sequence[str], descriptor: int) -> str:
         files.append(name)
         states.append(size)
         states.append(modified)
-    return _digest(files, states)
+    return _digest(files, states, READING)
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -121,10 +134,10 @@ def _state(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _digest(names: Iterable[str], states: Sequence[int]) -> str:
+def _digest(names: Iterable[str], states: Sequence[int], rules: bytes = b"") -> str:
     # No name has a slash, so no two lists of names make the same text.
     digest = blake2b("/".join(names).encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES)
-    digest.update(b"/")
+    digest.update(b"/" + rules)
     digest.update(array("q", states).tobytes())
     return digest.hexdigest()
 

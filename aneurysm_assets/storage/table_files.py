@@ -471,24 +471,33 @@ def _as_lists(column: pl.Series) -> Iterable[Any]:
 
 
 def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -> pl.LazyFrame:
-    """Scan files as one table; columns that earlier versions did not write are null."""
+    """Scan files as one table; columns that an earlier version did not write are null."""
     former_names = {each.former_name: each.name for each in table.columns if each.former_name}
-    added = [each.name for each in table.columns if each.is_added]
-    asked = [*former_names, *added]
+    first_since = {each.since: each.name for each in reversed(table.columns) if each.since}
+    looked_for = (*former_names, *first_since.values())
     scans = []
-    for held, group in groupby(sources, key=lambda source: _names_held(asked, source)):
+    for names, group in groupby(sources, key=lambda source: _names_held(looked_for, source)):
         files = cast("list[Path] | list[IO[bytes]]", list(group))
-        renamed = {name: former_names[name] for name in held if name in former_names}
-        to_former = {name: former for former, name in renamed.items()}
-        absent = [name for name in added if name not in held]
-        schema = {to_former.get(n, n): d for n, d in table.schema.items() if n not in absent}
+        to_former = {former_names[name]: name for name in names if name in former_names}
+        absent = {since for since, first in first_since.items() if first not in names}
+        held = [each for each in table.columns if each.since not in absent]
+        schema = {to_former.get(each.name, each.name): each.dtype for each in held}
         scan = pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
-        scan = scan.rename(renamed) if renamed else scan
-        if absent:
-            nulls = [pl.lit(None, table.schema[name]).alias(name) for name in absent]
-            scan = scan.with_columns(nulls).select(table.column_names)
+        if to_former or absent:
+            scan = _with_nulls(scan.rename({old: new for new, old in to_former.items()}), table)
         scans.append(scan)
     return scans[0] if len(scans) == 1 else pl.concat(scans)
+
+
+def _with_nulls(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
+    """Return a frame with null in the columns of a table that it lacks, in the table's order."""
+    held = set(frame.collect_schema().names())
+    absent = [
+        pl.lit(None, each.dtype).alias(each.name)
+        for each in table.columns
+        if each.since and each.name not in held
+    ]
+    return frame.with_columns(absent).select(table.column_names)
 
 
 def _names_held(names: Iterable[str], source: Path | IO[bytes]) -> tuple[str, ...]:
@@ -529,15 +538,13 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     header = _first_line(source)
     former = {each.name: each.former_name for each in table.columns if each.former_name}
     former = {name: held for name, held in former.items() if held.encode() in header}
-    as_written = {former.get(name, name): dtype for name, dtype in as_text.items()}
-    on_disk = next(csv.reader([header.decode("utf-8", "replace")]), [])
-    added = {each.name for each in table.columns if each.is_added}
-    if as_written.keys() - on_disk <= added and as_written.keys() >= set(on_disk):
-        as_written = {name: as_written[name] for name in on_disk}
+    held = next(csv.reader([header.decode("utf-8", "replace")]), [])
+    absent = {each.name for each in table.columns if each.since and each.name not in held}
+    as_written = {former.get(n, n): dtype for n, dtype in as_text.items() if n not in absent}
     frame = pl.read_csv(source, schema=as_written, glob=False)
-    frame = frame.rename({held: name for name, held in former.items()})
-    missing = [pl.lit(None, as_text[n]).alias(n) for n in as_text if n not in frame.columns]
-    frame = frame.with_columns(missing).select(list(as_text))
+    frame = frame.rename({old: name for name, old in former.items()})
+    frame = frame.with_columns(pl.lit(None, as_text[name]).alias(name) for name in absent)
+    frame = frame.select(list(as_text))
     return frame.with_columns(
         pl.Series(
             name,

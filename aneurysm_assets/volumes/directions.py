@@ -3,6 +3,8 @@
 Knows neither positions nor tables.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +20,7 @@ Integers = NDArray[np.int64]
 Booleans = NDArray[np.bool_]
 
 PLANES = ("sagittal", "coronal", "axial", "oblique", None)
-"""The plane by the axis that is neither its rows' nor its columns'; then oblique, then unknown."""
+"""The plane by the axis of the patient along its normal; then oblique, then unknown."""
 
 _OBLIQUE, _UNKNOWN = 3, 4
 
@@ -87,35 +89,54 @@ def orientation_centres(cosines: Floats) -> Integers:
         For each image the number of the image whose orientation stands for its own, the first
         that has exactly this one; -1 without orientation.
     """
-    centres = np.full(len(cosines), -1, dtype=np.int64)
-    known = np.flatnonzero(~np.isnan(cosines).any(axis=1))
-    if len(known) and (cosines[known] == cosines[known[0]]).all():
+    return centres_of(cosines, lambda _: ORIENTATION_COSINES)
+
+
+def centres_of(values: Floats, tolerance: Callable[[Floats], Floats | float]) -> Integers:
+    """Gather rows of numbers around those that most rows have.
+
+    Parameters
+    ----------
+    values : ndarray of shape (images, numbers)
+        NaN where there are none.
+    tolerance : callable
+        Given the numbers of a centre, returns by how much each may differ from it.
+
+    Returns
+    -------
+    ndarray of shape (images,)
+        For each row the number of the row that stands for it, the first that has exactly its
+        numbers; -1 for a row with NaN.
+    """
+    centres = np.full(len(values), -1, dtype=np.int64)
+    known = np.flatnonzero(~np.isnan(values).any(axis=1))
+    if len(known) and (values[known] == values[known[0]]).all():
         centres[known] = known[0]
         return centres
     distinct, first, inverse, counts = np.unique(
-        cosines[known], axis=0, return_index=True, return_inverse=True, return_counts=True
+        values[known], axis=0, return_index=True, return_inverse=True, return_counts=True
     )
     centre = np.full(len(distinct), -1, dtype=np.int64)
     for candidate in np.lexsort((first, -counts)):
         if centre[candidate] < 0:
-            distance = np.abs(distinct - distinct[candidate]).max(axis=1)
-            centre[(distance <= ORIENTATION_COSINES) & (centre < 0)] = first[candidate]
+            distance = np.abs(distinct - distinct[candidate])
+            near = (distance <= tolerance(distinct[candidate])).all(axis=1)
+            centre[near & (centre < 0)] = first[candidate]
     centres[known] = known[centre[inverse.reshape(-1)]]
     return centres
 
 
-def have_one_orientation(cosines: Floats) -> bool:
-    """Tell whether no two of n x 6 cosines (LPS) differ by more than `ORIENTATION_COSINES`.
+def plane_numbers(normals: Floats) -> Integers:
+    """Return for n x 3 unit normals (LPS, NaN for none) the place of each plane in `PLANES`."""
+    magnitudes = np.abs(normals)
+    along_axis = magnitudes.max(axis=1) > OBLIQUE_COSINE
+    planes = np.where(along_axis, magnitudes.argmax(axis=1), _OBLIQUE)
+    return np.where(np.isnan(normals).any(axis=1), _UNKNOWN, planes)
 
-    Stricter than one centre of `orientation_centres`, from which images may differ to both sides.
-    """
-    return bool((np.ptp(cosines, axis=0) <= ORIENTATION_COSINES).all())
 
-
-def plane_numbers(cosines: Floats) -> Integers:
-    """Return for n x 6 cosines (LPS, NaN for none) the place of each image's plane in `PLANES`."""
-    magnitudes = np.abs(cosines).reshape(-1, 2, 3)
-    row, column = magnitudes.argmax(axis=2).T
-    along_axes = (magnitudes.max(axis=2) > OBLIQUE_COSINE).all(axis=1) & (row != column)
-    planes = np.where(along_axes, 3 - row - column, _OBLIQUE)
-    return np.where(np.isnan(cosines).any(axis=1), _UNKNOWN, planes)
+def obliquity_degrees(normals: Floats) -> Floats:
+    """Return the angle of n x 3 unit normals (LPS) to the nearest axis of the patient, degrees."""
+    magnitudes = np.sort(np.abs(normals), axis=1)
+    # By both sides: near an axis, a cosine alone has lost the angle to rounding.
+    angles = np.degrees(np.arctan2(np.hypot(magnitudes[:, 0], magnitudes[:, 1]), magnitudes[:, 2]))
+    return np.where(np.isnan(normals).any(axis=1), np.nan, angles)

@@ -1,24 +1,21 @@
-"""Which images of a series belong together: those of one orientation and one matrix.
+"""Which images of a series belong together, by the one rule that all else follows.
 
-Whoever needs a stricter rule asks for it here, by a parameter.
+A group is of one orientation, matrix, pixel spacing and frame of reference. In which order its
+images lie belongs to `slices`; scouts are told in `series_geometry`.
 """
 
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.volumes.directions import Booleans, Floats, Integers, have_one_orientation
+from aneurysm_assets.schema.tolerances import PIXEL_SPACING_RELATIVE
+from aneurysm_assets.volumes.directions import Booleans, Floats, Integers, centres_of
 
 IS_SCOUT = pl.col("is_scout").fill_null(value=False)
 """Images that belong to no volume, in rows of `dicom_tags`."""
 
 
-def group_images(
-    orientations: Integers,
-    rows: pl.Series,
-    columns: pl.Series,
-    pixel_spacing: Floats | None = None,
-) -> Integers:
-    """Return for each image the number of its group, of one orientation and one matrix.
+def groups_of_matrix(orientations: Integers, rows: pl.Series, columns: pl.Series) -> Integers:
+    """Return for each image the number of its orientation and matrix.
 
     Parameters
     ----------
@@ -27,67 +24,74 @@ def group_images(
         without orientation (-1) of one matrix are a group too.
     rows, columns : pl.Series
         Height and width in pixels; null counts as a size of its own.
-    pixel_spacing : ndarray of shape (images, 2), optional
-        PixelSpacing, mm. Where given, images of one group have the same, to the last digit.
 
     Returns
     -------
     ndarray of shape (images,)
-        From 0, in the order of orientation, rows, columns and pixel spacing.
+        From 0, in the order of orientation, rows and columns.
     """
-    matrix = [(side.fill_null(-1) if side.null_count() else side) for side in (rows, columns)]
-    parts = [orientations, *(side.to_numpy() for side in matrix)]
-    if pixel_spacing is not None:
-        # A comparison with NaN would part equal images.
-        parts.append(np.where(np.isfinite(pixel_spacing), pixel_spacing, -1))
-    keys = np.column_stack(parts)
-    if len(keys) and (keys == keys[0]).all():
-        return np.zeros(len(keys), dtype=np.int64)
-    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
+    return _numbered(orientations, _without_null(rows), _without_null(columns))
 
 
-def largest_group(groups: Integers, counted: Booleans, *, first_image_wins: bool) -> int:
-    """Return the number of the group with the most images.
+def group_images(
+    of_matrix: Integers, pixel_spacing: Floats, frame_of_reference: pl.Series
+) -> Integers:
+    """Return for each image the number of its group, from 0.
+
+    Parameters
+    ----------
+    of_matrix : ndarray of shape (images,)
+        From `groups_of_matrix`.
+    pixel_spacing : ndarray of shape (images, 2)
+        PixelSpacing, mm; NaN where there is none. Of one group it differs by at most
+        `PIXEL_SPACING_RELATIVE`.
+    frame_of_reference : pl.Series
+        FrameOfReferenceUID.
+
+    Notes
+    -----
+    An image that lacks its pixel spacing or frame of reference is a damaged slice, no group of its
+    own: it has that of the others, if they have one.
+    """
+    spacings = centres_of(pixel_spacing, lambda centre: PIXEL_SPACING_RELATIVE * centre)
+    if len(set(spacings[spacings >= 0])) == 1:
+        spacings = np.zeros_like(spacings)
+    return _numbered(of_matrix, spacings, _codes(frame_of_reference))
+
+
+def ranked(groups: Integers, counted: Booleans, *, size: int | None = None) -> Integers:
+    """Return the groups' numbers, the largest first; of equal ones that of the first image.
 
     Parameters
     ----------
     groups : ndarray of shape (images,)
         From `group_images`.
     counted : ndarray of shape (images,)
-        The images that count.
-    first_image_wins : bool
-        Of equally large groups, take the one of the first image that counts; else the one with
-        the lowest number.
-
-    Returns
-    -------
-    int
-        -1 without images; the group of the first image, or 0, where none counts.
+        The images that count; a group of which none does comes behind all others.
+    size : int, optional
+        How many groups there are.
     """
-    if not len(groups):
-        return -1
-    sizes = np.bincount(groups[counted], minlength=int(groups.max()) + 1)
-    if not first_image_wins:
-        return int(sizes.argmax())
-    largest = (sizes == sizes.max())[groups] & counted
-    return int(groups[np.argmax(largest)])
+    number = size or (int(groups.max()) + 1 if len(groups) else 0)
+    sizes = np.bincount(groups[counted], minlength=number)
+    first = np.full(number, len(groups))
+    np.minimum.at(first, groups[counted], np.flatnonzero(counted))
+    return np.lexsort((first, -sizes))
 
 
-def are_one_group(
-    cosines: Floats, rows: pl.Series, columns: pl.Series, pixel_spacing: Floats
-) -> bool:
-    """Tell whether images have one orientation, one matrix and the same pixel spacing.
+def _codes(texts: pl.Series) -> Integers:
+    names = texts.unique().drop_nulls().sort().to_list()
+    if len(names) < 2:
+        return np.zeros(len(texts), dtype=np.int64)
+    number = {name: code for code, name in enumerate(names)}
+    return np.array([number.get(name, -1) for name in texts.to_list()], dtype=np.int64)
 
-    Parameters
-    ----------
-    cosines : ndarray of shape (images, 6)
-        ImageOrientationPatient, LPS.
-    rows, columns : pl.Series
-        Height and width in pixels.
-    pixel_spacing : ndarray of shape (images, 2)
-        PixelSpacing, mm.
-    """
-    if not len(cosines) or not have_one_orientation(cosines):
-        return False
-    orientation = np.zeros(len(cosines), dtype=np.int64)
-    return not group_images(orientation, rows, columns, pixel_spacing).any()
+
+def _without_null(side: pl.Series) -> Integers:
+    return (side.fill_null(-1) if side.null_count() else side).to_numpy().astype(np.int64)
+
+
+def _numbered(*parts: Integers) -> Integers:
+    keys = np.column_stack(parts)
+    if len(keys) and (keys == keys[0]).all():
+        return np.zeros(len(keys), dtype=np.int64)
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)

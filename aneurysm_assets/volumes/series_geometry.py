@@ -7,6 +7,7 @@ ImageOrientationPatient decide.
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,15 @@ from aneurysm_assets.schema.tolerances import (
 from aneurysm_assets.volumes.directions import (
     PLANES,
     Booleans,
+    Floats,
+    Integers,
+    obliquity_degrees,
     orientation_centres,
     plane_numbers,
     slice_normals,
 )
-from aneurysm_assets.volumes.grouping import group_images, largest_group
-from aneurysm_assets.volumes.slices import along_normals, median_spacing, slice_index
+from aneurysm_assets.volumes.grouping import group_images, groups_of_matrix, ranked
+from aneurysm_assets.volumes.slices import along_normals, measure_gaps, slice_index
 
 _COMPUTED = {
     name: DICOM_TAGS.schema[name]
@@ -36,8 +40,21 @@ _COMPUTED = {
         "slice_spacing_mm",
         "orientation_plane",
         "is_scout",
+        "image_group",
+        "largest_gap_ratio",
+        "missing_slices",
+        "gantry_tilt_degrees",
+        "obliquity_degrees",
     )
 }
+
+_OF_GAPS = {
+    "slice_spacing_mm": "spacing_mm",
+    "largest_gap_ratio": "largest_ratio",
+    "missing_slices": "missing",
+    "gantry_tilt_degrees": "tilt_degrees",
+}
+"""Columns by the attribute of `Gaps` that they hold."""
 
 _SCOUT_IMAGE_TYPE = re.compile(r"(^|\\) *LOCALIZER *(\\|$)")
 
@@ -45,9 +62,9 @@ _SCOUT_IMAGE_TYPE = re.compile(r"(^|\\) *LOCALIZER *(\\|$)")
 def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
     """Fill the computed columns of one series' rows.
 
-    Images of one orientation and one matrix form a group, as do images without orientation of
-    one matrix. Of two groups equally large, the one whose first image has the lowest
-    InstanceNumber (then frame_index, then dicom_path) counts as the larger.
+    Images of one orientation, matrix, pixel spacing and frame of reference form a group. Of two
+    groups equally large, the one whose first image has the lowest InstanceNumber (then
+    frame_index, then dicom_path) counts as the larger.
 
     Parameters
     ----------
@@ -59,8 +76,9 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
     -------
     pl.DataFrame
         The same rows in the same order, with `slice_position_mm` (along each image's own normal,
-        LPS, mm), `slice_index`, `slice_spacing_mm` (mm), `orientation_plane` and
-        `is_scout`, whatever these held before; nulls in rows with a `read_error`.
+        LPS, mm), `slice_index`, `slice_spacing_mm` (mm), `orientation_plane`, `is_scout`,
+        `image_group` and the columns that grade it, whatever these held before; nulls in rows
+        with a `read_error`.
     """
     if _is_filed(frame):
         return _with(frame, _columns(_geometry(frame)))
@@ -71,6 +89,8 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
             "ImagePositionPatient",
             "Rows",
             "Columns",
+            "PixelSpacing",
+            "FrameOfReferenceUID",
             "ImageType",
             "InstanceNumber",
             "frame_index",
@@ -114,38 +134,77 @@ def _is_filed(frame: pl.DataFrame) -> bool:
 
 def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     """Return the computed columns of readable images that are sorted as they are filed."""
-    given = filed["ImageOrientationPatient"].to_numpy()
     positions = filed["ImagePositionPatient"].to_numpy()
+    normals, cosines, planes, obliquity = _orientations(filed["ImageOrientationPatient"].to_numpy())
+    centres = orientation_centres(cosines)
+    of_matrix = groups_of_matrix(centres, filed["Rows"], filed["Columns"])
+    groups = group_images(of_matrix, filed["PixelSpacing"].to_numpy(), filed["FrameOfReferenceUID"])
+    # One normal per group: the slight differences within it, at a position far from the origin,
+    # would outweigh the distance of slices.
+    of_centre = np.where(centres[:, None] < 0, np.nan, normals[centres])
+    along = along_normals(positions, of_centre)
+    scouts = _scouts(of_matrix, centres, _typed_as_scouts(filed["ImageType"]))
+    of_slices = np.where(scouts, np.nan, along)
+    order = ranked(groups, ~np.isnan(of_slices))
+    rank = np.argsort(order)[groups].astype(np.float64)
+    return {
+        "slice_position_mm": along_normals(positions, normals),
+        "slice_index": slice_index(groups, along),
+        "orientation_plane": pl.Series(map(PLANES.__getitem__, planes), dtype=pl.String),
+        "is_scout": scouts,
+        "image_group": np.where(scouts, np.nan, rank),
+        "obliquity_degrees": obliquity,
+        **{
+            name: np.where(scouts, np.nan, values)
+            for name, values in _gaps(groups, of_slices, positions, of_centre, len(order)).items()
+        },
+    }
+
+
+def _orientations(given: Floats) -> tuple[Floats, Floats, Integers, Floats]:
+    """Return of each image its normal, its cosines, the number of its plane, its obliquity."""
     # In most series they are all the same: what follows from them is computed once.
     alike = len(given) > 0 and bool((given == given[0]).all())
     distinct = given[:1] if alike else given
     normals = slice_normals(distinct)
     cosines = np.where(np.isnan(normals[:, :1]), np.nan, distinct)
-    planes = plane_numbers(cosines)
-    if alike:
-        normals, cosines, planes = (
-            np.repeat(values, len(given), axis=0) for values in (normals, cosines, planes)
-        )
-    centres = orientation_centres(cosines)
-    groups = group_images(centres, filed["Rows"], filed["Columns"])
-    # One normal per group: the slight differences within it, at a position far from the origin,
-    # would outweigh the distance of slices.
-    along = along_normals(positions, np.where(centres[:, None] < 0, np.nan, normals[centres]))
-    typed = _typed_as_scouts(filed["ImageType"])
-    main = largest_group(groups, ~typed, first_image_wins=True)
-    of_main = groups == main
-    sizes = np.bincount(groups)[groups]
-    few = ~of_main & (sizes <= SCOUT_SHARE * len(groups))
+    planes, obliquity = plane_numbers(normals), obliquity_degrees(normals)
+    if not alike:
+        return normals, cosines, planes, obliquity
+    times = len(given)
+    return (
+        np.repeat(normals, times, axis=0),
+        np.repeat(cosines, times, axis=0),
+        np.repeat(planes, times),
+        np.repeat(obliquity, times),
+    )
+
+
+def _scouts(of_matrix: Integers, centres: Integers, typed: Booleans) -> Booleans:
+    """Tell which images are scouts, by ImageType or as few among many of another group."""
+    if not len(of_matrix):
+        return typed
+    main = ranked(of_matrix, ~typed)[0]
+    of_main = of_matrix == main
+    few = ~of_main & (np.bincount(of_matrix)[of_matrix] <= SCOUT_SHARE * len(of_matrix))
     # A slice that only lacks its orientation is a damaged slice, not a scout.
-    by_group = few & (centres >= 0) & (of_main.sum() >= MAIN_SHARE * len(groups))
-    scouts = typed | by_group
-    spacing = median_spacing(along[of_main & ~typed])
+    by_group = few & (centres >= 0) & (of_main.sum() >= MAIN_SHARE * len(of_matrix))
+    return np.asarray(typed | by_group)
+
+
+def _gaps(
+    groups: Integers, along: Floats, positions: Floats, normals: Floats, number: int
+) -> dict[str, NDArray[Any]]:
+    """Return the columns that say what lies between the slices of each image's group."""
+    by_group = np.argsort(groups, kind="stable")
+    ends = np.searchsorted(groups[by_group], np.arange(number + 1))
+    measured = []
+    for first, last in pairwise(ends.tolist()):
+        images = by_group[first:last]
+        measured.append(measure_gaps(along[images], positions[images], normals[images[0]]))
     return {
-        "slice_position_mm": along_normals(positions, normals),
-        "slice_index": slice_index(groups, along),
-        "slice_spacing_mm": np.full(len(groups), spacing),
-        "orientation_plane": pl.Series(map(PLANES.__getitem__, planes), dtype=pl.String),
-        "is_scout": scouts,
+        name: np.array([getattr(gaps, attribute) for gaps in measured], dtype=np.float64)[groups]
+        for name, attribute in _OF_GAPS.items()
     }
 
 

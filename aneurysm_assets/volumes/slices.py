@@ -3,6 +3,7 @@
 Positions are ImagePositionPatient, LPS in mm; knows neither orientations nor tables.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from aneurysm_assets.schema.tolerances import (
     SPACING_RELATIVE,
 )
 from aneurysm_assets.volumes.directions import Booleans, Floats, Integers
+
+_A_SLICE_AND_A_HALF = 1.5
 
 
 def along_normals(positions: Floats, normals: Floats) -> Floats:
@@ -63,11 +66,75 @@ def slice_index(groups: Integers, along: Floats) -> Integers:
     return index
 
 
-def median_spacing(along: Floats) -> float:
-    """Return the median gap of distinct positions (mm, NaN for none), NaN of fewer than two."""
-    known = along[~np.isnan(along)]
-    places = known[distinct_slices(known)]
-    return float(np.median(np.diff(places))) if len(places) > 1 else np.nan
+@dataclass(frozen=True)
+class Gaps:
+    """What lies between the slices of a group; NaN where there are fewer than two places.
+
+    Attributes
+    ----------
+    spacing_mm : float
+        The median gap along the normal, mm.
+    largest_ratio : float
+        The largest gap over the median one; 1 where all are the same.
+    missing : float
+        Slices that would fill the gaps of more than one and a half median ones.
+    tilt_degrees : float
+        Angle between the normal and the way from the first slice to the one farthest from it; of a
+        gantry that is not tilted 0. NaN where all are in one place.
+    """
+
+    spacing_mm: float = np.nan
+    largest_ratio: float = np.nan
+    missing: float = np.nan
+    tilt_degrees: float = np.nan
+
+
+def measure_gaps(along: Floats, places: Floats, normal: Floats) -> Gaps:
+    """Measure what lies between slices.
+
+    Parameters
+    ----------
+    along : ndarray of shape (slices,)
+        Their positions along the normal, mm; NaN for none.
+    places : ndarray of shape (slices, 3)
+        Their positions, LPS mm.
+    normal : ndarray of shape (3,)
+        Of unit length, LPS.
+    """
+    known = ~np.isnan(along)
+    along, places = along[known], places[known]
+    tilt = tilt_degrees(places, normal)
+    gaps = np.diff(along[distinct_slices(along)])
+    if not len(gaps):
+        return Gaps(tilt_degrees=tilt)
+    spacing = float(np.median(gaps))
+    ratios = gaps / spacing
+    wide = ratios[ratios > _A_SLICE_AND_A_HALF]
+    return Gaps(spacing, float(ratios.max()), float((np.rint(wide) - 1).sum()), tilt)
+
+
+def tilt_degrees(places: Floats, normal: Floats) -> float:
+    """Return the angle between the normal and the way from the first slice to the farthest.
+
+    Parameters
+    ----------
+    places : ndarray of shape (slices, 3)
+        Their positions in any order, LPS mm.
+    normal : ndarray of shape (3,)
+        Of unit length, LPS.
+
+    Returns
+    -------
+    float
+        Degrees, 0 to 90; NaN where all are in one place.
+    """
+    ways = places - places[:1]
+    lengths = np.linalg.norm(ways, axis=1)
+    if not len(lengths) or lengths.max() <= DISTINCT_MM:
+        return np.nan
+    way = ways[lengths.argmax()]
+    along = abs(float(way @ normal))
+    return math.degrees(math.atan2(float(np.linalg.norm(np.cross(way, normal))), along))
 
 
 def are_evenly_spaced(ordered: Floats) -> bool:
@@ -77,24 +144,6 @@ def are_evenly_spaced(ordered: Floats) -> bool:
         typical = np.median(gaps)
         even = (np.abs(gaps - typical) <= SPACING_RELATIVE * typical).all()
     return bool(typical > DISTINCT_MM and even)
-
-
-def follow_normal(places: Floats, normal: Floats, least_cosine: float) -> bool:
-    """Tell whether slices lie behind one another along their normal, not beside one another.
-
-    Parameters
-    ----------
-    places : ndarray of shape (slices, 3)
-        Their positions in any order, LPS mm; at least one.
-    normal : ndarray of shape (3,)
-        Of unit length, LPS.
-    least_cosine : float
-        Between the normal and the way from the first slice to the one farthest from it; slices
-        all in one place pass.
-    """
-    way = places[np.argmax(np.linalg.norm(places - places[0], axis=1))] - places[0]
-    length = float(np.linalg.norm(way))
-    return length <= DISTINCT_MM or bool(abs(way @ normal) >= least_cosine * length)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,33 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.schema.tolerances import (
-    ALONG_NORMAL_COSINE,
-)
-from aneurysm_assets.volumes.directions import (
-    Floats,
-    Integers,
-    cosines_with_normal,
-    orientation_centres,
-    slice_normals,
-)
+from aneurysm_assets.schema.tolerances import MAX_TILT_DEGREES
+from aneurysm_assets.volumes.directions import Floats, Integers, slice_normals
 from aneurysm_assets.volumes.grid import Grid, series_grid
-from aneurysm_assets.volumes.grouping import IS_SCOUT, are_one_group, group_images, largest_group
+from aneurysm_assets.volumes.grouping import IS_SCOUT
 from aneurysm_assets.volumes.plane import Plane, plane_of_image
+from aneurysm_assets.volumes.series_geometry import add_geometry
 from aneurysm_assets.volumes.slices import (
     along_normals,
     distinct_slices,
-    follow_normal,
     line_through,
+    tilt_degrees,
 )
 
 LEAST_SLICES = 6
 """Fewer slices than this give no picture from the side worth looking at."""
 
 _GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-
-_SPACING_DIGITS = 4
-"""Decimals of PixelSpacing (mm) that images of one picture share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +73,7 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     Returns
     -------
     Stack or NoStack
-        Of the images that are no scouts, those of the commonest orientation and matrix.
+        Of the largest group of images that are no scouts.
     """
     number = _largest_group(images)
     if len(number) < LEAST_SLICES:
@@ -96,7 +86,7 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     normal = slice_normals(orientation[None])[0]
     along = along_normals(places, normal)
     distinct = distinct_slices(along)
-    if not follow_normal(places, normal, ALONG_NORMAL_COSINE):
+    if tilt_degrees(places, normal) > MAX_TILT_DEGREES:
         return NoStack("the orientation contradicts the positions", is_oriented=False)
     if len(distinct) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} slices at different places")
@@ -109,20 +99,10 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
 
 
 def _largest_group(images: pl.DataFrame) -> Integers:
-    """Return the rows of the commonest orientation, matrix and pixel spacing."""
-    cosines = images["ImageOrientationPatient"].to_numpy()
-    spacing = images["PixelSpacing"].to_numpy().round(_SPACING_DIGITS)
-    centres = orientation_centres(cosines_with_normal(cosines))
-    positions = images["ImagePositionPatient"].to_numpy()
-    usable = (
-        ~images.select(IS_SCOUT).to_series().to_numpy()
-        & (centres >= 0)
-        & np.isfinite(positions).all(axis=1)
-        & np.isfinite(spacing).all(axis=1)
-    )
-    groups = group_images(centres, images["Rows"], images["Columns"], spacing)
-    largest = largest_group(groups, usable, first_image_wins=False)
-    return np.flatnonzero(usable & (groups == largest))
+    """Return the rows of the largest group that have a place and a pixel spacing."""
+    usable = pl.all_horizontal(pl.col(_GEOMETRY[:3]).is_not_null())
+    chosen = images.select((usable & (pl.col("image_group") == 0)).fill_null(value=False))
+    return np.flatnonzero(chosen.to_series().to_numpy())
 
 
 def grid_of_series(images: pl.DataFrame) -> Grid | None:
@@ -136,14 +116,16 @@ def grid_of_series(images: pl.DataFrame) -> Grid | None:
     Returns
     -------
     Grid or None
-        In RAS mm. None where a number is missing, the images are not all of one orientation,
-        matrix and pixel spacing, or their positions are no grid (`series_grid`).
+        In RAS mm. None where a number is missing, the images are not all of one group, or their
+        positions are no grid (`series_grid`).
     """
-    main = images.filter(pl.col("read_error").is_null(), ~IS_SCOUT).select(_GEOMETRY)
-    if main.is_empty() or main.null_count().sum_horizontal().item():
+    main = images.filter(pl.col("read_error").is_null(), ~IS_SCOUT)
+    if main["image_group"].null_count():
+        main = add_geometry(main)  # of a table that an earlier version wrote
+    numbers = main.select(_GEOMETRY)
+    if main.is_empty() or numbers.null_count().sum_horizontal().item():
         return None
-    cosines, spacing = (main[name].to_numpy() for name in _GEOMETRY[1:3])
-    if not are_one_group(cosines, main["Rows"], main["Columns"], spacing):
+    if main["image_group"].n_unique() > 1:
         return None
-    positions = main["ImagePositionPatient"].to_numpy()
+    positions, cosines, spacing = (main[name].to_numpy() for name in _GEOMETRY[:3])
     return series_grid(positions, cosines[0], spacing[0], main["Rows"][0], main["Columns"][0])

@@ -323,7 +323,7 @@ def test_files_are_held_against_the_latest_time_they_were_read(tmp_path: Path) -
     series = ct("grows")
     stage = Stage(tmp_path, [series])
     assert stage.read().success
-    (stage.settings.series_root / series.uid / "late.txt").write_text("one more")
+    (stage.settings.series_root / series.uid / "late.dat").write_text("one more")
     assert stage.read().success
     assert stage.sum_up(checks=OF_TABLE).success
     assert failing(stage) == {}

@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from aneurysm_assets.dicom.columns import SeriesColumns
 from aneurysm_assets.dicom.fast_parser import reader as reader_module
 from aneurysm_assets.dicom.fast_parser.reader import SeriesReader
+from aneurysm_assets.dicom.fast_parser.walk import Walked
 from aneurysm_assets.dicom.header import ROW
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
@@ -19,6 +20,7 @@ from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.sample import write_load_sample, write_sample
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import DICOM_TAGS
+from aneurysm_assets.storage.litter import without_litter
 from tests.dicom_bytes import (
     IMPLICIT,
     PYDICOM_FILES,
@@ -296,7 +298,8 @@ class TestAnySeries:
 def plainly(directory: Path, raw: Path) -> pl.DataFrame:
     """Return a series' table the plain way: pydicom, a dict a row, polars' own sort."""
     rows = []
-    for path in sorted(directory.iterdir()):
+    kept = without_litter(path.name for path in directory.iterdir())
+    for path in sorted(directory / name for name in kept):
         if path.is_dir():
             continue
         about = {
@@ -308,9 +311,8 @@ def plainly(directory: Path, raw: Path) -> pl.DataFrame:
             header, reason = read_header(path), None
         except UnreadableFile as error:
             header, reason = None, str(error)
-        if header and header.pixel_data == "cut":
-            reason = "is cut short in its pixel data"
-        elif header and header.pixel_data == "none" and header.images[0]["Rows"] is None:
+        without_pixels = header and header.pixel_data in {"none", "unknown"}
+        if without_pixels and header.images[0]["Rows"] is None:
             reason = "is DICOM but no image: it has neither Rows nor pixel data"
         if reason is not None:
             rows.append(about | {"read_error": reason})
@@ -318,6 +320,8 @@ def plainly(directory: Path, raw: Path) -> pl.DataFrame:
         own = header.series_instance_uid
         about["NumberOfFrames"] = header.number_of_frames
         about["header_series_instance_uid"] = None if own == directory.name else own
+        about["pixel_data_short"] = {"whole": False, "cut": True}.get(header.pixel_data)
+        about["header_notes"] = "; ".join(dict.fromkeys(header.malformed)) or None
         rows += [image | about for image in header.images]
     columns = {name: [row.get(name) for row in rows] for name in DICOM_TAGS.column_names}
     return pl.DataFrame(columns, schema=DICOM_TAGS.schema).sort(
@@ -332,7 +336,8 @@ class TestSeries:
         except SeriesError:
             assert plainly(directory, raw)["read_error"].is_not_null().all()
             return None
-        computed = set(DICOM_TAGS.column_names) - set(ROW) - {"dicom_path", "file_size"}
+        of_file = {"dicom_path", "file_size", "pixel_data_short", "header_notes"}
+        computed = set(DICOM_TAGS.column_names) - set(ROW) - of_file
         computed -= {SERIES_KEY, "header_series_instance_uid", "read_error"}
         expected = plainly(directory, raw).drop(computed)
         assert_frame_equal(series.frame.drop(computed), expected, check_exact=True)
@@ -394,7 +399,7 @@ class TestColumns:
                 "Modality": "CT",
                 SERIES_KEY: ("1.2", "1.3", None)[number],
             }
-            columns.add([list(values.values())], f"series/1.2/{number}", 10)
+            columns.add(Walked([list(values.values())], "whole", 10), f"series/1.2/{number}", [])
         columns.add_unreadable("series/1.2/x", 0, "is no DICOM file")
         frame = columns.to_frame()
         assert frame.schema == DICOM_TAGS.schema

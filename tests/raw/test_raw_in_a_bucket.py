@@ -255,7 +255,7 @@ def test_a_file_cut_anywhere_gives_the_same_row(bucket, tmp_path) -> None:
     long = long_header(2 * HEAD)
     files = {f"{cut:06}.dcm": whole[:cut] for cut in range(0, len(whole), 61)}
     files |= {f"l{cut:06}.dcm": long[:cut] for cut in range(300, len(long), 4999)}
-    files |= {"whole.dcm": whole, "notes.txt": b"scanned on a Monday\n"}
+    files |= {"whole.dcm": whole, "notes.doc": b"scanned on a Monday\n"}
     files |= {
         f"{number}.dcm": encode(dataset(syntax))
         for number, syntax in enumerate([ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])

@@ -69,7 +69,7 @@ LOCATIONS_IN_ORDER = [
     "Other Posterior Circulation",
 ]
 
-UNITS = {"", "bit", "byte", "mm", "px", "voxel", "year"}
+UNITS = {"", "bit", "byte", "degree", "mm", "px", "voxel", "year"}
 
 DIMENSIONLESS = {
     "nii_pixdim_all": "of each dimension its own",
@@ -83,6 +83,10 @@ DIMENSIONLESS = {
     "RescaleSlope": "of RescaleType, a column of its own",
     "SamplesPerPixel": "a count",
     "NumberOfFrames": "a count",
+    "ImagesInAcquisition": "a count",
+    "missing_slices": "a count",
+    "largest_gap_ratio": "a ratio",
+    "image_group": "an index",
     "frame_index": "an index",
     "localizer_index": "an index",
     "slice_index": "an index",
@@ -139,13 +143,21 @@ def test_dicom_tags_has_besides_them_what_the_design_says() -> None:
         "Manufacturer",
         "WindowCenter",
         "WindowWidth",
+        "ImagesInAcquisition",
         "slice_position_mm",
         "slice_index",
         "slice_spacing_mm",
         "orientation_plane",
         "is_scout",
+        "image_group",
+        "largest_gap_ratio",
+        "missing_slices",
+        "gantry_tilt_degrees",
+        "obliquity_degrees",
         "dicom_path",
         "file_size",
+        "pixel_data_short",
+        "header_notes",
         "header_series_instance_uid",
         "read_error",
     )
@@ -251,6 +263,7 @@ def test_a_unified_column_has_the_dtype_unit_and_words_of_the_column_it_comes_fr
             origin.source,
             origin.unit,
             origin.former_name,
+            origin.since,
         )
 
 

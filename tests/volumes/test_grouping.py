@@ -1,55 +1,44 @@
+"""Which images of a series belong together."""
+
 import numpy as np
 import polars as pl
-import pytest
 
-from aneurysm_assets.volumes.grouping import are_one_group, group_images, largest_group
-
-AXIAL = [1.0, 0, 0, 0, 1, 0]
+from aneurysm_assets.schema.tolerances import PIXEL_SPACING_RELATIVE
+from aneurysm_assets.volumes.grouping import group_images, groups_of_matrix, ranked
 
 
-def sides(*lengths: int | None) -> pl.Series:
+def sides(*lengths):
     return pl.Series(lengths, dtype=pl.Int32)
 
 
-def test_images_of_one_orientation_and_matrix_are_a_group_whatever_their_spacing_if_not_asked():
+def test_images_of_one_orientation_and_matrix_have_one_number():
     orientations = np.array([0, 0, 2, 0, -1, -1])
     rows, columns = sides(8, 8, 8, 9, None, None), sides(8, 8, 8, 8, 8, 8)
-    assert group_images(orientations, rows, columns).tolist() == [1, 1, 3, 2, 0, 0]
-    spacing = np.array([[0.5, 0.5], [0.5, 0.4], [1, 1], [1, 1], [np.nan, 1], [np.nan, 1]])
-    found = group_images(orientations, rows, columns, spacing)
-    assert found.tolist() == [2, 1, 4, 3, 0, 0]
+    assert groups_of_matrix(orientations, rows, columns).tolist() == [1, 1, 3, 2, 0, 0]
 
 
-def test_of_equal_groups_the_first_image_or_the_lowest_number_decides():
-    groups, counted = np.array([1, 0, 0, 1, 2, 2, 2]), np.arange(7) < 5
-    assert largest_group(groups, counted, first_image_wins=True) == 1
-    assert largest_group(groups, counted, first_image_wins=False) == 0
+def test_a_group_is_of_one_pixel_spacing_within_the_tolerance():
+    near, far = 0.5 * (1 + PIXEL_SPACING_RELATIVE), 0.5 * (1 + 3 * PIXEL_SPACING_RELATIVE)
+    spacings = np.array([[0.5, 0.5], [0.5, 0.5], [0.5, near], [0.5, far], [np.nan, np.nan]])
+    alike = np.zeros(5, dtype=np.int64)
+    found = group_images(alike, spacings, pl.Series(["1.2"] * 5))
+    assert found[0] == found[1] == found[2]
+    assert len({found[0], found[3], found[4]}) == 3
 
 
-def test_without_images_there_is_no_largest_group():
+def test_a_group_is_of_one_frame_of_reference_and_one_without_is_in_the_only_one():
+    alike, spacings = np.zeros(3, dtype=np.int64), np.full((3, 2), 0.5)
+    assert set(group_images(alike, spacings, pl.Series(["1.2", None, "1.2"]))) == {0}
+    assert len(set(group_images(alike, spacings, pl.Series(["1.2", None, "1.3"])))) == 3
+    assert set(group_images(alike, spacings, pl.Series([None] * 3, dtype=pl.String))) == {0}
+
+
+def test_groups_are_ranked_by_the_images_that_count_then_by_the_first_of_them():
+    groups = np.array([2, 0, 2, 0, 1])
+    assert ranked(groups, np.array([True] * 5)).tolist() == [2, 0, 1]
+    assert ranked(groups, np.array([False, True, False, True, True])).tolist() == [0, 1, 2]
+
+
+def test_without_images_there_is_no_group():
     nothing = np.zeros(0, dtype=np.int64)
-    for first_image_wins in (True, False):
-        found = largest_group(nothing, nothing.astype(bool), first_image_wins=first_image_wins)
-        assert found == -1
-
-
-@pytest.mark.parametrize(
-    ("cosine", "height", "spacing", "one"),
-    [
-        (1.0, 8, 0.5, True),
-        (0.9901, 8, 0.5, True),
-        (0.9899, 8, 0.5, False),
-        (1.0, 9, 0.5, False),
-        (1.0, 8, 0.50001, False),
-    ],
-)
-def test_images_are_one_group_if_orientation_matrix_and_spacing_are_one(
-    cosine, height, spacing, one
-):
-    cosines = np.array([AXIAL, [cosine, *AXIAL[1:]]])
-    spacings = np.array([[0.5, 0.5], [0.5, spacing]])
-    assert are_one_group(cosines, sides(8, height), sides(8, 8), spacings) is one
-
-
-def test_no_images_are_no_group():
-    assert not are_one_group(np.zeros((0, 6)), sides(), sides(), np.zeros((0, 2)))
+    assert ranked(nothing, nothing.astype(bool)).tolist() == []

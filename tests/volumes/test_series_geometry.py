@@ -32,6 +32,11 @@ COMPUTED = [
     "slice_spacing_mm",
     "orientation_plane",
     "is_scout",
+    "image_group",
+    "largest_gap_ratio",
+    "missing_slices",
+    "gantry_tilt_degrees",
+    "obliquity_degrees",
 ]
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -154,21 +159,17 @@ def test_rows_columns_and_rising_slice_index_are_right_handed_as_nibabel_counts_
 
 @repeatable
 @given(rotations())
-def test_the_plane_is_that_of_the_angles_between_directions_and_axes(rotation):
-    def near(direction: np.ndarray) -> list[int]:
-        """The axes within the threshold's angle, by the arc cosine and nothing else."""
-        angles = [
-            min(math.acos(np.clip(direction @ axis, -1, 1)) for axis in (unit, -unit))
-            for unit in np.eye(3)
-        ]
-        assume(all(abs(angle - math.acos(0.8)) > 1e-9 for angle in angles))
-        return [i for i, angle in enumerate(angles) if angle < math.acos(0.8)]
+def test_the_plane_is_that_of_the_angle_between_the_normal_and_the_axes(rotation):
+    def angle(axis: np.ndarray) -> float:
+        """The angle to an axis, whichever way it points, by the arc cosine and nothing else."""
+        return min(math.acos(np.clip(rotation[:, 2] @ way, -1, 1)) for way in (axis, -axis))
 
-    axes = near(rotation[:, 0]) + near(rotation[:, 1])
-    expected = "oblique"
-    if len(axes) == 2:
-        expected = {(0, 1): "axial", (0, 2): "coronal", (1, 2): "sagittal"}[tuple(sorted(axes))]
-    assert geometry(image(1, 0.0, cosines_of(rotation)))["orientation_plane"] == [expected]
+    angles = [angle(axis) for axis in np.eye(3)]
+    assume(abs(min(angles) - math.acos(0.8)) > 1e-9)
+    nearest = ["sagittal", "coronal", "axial"][int(np.argmin(angles))]
+    found = geometry(image(1, 0.0, cosines_of(rotation)))
+    assert found["orientation_plane"] == [nearest if min(angles) < math.acos(0.8) else "oblique"]
+    assert found["obliquity_degrees"] == pytest.approx([math.degrees(min(angles))], abs=1e-5)
 
 
 class Plain:
@@ -237,13 +238,6 @@ class Plain:
             )
 
         main = min(groups, key=lambda key: (-stack_size(key), first(key)))
-        heights = {
-            round(height, 6)
-            for row in groups[main]
-            if not self.typed(row) and (height := self.along(row, stack_normal(main))) is not None
-        }
-        gaps = [b - a for a, b in itertools.pairwise(sorted(heights))]
-        spacing = statistics.median(gaps) if gaps else None
         result = {}
         for key, rows in groups.items():
             small = (
@@ -257,9 +251,18 @@ class Plain:
                 height = self.along(row, stack_normal(key))
                 return (height is None, round(height or 0, 6), self.filed(row))
 
+            heights = {
+                round(height, 6)
+                for row in rows
+                if not (self.typed(row) or small)
+                and (height := self.along(row, stack_normal(key))) is not None
+            }
+            gaps = [b - a for a, b in itertools.pairwise(sorted(heights))]
+            spacing = statistics.median(gaps) if gaps else None
             for index, row in enumerate(sorted(rows, key=place)):
                 own = self.along(row, self.normal(row))
-                result[self.filed(row)] = (own, index, spacing, self.typed(row) or small)
+                scout = self.typed(row) or small
+                result[self.filed(row)] = (own, index, None if scout else spacing, scout)
         return result
 
 
@@ -355,7 +358,8 @@ def test_a_tilt_about_any_axis_keeps_the_plane_below_36_87_degrees(axis, start, 
     tilt[[i, j, i, j], [i, j, j, i]] = [cosine, cosine, -sine, sine]
     upright = geometry(image(1, 0, cosines_of(start)))["orientation_plane"]
     tilted = geometry(image(1, 0, cosines_of(tilt @ start)))["orientation_plane"]
-    assert tilted == (upright if kept else ["oblique"])
+    within_its_plane = np.abs(start[:, 2]).argmax() == axis
+    assert tilted == (upright if kept or within_its_plane else ["oblique"])
 
 
 def test_a_cosine_of_exactly_the_threshold_is_oblique():
@@ -365,18 +369,14 @@ def test_a_cosine_of_exactly_the_threshold_is_oblique():
     assert geometry(at, above)["orientation_plane"] == ["oblique", "axial"]
 
 
-def test_the_plane_of_oblique_rows_or_oblique_columns_is_oblique():
+def test_slices_turned_in_their_own_plane_keep_their_plane():
     slant = math.sqrt(0.5)
     about_z = image(1, 0, (slant, slant, 0, -slant, slant, 0))
     about_x = image(2, 0, (1, 0, 0, 0, slant, slant))
     about_y = image(3, 0, (slant, 0, -slant, 0, 1, 0))
-    assert geometry(about_x, about_y, about_z)["orientation_plane"] == ["oblique"] * 3
-
-
-@pytest.mark.parametrize("turns", [0, 1, 2])
-def test_rows_and_columns_near_one_axis_are_oblique(turns):
-    row, column = np.roll([0.9, 0.4, 0.0], turns), np.roll([0.9, -0.4, 0.0], turns)
-    assert geometry(image(1, 0.0, (*row, *column)))["orientation_plane"] == ["oblique"]
+    found = geometry(about_z, about_x, about_y)
+    assert found["orientation_plane"] == ["axial", "oblique", "oblique"]
+    assert found["obliquity_degrees"] == pytest.approx([0, 45, 45])
 
 
 @pytest.mark.parametrize(
@@ -495,6 +495,11 @@ def test_a_series_without_any_geometry_is_in_the_order_of_its_numbers():
         "slice_spacing_mm": [None] * 4,
         "orientation_plane": [None] * 4,
         "is_scout": [False] * 4,
+        "image_group": [0] * 4,
+        "largest_gap_ratio": [None] * 4,
+        "missing_slices": [None] * 4,
+        "gantry_tilt_degrees": [None] * 4,
+        "obliquity_degrees": [None] * 4,
     }
 
 
@@ -507,21 +512,61 @@ def test_positions_without_orientation_are_no_order():
 # --- groups -------------------------------------------------------------------------------------
 
 
-def test_each_matrix_is_counted_by_itself_and_the_larger_group_gives_the_spacing():
+def test_each_group_is_counted_by_itself_and_has_its_own_spacing():
     large = [image(i, 2.0 * i) for i in range(5)]
     small = [image(10 + i, 9.0 * i, Rows=256) for i in range(3)]
     narrow = [image(20 + i, 7.0 * i, Columns=256) for i in range(3)]
     found = geometry(*narrow, *small, *large)
     assert found["slice_index"] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 4]
-    assert found["slice_spacing_mm"] == [2.0] * 11
+    assert found["slice_spacing_mm"] == [7.0] * 3 + [9.0] * 3 + [2.0] * 5
+    assert found["image_group"] == [2] * 3 + [1] * 3 + [0] * 5
     assert found["is_scout"] == [False] * 11
 
 
-def test_of_two_groups_equally_large_the_one_with_the_lowest_number_gives_the_spacing():
+def test_of_two_groups_equally_large_the_one_with_the_lowest_number_is_the_first():
     one = [image(2 + i, 2.0 * i) for i in range(3)]
     other = [image(1 + 9 * i, 9.0 * i, Rows=256) for i in range(3)]
-    for images in ([*one, *other], [*other, *one]):
-        assert geometry(*images)["slice_spacing_mm"] == [9.0] * 6
+    assert geometry(*one, *other)["image_group"] == [1] * 3 + [0] * 3
+    assert geometry(*other, *one)["image_group"] == [0] * 3 + [1] * 3
+
+
+def test_images_of_another_pixel_spacing_or_frame_of_reference_are_a_group_of_their_own():
+    near = [image(i, 2.0 * i, PixelSpacing=(0.5, 0.5)) for i in range(5)]
+    far = [image(10 + i, 3.0 * i, PixelSpacing=(0.4, 0.4)) for i in range(4)]
+    found = geometry(*near, *far)
+    assert found["image_group"] == [0] * 5 + [1] * 4
+    assert found["slice_spacing_mm"] == [2.0] * 5 + [3.0] * 4
+    assert found["is_scout"] == [False] * 9
+    moved = [image(10 + i, 3.0 * i, FrameOfReferenceUID="1.3") for i in range(4)]
+    here = [image(i, 2.0 * i, FrameOfReferenceUID="1.2") for i in range(5)]
+    assert geometry(*here, *moved)["image_group"] == [0] * 5 + [1] * 4
+
+
+def test_a_missing_slice_and_jitter_are_told_apart_by_numbers():
+    heights = [0.0, 2.0, 4.0, 8.0, 10.0, 12.0]
+    found = geometry(*(image(i, z) for i, z in enumerate(heights)))
+    assert (found["largest_gap_ratio"][0], found["missing_slices"][0]) == (2.0, 1)
+    jitter = [0.0, 2.06, 4.0, 5.94, 8.0, 10.0]
+    found = geometry(*(image(i, z) for i, z in enumerate(jitter)))
+    assert found["largest_gap_ratio"][0] == pytest.approx(1.03)
+    assert found["missing_slices"] == [0] * 6
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.01, 8.5, 28.0, 53.0])
+def test_the_tilt_of_a_gantry_is_the_angle_between_the_normal_and_the_way(degrees):
+    shift = math.tan(math.radians(degrees))
+    images = [image(i, (0.0, 2.0 * shift * i, 2.0 * i)) for i in range(5)]
+    found = geometry(*images)
+    assert found["gantry_tilt_degrees"] == pytest.approx([degrees] * 5, abs=1e-6)
+    assert found["slice_spacing_mm"] == pytest.approx([2.0] * 5)
+
+
+def test_slices_beside_one_another_are_tilted_by_a_right_angle_and_have_no_spacing():
+    found = geometry(*(image(i, (7.0 * i, 0.0, 0.0)) for i in range(4)))
+    assert found["gantry_tilt_degrees"] == pytest.approx([90.0] * 4)
+    assert found["slice_spacing_mm"] == [None] * 4
+    everything_at_one_place = geometry(*(image(i, 1.0) for i in range(4)))
+    assert everything_at_one_place["gantry_tilt_degrees"] == [None] * 4
 
 
 def test_of_images_all_different_none_is_a_scout_of_the_others():
@@ -606,7 +651,8 @@ def test_scouts_by_image_type_are_not_in_the_spacing_even_when_they_are_the_most
     scouts = [image(i, 1.0 * i, CORONAL, ImageType="LOCALIZER") for i in range(6)]
     images = [*scouts, image(20, 3.0, ImageType="LOCALIZER"), *stack(3, first=30, spacing=8.0)]
     found = geometry(*images)
-    assert found["slice_spacing_mm"] == [8.0] * 10
+    assert found["slice_spacing_mm"] == [None] * 7 + [8.0] * 3
+    assert found["image_group"] == [None] * 7 + [0] * 3
     assert found["is_scout"] == [True] * 7 + [False] * 3
 
 
@@ -621,7 +667,7 @@ def test_a_few_images_of_another_orientation_are_scouts():
     images = [*stack(20), *stack(2, CORONAL, first=50), image(60, 0.0, SAGITTAL)]
     found = geometry(*images)
     assert found["is_scout"] == [False] * 20 + [True] * 3
-    assert found["slice_spacing_mm"] == [2.0] * 23
+    assert found["slice_spacing_mm"] == [2.0] * 20 + [None] * 3
     assert found["slice_index"][20:] == [0, 1, 0]
     assert found["orientation_plane"][20:] == ["coronal", "coronal", "sagittal"]
 

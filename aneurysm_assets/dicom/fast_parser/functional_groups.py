@@ -11,6 +11,7 @@ from aneurysm_assets.dicom.attributes import (
     SLOTS,
     VRS,
     Value,
+    drop_above_bound,
     tag_of,
 )
 from aneurysm_assets.dicom.fast_parser.elements import (
@@ -174,6 +175,7 @@ def images(
     list of list
         One list per image: the values that `header.ROW` names.
     """
+    require_within_bounds(top)
     count = number_of_images(top[_NUMBER_OF_FRAMES], len(per_frame), size)
     if count is None:
         raise FallBackToPydicom(f"{top[_NUMBER_OF_FRAMES]} frames")
@@ -201,6 +203,18 @@ def images(
     if count == 1:
         rows[0][FRAME_INDEX] = None
     return rows
+
+
+def require_within_bounds(row: list[Value]) -> None:
+    """Leave an image to pydicom of which a value is above its bound (`attributes.BELOW`).
+
+    Raises
+    ------
+    FallBackToPydicom
+        It has such a value.
+    """
+    for note in drop_above_bound(row):
+        raise FallBackToPydicom(note)
 
 
 def _source_of(row: list[Value], shared: Found, per_frame: Found) -> str | None:

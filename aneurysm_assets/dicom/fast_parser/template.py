@@ -9,6 +9,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from aneurysm_assets.dicom.attributes import (
+    BOUND_SLOTS,
     GEOMETRY,
     PER_FRAME,
     SHARED,
@@ -27,6 +28,7 @@ from aneurysm_assets.dicom.fast_parser.elements import (
     skip_item,
     walk_items,
 )
+from aneurysm_assets.dicom.fast_parser.functional_groups import require_within_bounds
 from aneurysm_assets.dicom.fast_parser.values import LATIN_1, Decoder, encoding_of
 from aneurysm_assets.dicom.fast_parser.walk import LAST_OF_META, Walked, pixel_data
 from aneurysm_assets.dicom.header import GEOMETRY_SOURCE, PLACES
@@ -143,6 +145,7 @@ class Template:
         differing = {SLOT_OF_TAG.get(tag) for tag, _, body in pieces if body is None}
         same = (row[slot] for slot in _GEOMETRY_SLOTS if slot not in differing)
         is_settled = any(value is not None for value in same)
+        self._bounds_differ = not BOUND_SLOTS.isdisjoint(differing)
         self._geometry = () if is_settled else tuple(s for s in _GEOMETRY_SLOTS if s in differing)
 
     def joined(self, other: "Template") -> "Template | None":
@@ -231,6 +234,8 @@ class Template:
         if self._geometry:
             found = any(row[slot] is not None for slot in self._geometry)
             row[GEOMETRY_SOURCE] = PLACES[-1] if found else None
+        if self._bounds_differ:
+            require_within_bounds(row)
         tag, head, _ = self._pixels
         place = start + at
         if tag == NO_ELEMENT:

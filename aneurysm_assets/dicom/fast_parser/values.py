@@ -191,12 +191,14 @@ class Decoder:
         Raises
         ------
         FallBackToPydicom
-            The bytes are not what the attribute's VR and dtype allow.
+            The bytes are not what the attribute's VR, dtype and rule allow.
         """
         seen = self._seen[slot]
         if raw in seen:
             return seen[raw]
         value = _DECODERS[slot](raw, encoding)
+        if not ATTRIBUTES[slot].allows(value):
+            raise FallBackToPydicom(f"{ATTRIBUTES[slot].name} is {value}, which cannot be")
         # Beyond ASCII the same bytes are different text in different character sets.
         if raw.isascii():
             if len(seen) >= _REMEMBERED:
