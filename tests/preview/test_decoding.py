@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_decoded_is_named_with_its_encoding_and_the_next_g
     broken.save_as(tmp_path / "MR_small_jp2klossless.dcm")
     failed, good = decoded(tmp_path, row("MR_small_jp2klossless.dcm"), row("MR_small.dcm"))
     assert isinstance(failed, Undecodable)
-    assert str(tmp_path / "MR_small_jp2klossless.dcm") in str(failed)
+    assert "MR_small_jp2klossless.dcm: " in str(failed)
     assert JPEG2000Lossless in str(failed)
     assert good.shape == (64, 64)
 
@@ -264,7 +264,7 @@ def test_pixel_data_one_byte_short_is_said_of_its_own_image_alone(where, tmp_pat
     rows = [row("MR_small.dcm", dicom_path="short.dcm"), row("MR_small.dcm")]
     failed, good = decoded(tmp_path, *rows)
     assert isinstance(failed, Undecodable)
-    assert str(short) in str(failed)
+    assert f"{short.name}: " in str(failed)
     assert good.shape == (64, 64)
 
 
