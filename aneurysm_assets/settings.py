@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -20,12 +20,17 @@ INTERIM = "ANEURYSM_INTERIM"
 WORKERS = "ANEURYSM_WORKERS"
 THREADS = "ANEURYSM_THREADS"
 UNLABELLED = "ANEURYSM_UNLABELLED"
+PIXEL_COORDINATES = "ANEURYSM_PIXEL_COORDINATES"
 SERIES_PER_RUN = "ANEURYSM_SERIES_PER_RUN"
 
 _MOST_THREADS = 256
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"", "0", "false", "no", "off"}
+
+
+PixelCoordinates = Literal["centres", "corners"]
+"""What whole x and y of train_localizers.csv are: the centres of pixels, or their first corners."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Settings:
     threads : int or None
         Threads of each worker that fetch files ahead, for storage that makes it wait; None for
         as many as are worth it: `storage.fetching.THREADS` in a bucket.
+    pixel_coordinates : {"centres", "corners"}
+        What whole x and y of a point are taken for; the competition does not say.
     series_per_run : int or None
         Into runs of how many series Dagster splits a backfill and what the automation requests;
         None for one run. `aneurysm-assets run` is always one.
@@ -60,6 +67,7 @@ class Settings:
     unlabelled: bool = False
     threads: int | None = None
     series_per_run: int | None = None
+    pixel_coordinates: PixelCoordinates = "centres"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -90,6 +98,7 @@ class Settings:
             unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
             threads=_threads(values.get(THREADS, "")),
             series_per_run=series_per_run(values),
+            pixel_coordinates=_pixel_coordinates(values.get(PIXEL_COORDINATES, "")),
         )
 
     @property
@@ -121,6 +130,11 @@ class Settings:
     def unified_table(self) -> Location:
         """The unified table without its suffix, which is `.parquet`, or `.csv` as a fallback."""
         return self.interim / "dicom_metadata_with_csv"
+
+    @property
+    def unplaced_table(self) -> Location:
+        """The points that found no image, without its suffix."""
+        return self.interim / "localizers_without_image"
 
     @property
     def quality_table(self) -> Location:
@@ -182,6 +196,17 @@ def series_per_run(environment: Mapping[str, str] | None = None) -> int | None:
             f"{SERIES_PER_RUN}={text!r}: give a whole number of series a run, 1 or more"
         )
     return int(text)
+
+
+def _pixel_coordinates(text: str) -> PixelCoordinates:
+    choices: dict[str, PixelCoordinates] = {
+        "": "centres",
+        "centres": "centres",
+        "corners": "corners",
+    }
+    if text.strip().lower() not in choices:
+        raise InputError(f"{PIXEL_COORDINATES}={text!r}: give centres or corners")
+    return choices[text.strip().lower()]
 
 
 def _path(name: str, text: str) -> Path:

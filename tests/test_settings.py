@@ -145,3 +145,11 @@ def test_a_key_that_is_no_uid_never_becomes_a_path(key: str, tmp_path: Path) -> 
     with pytest.raises(SeriesError) as error:
         settings.table_of_series("labels", key)
     assert repr(key) in str(error.value)
+
+
+def test_what_whole_coordinates_of_a_point_are_is_a_setting() -> None:
+    assert Settings.from_environment({}).pixel_coordinates == "centres"
+    given = {"ANEURYSM_PIXEL_COORDINATES": " Corners "}
+    assert Settings.from_environment(given).pixel_coordinates == "corners"
+    with pytest.raises(InputError, match="ANEURYSM_PIXEL_COORDINATES='middle'"):
+        Settings.from_environment({"ANEURYSM_PIXEL_COORDINATES": "middle"})

@@ -296,7 +296,9 @@ class _Run:
         summary = self._summary
         stems = (self._settings.unified_table, self._settings.quality_table)
         on_disk = all(find_table(stem) is not None for stem in stems)
-        if complete and not (on_disk and partitions.is_combined(self._instance, complete)):
+        if complete and not (
+            on_disk and partitions.is_combined(self._instance, self._settings, complete)
+        ):
             _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
             self._execute([UNIFIED_METADATA.name, SERIES_QUALITY.name])
             _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)

@@ -182,7 +182,10 @@ def _unified_status(
     metadata = latest_metadata(instance, UNIFIED_METADATA)
     if path is None or not metadata:
         return {"path": None, "up_to_date": False}
-    return metadata | {"path": str(path), "up_to_date": partitions.is_combined(instance, complete)}
+    return metadata | {
+        "path": str(path),
+        "up_to_date": partitions.is_combined(instance, settings, complete),
+    }
 
 
 def _preview_status(

@@ -53,9 +53,12 @@ def series_quality_checks(
 
 def _result(problem: Problem, quality: pl.DataFrame) -> dg.AssetCheckResult:
     found = quality.filter(pl.col(problem.name))
-    metadata: dict[str, dg.MetadataValue | int] = {
+    metadata: dict[str, dg.MetadataValue | int | str] = {
         "series_checked": int(quality[problem.name].is_not_null().sum()),
         "series_found": found.height,
+        "severity": problem.severity,
+        "tolerance": problem.tolerance or "none",
+        "source": problem.source,
     }
     if found.height:
         metadata["series"] = _table(problem, found.head(_NAMED))

@@ -57,7 +57,7 @@ class Evidence:
     not_done : sequence of str
         Partitions that are not done in every table, or not in the unified table.
     lost : pl.DataFrame
-        The points that found no image, as in `points`.
+        The points that found no image, as in `points`, with the `reason`.
     """
 
     series: pl.DataFrame
@@ -232,7 +232,7 @@ def _unknown_location(evidence: Evidence) -> pl.DataFrame:
 
 
 def _lost_point(evidence: Evidence) -> pl.DataFrame:
-    return evidence.lost.select(SERIES_KEY, finding=_point())
+    return evidence.lost.select(SERIES_KEY, finding=text_of("{}: {}", _point(), "reason"))
 
 
 def _duplicate_point(evidence: Evidence) -> pl.DataFrame:

@@ -36,6 +36,8 @@ COMBINED_SERIES = "series_sha256"
 """In the unified table's metadata: the digest of the series that it was combined from."""
 
 COMBINED_UPSTREAM = "upstream_event"
+
+PIXEL_COORDINATES = "pixel_coordinates"
 """In the unified table's metadata: the latest event of the series' tables before these were read.
 
 What was recorded after it may have been read before it was replaced, whatever the table's own event
@@ -269,13 +271,17 @@ def digest(series: Iterable[str]) -> str:
     return sha256("\n".join(sorted(series)).encode()).hexdigest()
 
 
-def is_combined(instance: dg.DagsterInstance, complete_now: Iterable[str]) -> bool:
+def is_combined(
+    instance: dg.DagsterInstance, settings: Settings, complete_now: Iterable[str]
+) -> bool:
     """Tell whether the unified table is of the series complete now, as their tables are.
 
     A series that failed since, or whose table is gone, makes nothing newer and is to leave it.
     """
     metadata = latest_metadata(instance, UNIFIED_METADATA)
     if metadata.get(COMBINED_SERIES) != digest(complete_now):
+        return False
+    if metadata.get(PIXEL_COORDINATES, "centres") != settings.pixel_coordinates:
         return False
     upstream, unified, _ = latest_events(instance)
     return upstream <= int(metadata.get(COMBINED_UPSTREAM, unified))

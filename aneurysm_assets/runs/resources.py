@@ -34,6 +34,12 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         default="", description="1 to take series without a train.csv row (ANEURYSM_UNLABELLED)."
     )
 
+    pixel_coordinates: str = Field(
+        default="",
+        description="What whole x and y of a point are: centres (the default) or corners of "
+        "pixels (ANEURYSM_PIXEL_COORDINATES).",
+    )
+
     def get(self) -> Settings:
         """Return the settings in force.
 
@@ -49,6 +55,7 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             variables.WORKERS: self.workers,
             variables.THREADS: self.threads,
             variables.UNLABELLED: self.unlabelled,
+            variables.PIXEL_COORDINATES: self.pixel_coordinates,
         }
         return Settings.from_environment(
             {**os.environ, **{name: value for name, value in given.items() if value}}

@@ -337,7 +337,7 @@ def _combination_to_request(
     upstream, unified, quality = partitions.latest_events(instance)
     series = partitions.digest(complete)
     on_disk = all(map(find_table, (settings.unified_table, settings.quality_table)))
-    if on_disk and partitions.is_combined(instance, complete) and unified < quality:
+    if on_disk and partitions.is_combined(instance, settings, complete) and unified < quality:
         return False, {}, ""
     request = _digest(upstream, series)
     ended = active_runs.unsuccessful(instance, "combine")

@@ -103,7 +103,9 @@ SERIES = Column(
 _FUNCTIONAL = "functional groups before top level in a multi-frame file"
 
 COMPETITION_TAGS: tuple[Column, ...] = (
-    Column("BitsAllocated", pl.Int32(), "Bits of memory a sample.", "(0028,0100), C.7.6.3", "bit"),
+    Column(
+        "BitsAllocated", pl.Int32(), "Bits of memory per sample.", "(0028,0100), C.7.6.3", "bit"
+    ),
     Column("BitsStored", pl.Int32(), "Bits of each sample in use.", "(0028,0101), C.7.6.3", "bit"),
     Column("Columns", pl.Int32(), "Width of the image.", "(0028,0011), C.7.6.3", "px"),
     Column(
@@ -136,7 +138,7 @@ COMPETITION_TAGS: tuple[Column, ...] = (
     Column(
         "PatientID",
         pl.String(),
-        "De-identified a series: never group by it.",
+        "De-identified per series: never group by it.",
         "(0010,0020), C.7.1.1",
     ),
     Column(
@@ -203,7 +205,7 @@ COMPETITION_TAGS: tuple[Column, ...] = (
     Column(
         "StudyInstanceUID",
         pl.String(),
-        "De-identified a series: never group by it.",
+        "De-identified per series: never group by it.",
         "(0020,000D), C.7.2.1",
     ),
     Column(
@@ -416,7 +418,8 @@ PLACED_COLUMNS: tuple[Column, ...] = (
         Column(
             f"localizer_{axis}_mm",
             pl.Float64(),
-            f"The point's {axis} in patient coordinates, LPS; whole x and y are centres of pixels.",
+            f"The point's {axis} in patient coordinates, LPS. Whole x and y are taken for centres "
+            "of pixels; ANEURYSM_PIXEL_COORDINATES=corners takes them for corners.",
             "C.7.6.2.1.1, from the image's position, orientation and pixel spacing",
             "mm",
         )

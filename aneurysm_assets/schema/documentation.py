@@ -11,7 +11,13 @@ from pathlib import Path
 
 from aneurysm_assets.schema.columns import Column
 from aneurysm_assets.schema.problems import PROBLEMS
-from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Table
+from aneurysm_assets.schema.tables import (
+    LOCALIZERS_WITHOUT_IMAGE,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    Table,
+)
 
 
 def replace_generated(text: str, name: str, content: str) -> str:
@@ -45,7 +51,7 @@ def replace_generated(text: str, name: str, content: str) -> str:
 def tables_markdown() -> str:
     """Return every table with its columns' type, unit, source and description."""
     parts = [_table(table) for table in SERIES_TABLES]
-    return "\n".join([*parts, _unified(), _table(SERIES_QUALITY)])
+    return "\n".join([*parts, _unified(), _table(LOCALIZERS_WITHOUT_IMAGE), _table(SERIES_QUALITY)])
 
 
 def checks_markdown() -> str:

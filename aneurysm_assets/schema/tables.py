@@ -71,7 +71,7 @@ class Table(Artifact):
 
 DICOM_TAGS = Table(
     name="dicom_tags",
-    description="One row an image, that is a frame of a file; an unreadable file is one row too.",
+    description="One row per image, that is a frame of a file; an unreadable file is one row too.",
     columns=(
         SERIES,
         *COMPETITION_TAGS,
@@ -130,7 +130,7 @@ DICOM_TAGS = Table(
 
 LABELS = Table(
     name="labels",
-    description="One row a series: its row of train.csv, or nulls where there is none.",
+    description="One row per series: its row of train.csv, or nulls where there is none.",
     columns=(
         SERIES,
         Column("PatientAge", pl.Int32(), "Age at the time of the study.", "train.csv", "year"),
@@ -147,7 +147,9 @@ LABELS = Table(
 
 LOCALIZERS = Table(
     name="localizers",
-    description="One row an aneurysm point of train_localizers.csv, in its order, duplicates kept.",
+    description="One row per aneurysm point of train_localizers.csv, in its order, duplicates "
+    "kept. Each stands on a row of `unified_metadata`, or in `localizers_without_image` with the "
+    "reason.",
     columns=(
         SERIES,
         Column("SOPInstanceUID", pl.String(), "The file of the point.", "train_localizers.csv"),
@@ -179,7 +181,7 @@ LOCALIZERS = Table(
 
 SEGMENTATION_META = Table(
     name="segmentation_meta",
-    description="One row a series that has segmentation files, none for one that has not.",
+    description="One row per series that has segmentation files, none for one that has not.",
     columns=(
         SERIES,
         *segmentation_columns("nii", "image, `{SeriesInstanceUID}.nii`"),
@@ -254,7 +256,7 @@ def _unified_columns() -> Iterable[tuple[Column, tuple[Origin, ...]]]:
 
 UNIFIED_METADATA = Table(
     name="unified_metadata",
-    description="One row an image, and one more for each further aneurysm point on the same image.",
+    description="One row per image, and one more for each further aneurysm point on the image.",
     columns=tuple(column for column, _ in _unified_columns()),
     key=("SOPInstanceUID", "frame_index", "localizer_index"),
 )
@@ -269,7 +271,7 @@ SERIES_TABLES: tuple[Table, ...] = (DICOM_TAGS, LABELS, LOCALIZERS, SEGMENTATION
 
 SERIES_QUALITY = Table(
     name="series_quality",
-    description="One row a series: which problems it has, so that a filter excludes them.",
+    description="One row per series: which problems it has, so that a filter excludes them.",
     columns=(
         SERIES,
         *(
@@ -285,7 +287,7 @@ SERIES_QUALITY = Table(
         Column(
             "findings",
             pl.String(),
-            "A line a problem: where in the series it is, the first of each; null where there "
+            "One line per problem: where in the series it is, the first of each; null where there "
             "is none.",
             "the checks",
         ),
@@ -293,11 +295,22 @@ SERIES_QUALITY = Table(
     key=(SERIES_KEY,),
 )
 
+LOCALIZERS_WITHOUT_IMAGE = Table(
+    name="localizers_without_image",
+    description="One row per aneurysm point that stands on no row of `unified_metadata`, and why.",
+    columns=(
+        *LOCALIZERS.columns,
+        Column("reason", pl.String(), "Why no image was found for it.", "unified_metadata"),
+    ),
+    key=(),
+)
+
 ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)
+"""The tables that are assets; `unified_metadata` writes `LOCALIZERS_WITHOUT_IMAGE` beside it."""
 
 SERIES_PREVIEW = Artifact(
     name="series_preview",
-    description="One PNG a series: three planes through its middle, its aneurysm points, and the "
+    description="One PNG per series: three planes through its middle, its aneurysm points, and the "
     "vessel labels where there is a segmentation. Made from the raw files alone.",
 )
 

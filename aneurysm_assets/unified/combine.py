@@ -11,6 +11,7 @@ from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
+    LOCALIZERS_WITHOUT_IMAGE,
     SEGMENTATION_META,
     UNIFIED_METADATA,
     Table,
@@ -42,7 +43,7 @@ class Combined:
     images_with_localizers : int
         Images with at least one aneurysm point.
     localizers_without_image : tuple of str
-        `series/instance/frame` of each point that found no image.
+        `series/instance/frame: reason` of each point that found no image.
     series_with_segmentations : int
         Series with at least one file of the pair.
     """
@@ -111,7 +112,7 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
     frame = (
         images.join(of_series.lazy(), on=SERIES_KEY, how="left", maintain_order="left")
         .join(points.lazy(), on=_IMAGE, how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(in_patient_coordinates())
+        .with_columns(in_patient_coordinates(settings.pixel_coordinates))
         .join(
             placement.points.lazy(),
             on=POINT_KEY,
@@ -131,17 +132,17 @@ def _placement(
     some = segmented(series, segmentations)
     images = scan_series(settings, DICOM_TAGS, some).collect()
     placed = images.join(points, on=_IMAGE, how="inner", nulls_equal=True, maintain_order="left")
-    placed = placed.select(*POINT_KEY, *in_patient_coordinates())
+    placed = placed.select(*POINT_KEY, *in_patient_coordinates(settings.pixel_coordinates))
     return place(settings, images, placed, segmentations)
 
 
-def describe(points: pl.DataFrame, unified: pl.LazyFrame) -> Combined:
+def describe(lost: pl.DataFrame, unified: pl.LazyFrame) -> Combined:
     """Count what a reader of the unified table wants to know first.
 
     Parameters
     ----------
-    points : pl.DataFrame
-        The `localizers` of the series that were combined.
+    lost : pl.DataFrame
+        The points that found no image, from `points_without_image`.
     unified : pl.LazyFrame
         The unified table, as it is stored.
     """
@@ -154,7 +155,6 @@ def describe(points: pl.DataFrame, unified: pl.LazyFrame) -> Combined:
         images_with_localizers=(pl.col("localizer_index") == 0).sum(),
         series_with_segmentations=pl.col(SERIES_KEY).filter(segmented).n_unique(),
     ).collect()
-    lost = points_without_image(points, unified)
     return Combined(
         localizers_without_image=tuple(map(_point_name, lost.iter_rows(named=True))),
         **counts.row(0, named=True),
@@ -197,7 +197,7 @@ def _by_image(localizers: pl.DataFrame) -> pl.DataFrame:
 
 
 def points_without_image(points: pl.DataFrame, unified: pl.LazyFrame) -> pl.DataFrame:
-    """Return those of the points that stand on no row of the unified table.
+    """Return those of the points that stand on no row of the unified table, with the reason.
 
     Parameters
     ----------
@@ -205,13 +205,47 @@ def points_without_image(points: pl.DataFrame, unified: pl.LazyFrame) -> pl.Data
         The `localizers` of the series that were combined.
     unified : pl.LazyFrame
         The unified table.
+
+    Returns
+    -------
+    pl.DataFrame
+        With the schema of `tables.LOCALIZERS_WITHOUT_IMAGE`.
     """
     key = [*_IMAGE, "localizer_index"]
     placed = unified.filter(pl.col("localizer_index").is_not_null()).select(key).collect()
     found = _by_image(points).join(placed, on=key, how="semi", nulls_equal=True)["row"].unique()
-    return points.with_row_index("row").filter(~pl.col("row").is_in(found.implode())).drop("row")
+    lost = points.with_row_index("row").filter(~pl.col("row").is_in(found.implode())).drop("row")
+    file = [SERIES_KEY, "SOPInstanceUID"]
+    frames = (
+        unified.filter(pl.col("read_error").is_null())
+        .join(lost.lazy().select(file).unique(), on=file, how="semi")
+        .group_by(file)
+        .agg(
+            frames=pl.col("frame_index").n_unique(), is_single=pl.col("frame_index").is_null().any()
+        )
+        .collect()
+    )
+    return (
+        lost.join(frames, on=file, how="left", maintain_order="left")
+        .with_columns(reason=_why_lost())
+        .select(LOCALIZERS_WITHOUT_IMAGE.column_names)
+    )
+
+
+def _why_lost() -> pl.Expr:
+    frame = pl.col("frame_index")
+    has = [pl.lit("the file has "), pl.col("frames").cast(pl.String)]
+    return (
+        pl.when(pl.col("frames").is_null())
+        .then(pl.lit("no readable file of the series has this SOPInstanceUID"))
+        .when(pl.col("is_single"))
+        .then(pl.lit("the file is of a single frame, and the point names another"))
+        .when(frame.is_null())
+        .then(pl.concat_str(*has, pl.lit(" frames, and the point names none")))
+        .otherwise(pl.concat_str(*has, pl.lit(" frames, and not the one that the point names")))
+    )
 
 
 def _point_name(row: dict[str, Any]) -> str:
     frame = "" if row["frame_index"] is None else f"/{row['frame_index']}"
-    return f"{row[SERIES_KEY]}/{row['SOPInstanceUID']}{frame}"
+    return f"{row[SERIES_KEY]}/{row['SOPInstanceUID']}{frame}: {row['reason']}"

@@ -12,7 +12,7 @@ import polars as pl
 
 from aneurysm_assets.errors import InputError, SeriesError, StoreError
 from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.settings import Settings
+from aneurysm_assets.settings import PixelCoordinates, Settings
 from aneurysm_assets.volumes.grid import Grid, grids_match
 from aneurysm_assets.volumes.stack import grid_of_series
 
@@ -46,20 +46,26 @@ class Placement:
     warnings: list[str]
 
 
-def in_patient_coordinates() -> list[pl.Expr]:
+def in_patient_coordinates(whole: PixelCoordinates = "centres") -> list[pl.Expr]:
     """Return `localizer_x_mm`, `_y_mm`, `_z_mm` of rows with a point and its image's geometry.
 
-    Equation C.7.6.2.1-1 of PS3.3: whole pixel coordinates are centres of pixels. LPS, mm; null
-    where a part is missing.
+    By equation C.7.6.2.1-1 of PS3.3, in which whole coordinates are centres of pixels. LPS, mm;
+    null where a part is missing.
+
+    Parameters
+    ----------
+    whole : {"centres", "corners"}
+        What whole x and y are; where they are the pixels' first corners, half a pixel is taken off.
     """
+    x, y = (pl.col(side) - (0.5 if whole == "corners" else 0.0) for side in ("x", "y"))
     position, cosines = pl.col("ImagePositionPatient"), pl.col("ImageOrientationPatient")
     between_columns = pl.col("PixelSpacing").arr.get(1)
     between_rows = pl.col("PixelSpacing").arr.get(0)
     return [
         (
             position.arr.get(axis)
-            + cosines.arr.get(axis) * between_columns * pl.col("x")
-            + cosines.arr.get(axis + 3) * between_rows * pl.col("y")
+            + cosines.arr.get(axis) * between_columns * x
+            + cosines.arr.get(axis + 3) * between_rows * y
         ).alias(f"localizer_{name}_mm")
         for axis, name in enumerate("xyz")
     ]

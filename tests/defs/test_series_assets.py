@@ -15,7 +15,12 @@ from aneurysm_assets.dicom.table import write_dicom_tags
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs.resources import NullReporter, SettingsResource
 from aneurysm_assets.sample.dicom import uid
-from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import (
+    DICOM_TAGS,
+    LABELS,
+    LOCALIZERS_WITHOUT_IMAGE,
+    UNIFIED_METADATA,
+)
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.table_files import read_table
@@ -140,7 +145,7 @@ def test_a_series_event_says_what_was_read(graph, data) -> None:
         "rows": 6,
         "dagster/partition_row_count": 6,
         "files": 6,
-        "unreadable_files": 3,
+        "unreadable_files": 2,
         "fast_files": 4,
         "bytes": sum(sizes),
         "format": "parquet",
@@ -220,8 +225,8 @@ def test_the_unified_table_says_what_it_holds(graph, data) -> None:
     expected = {
         "series": 12,
         "series_left_out": 0,
-        "images": 82,
-        "unreadable_files": 3,
+        "images": 83,
+        "unreadable_files": 2,
         "images_with_localizers": 7,
         "localizers_without_image": 1,
         "series_with_segmentations": 1,
@@ -234,6 +239,11 @@ def test_the_unified_table_says_what_it_holds(graph, data) -> None:
     metadata = graph.metadata("unified_metadata")
     assert {name: metadata[name] for name in expected} == expected
     assert lost.startswith(CTA)
+    without = pl.read_parquet(data / "interim" / "localizers_without_image.parquet")
+    assert without.schema == LOCALIZERS_WITHOUT_IMAGE.schema
+    assert without.select("SeriesInstanceUID", "reason").rows() == [
+        (CTA, "no readable file of the series has this SOPInstanceUID")
+    ]
     assert unified(data).height == 86
     lineage = metadata["dagster/column_lineage"].deps_by_column
     assert set(lineage) == set(unified(data).columns)

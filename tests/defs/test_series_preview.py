@@ -123,13 +123,13 @@ def test_the_default_run_neither_draws_nor_waits_for_pictures(data, monkeypatch)
     assert set(take_overview(settings).assets) == set(SERIES_TABLES)
     with open_instance(settings) as instance:
         assert partitions.complete(instance, settings)[0] == [CTA]
-        assert partitions.is_combined(instance, [CTA])
+        assert partitions.is_combined(instance, settings, [CTA])
 
 
 def test_a_new_picture_makes_the_unified_table_no_older(graph) -> None:
     graph.run(*SERIES_TABLES, "unified_metadata", partition=CTA)
     assert graph.run(PREVIEW, partition=CTA).success
-    assert partitions.is_combined(graph.instance, [CTA])
+    assert partitions.is_combined(graph.instance, graph.settings, [CTA])
     assert partitions.complete(graph.instance, graph.settings)[0] == [CTA]
 
 

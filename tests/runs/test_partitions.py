@@ -3,6 +3,7 @@
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -132,20 +133,22 @@ def test_a_series_is_complete_when_it_is_done_in_all_four_tables(graph) -> None:
 
 
 def test_the_unified_table_is_current_until_a_series_is_materialised_after_it(graph) -> None:
-    assert not partitions.is_combined(graph.instance, [])
+    assert not partitions.is_combined(graph.instance, graph.settings, [])
     graph.run_all("dicom_tags", "labels", "localizers", "segmentation_meta")
-    assert not partitions.is_combined(graph.instance, graph.series)
+    assert not partitions.is_combined(graph.instance, graph.settings, graph.series)
     graph.run("unified_metadata")
-    assert partitions.is_combined(graph.instance, graph.series)
+    assert partitions.is_combined(graph.instance, graph.settings, graph.series)
+    corners = replace(graph.settings, pixel_coordinates="corners")
+    assert not partitions.is_combined(graph.instance, corners, graph.series)
     graph.run("labels", partition=CTA)
-    assert not partitions.is_combined(graph.instance, graph.series)
+    assert not partitions.is_combined(graph.instance, graph.settings, graph.series)
 
 
 def test_the_unified_table_is_not_current_while_other_series_are_complete(graph) -> None:
     graph.run_all("dicom_tags", "labels", "localizers", "segmentation_meta")
     graph.run("unified_metadata")
-    assert not partitions.is_combined(graph.instance, graph.series[1:])
-    assert not partitions.is_combined(graph.instance, [])
+    assert not partitions.is_combined(graph.instance, graph.settings, graph.series[1:])
+    assert not partitions.is_combined(graph.instance, graph.settings, [])
 
 
 def test_a_data_version_that_dagster_gave_is_no_fingerprint(graph) -> None:

@@ -70,7 +70,7 @@ def test_a_series_that_is_taken_again_meanwhile_is_in_the_table_as_it_is_now(
     assert graph.run("unified_metadata").success
     assert age_in(find_table(graph.settings.unified_table)) == 71
     assert partitions.is_combined(
-        graph.instance, partitions.complete(graph.instance, graph.settings)[0]
+        graph.instance, graph.settings, partitions.complete(graph.instance, graph.settings)[0]
     )
 
 
@@ -99,9 +99,9 @@ def test_what_is_recorded_after_the_tables_were_read_makes_the_unified_table_old
         assert graph.run("unified_metadata").success
     complete, _ = partitions.complete(graph.instance, graph.settings)
     assert CTA in complete
-    assert not partitions.is_combined(graph.instance, complete)
+    assert not partitions.is_combined(graph.instance, graph.settings, complete)
     assert graph.run("unified_metadata").success
-    assert partitions.is_combined(graph.instance, complete)
+    assert partitions.is_combined(graph.instance, graph.settings, complete)
 
 
 def test_the_quality_is_of_one_state_of_the_tables(graph: Graph, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """Four tables of each series to one: what is joined on what, and what came of it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import write_table
-from aneurysm_assets.unified.combine import Combined, combine, describe
+from aneurysm_assets.unified.combine import Combined, combine, describe, points_without_image
 
 Row = Mapping[str, Any]
 
@@ -70,7 +71,7 @@ class Interim:
 
     def described(self) -> Combined:
         unified = combine(self.settings, self.series)
-        return describe(unified.points, unified.frame)
+        return describe(points_without_image(unified.points, unified.frame), unified.frame)
 
 
 @pytest.fixture
@@ -254,7 +255,9 @@ def test_a_point_without_a_frame_is_on_no_frame_of_a_multi_frame_file(interim: I
     interim.add("1.1", [image("9.1", 0), image("9.1", 1)], points=[point("9.1", 5)])
     assert placed(interim.combined()) == [("9.1", 0, None, None), ("9.1", 1, None, None)]
     described = interim.described()
-    assert described.localizers_without_image == ("1.1/9.1",)
+    assert described.localizers_without_image == (
+        "1.1/9.1: the file has 2 frames, and the point names none",
+    )
     assert described.images_with_localizers == 0
 
 
@@ -279,11 +282,11 @@ def test_points_that_find_no_image_are_listed_and_make_no_row(interim: Interim) 
     ]
     assert frame.height == 5
     assert interim.described().localizers_without_image == (
-        "1.1/9.9",
-        "1.1/9.1/1",
-        "1.1/9.2/2",
-        "1.1/9.3/0",
-        "1.2/9.1",
+        "1.1/9.9: no readable file of the series has this SOPInstanceUID",
+        "1.1/9.1/1: the file is of a single frame, and the point names another",
+        "1.1/9.2/2: the file has 2 frames, and not the one that the point names",
+        "1.1/9.3/0: no readable file of the series has this SOPInstanceUID",
+        "1.2/9.1: no readable file of the series has this SOPInstanceUID",
     )
 
 
@@ -391,7 +394,9 @@ def test_the_counts_are_of_images_and_not_of_rows(interim: Interim) -> None:
         images=7,
         unreadable_files=2,
         images_with_localizers=3,
-        localizers_without_image=("1.2/9.3/4",),
+        localizers_without_image=(
+            "1.2/9.3/4: the file has 4 frames, and not the one that the point names",
+        ),
         series_with_segmentations=2,
     )
 
@@ -436,6 +441,25 @@ def test_whatever_the_points_every_image_is_there_and_the_key_is_unique(
     assert placed(frame) == expected
     assert not frame.select(KEY).is_duplicated().any()
     described = interim.described()
-    assert described.localizers_without_image == tuple(lost)
+    named = [each.partition(": ")[0] for each in described.localizers_without_image]
+    assert named == lost
     assert described.images == len({row[:2] for row in expected})
     assert described.images_with_localizers == sum(row[2] == 0 for row in expected)
+
+
+def test_where_whole_coordinates_are_corners_a_point_lies_half_a_pixel_before(
+    interim: Interim,
+) -> None:
+    geometry = {
+        "ImagePositionPatient": [1.0, 2.0, 3.0],
+        "ImageOrientationPatient": [0.0, 1.0, 0.0, 0.0, 0.0, -1.0],
+        "PixelSpacing": [0.5, 0.25],
+    }
+    interim.add("1.1", [image("9.1", **geometry)], points=[point("9.1", 4)])
+    settings = replace(interim.settings, pixel_coordinates="corners")
+    centres, corners = (
+        combine(each, interim.series).frame.collect().row(0, named=True)
+        for each in (interim.settings, settings)
+    )
+    apart = [centres[f"localizer_{axis}_mm"] - corners[f"localizer_{axis}_mm"] for axis in "xyz"]
+    assert apart == pytest.approx([0.0, 0.125, -0.25])

@@ -10,12 +10,16 @@ from aneurysm_assets.raw.fingerprints import csv_digests
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
-from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import (
+    LOCALIZERS_WITHOUT_IMAGE,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+)
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import StoredTable, scan_tables, write_table
-from aneurysm_assets.unified.combine import Combined, combine, describe
+from aneurysm_assets.unified.combine import Combined, combine, describe, points_without_image
 
 
 @table_asset(
@@ -56,8 +60,12 @@ def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mater
     )
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
-    combined = describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
+    combined_table = scan_tables(UNIFIED_METADATA, [stored.path])
+    lost = points_without_image(unified.points, combined_table)
+    write_table(lost, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table)
+    combined = describe(lost, combined_table)
     metadata = _metadata(stored, combined, complete, remaining, csv_digests(settings))
+    metadata[partitions.PIXEL_COORDINATES] = settings.pixel_coordinates
     return dg.MaterializeResult(metadata={**metadata, partitions.COMBINED_UPSTREAM: upstream})
 
 
