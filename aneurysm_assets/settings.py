@@ -4,11 +4,12 @@ The one place that knows the environment variables and the layout below the root
 by a caller go before the environment; what is in neither has the default written here.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -73,6 +74,9 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the settings from environment variables.
 
+        Roots that none names are those that are recorded with the progress of the data root, else
+        `raw` and `interim` below it.
+
         Parameters
         ----------
         environment : mapping of str to str, optional
@@ -90,10 +94,11 @@ class Settings:
         """
         values = os.environ if environment is None else environment
         data = _path(DATA, values.get(DATA) or "data")
+        recorded = recorded_roots(data)
         return cls(
             data=data,
-            raw=_location(RAW, values.get(RAW) or str(data / "raw")),
-            interim=_location(INTERIM, values.get(INTERIM) or str(data / "interim")),
+            raw=_location(RAW, values.get(RAW) or _default(data, recorded, "raw")),
+            interim=_location(INTERIM, values.get(INTERIM) or _default(data, recorded, "interim")),
             workers=_workers(values.get(WORKERS, "")),
             unlabelled=_switch(UNLABELLED, values.get(UNLABELLED, "")),
             threads=_threads(values.get(THREADS, "")),
@@ -160,6 +165,36 @@ class Settings:
             The key is no DICOM UID: it must not become a path.
         """
         return self.series_root / _as_name(series_instance_uid)
+
+
+def roots_file(data: Path) -> Path:
+    """Return where the roots are recorded that the progress of a data root is of."""
+    return data / "dagster" / "roots.json"
+
+
+def recorded_roots(data: Path) -> Mapping[str, Any]:
+    """Return the recorded roots of a data root, relative to it or URLs; empty where there are none.
+
+    Raises
+    ------
+    InputError
+        The file is there and is no record.
+    """
+    path = roots_file(data)
+    try:
+        roots = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(roots, dict):
+        raise InputError(f"{path} is no record of roots: remove it, and name them by the settings")
+    return roots
+
+
+def _default(data: Path, recorded: Mapping[str, Any], name: str) -> str:
+    root = str(recorded.get(name, name))
+    return root if "://" in root else str(data / root)
 
 
 def _as_name(series_instance_uid: str) -> str:

@@ -84,7 +84,7 @@ def test_every_command_and_option_that_is_named_exists(document: Path) -> None:
         assert command in COMMANDS, command
         given = re.split(r"[|#&;)]", rest.replace(r"\|", ""))[0]
         options = {name for each in COMMANDS[command].params for name in each.opts}
-        for option in re.findall(r"(?<!\S)\[?(--[a-z]+)", given):
+        for option in re.findall(r"(?<!\S)\[?(--[a-z-]+)", given):
             assert option in options | {"--help"}, f"{command} {option}"
 
 

@@ -163,12 +163,18 @@ def cli() -> None:
     help="Take this series only. Repeatable.",
 )
 @click.option("--force", is_flag=True, help="Take series again that are done.")
-def run(
+@click.option(
+    "--replace-raw",
+    is_flag=True,
+    help="Go on with another input than before; what is not in it leaves the table.",
+)
+def run(  # noqa: PLR0917 - click gives each option by its name
     workers: int | None,
     threads: int | None,
     unlabelled: bool,
     series: tuple[str, ...],
     force: bool,
+    replace_raw: bool,
 ) -> None:
     """Materialize every series that is on disk and not done, or has changed, then combine.
 
@@ -205,7 +211,9 @@ def run(
         with RunLog(settings, only=series, force=force) as log:
             # Where none was asked for, what is to be asked about is known later.
             begun = listing if isinstance(settings.interim, Path) else None
-            summary = _run(settings, series, force, log, begun)
+            summary = _run(
+                settings, log, only=series, force=force, replace_raw=replace_raw, listing=begun
+            )
             _print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
 
@@ -249,6 +257,51 @@ def status(as_json: bool, unlabelled: bool) -> None:
         click.echo(json.dumps(overview.as_dict(), indent=2))
     else:
         _print_status(overview)
+
+
+@cli.command(short_help="Remove series whose directory is gone.")
+@_paths
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def prune(yes: bool) -> None:
+    """Remove series whose directory is gone: their partitions, tables and rows.
+
+    They are listed, and nothing is removed before you agree. Partitions that were added by hand and
+    have no directory go too. A root that is empty or not there is no directory that is gone: then
+    nothing is removed.
+
+    \b
+    Examples:
+      aneurysm-assets prune
+      aneurysm-assets prune --yes
+    """
+    with _no_collection():
+        from aneurysm_assets.cli.runner import prune as prune_series
+        from aneurysm_assets.cli.runner import vanished_series
+        from aneurysm_assets.runs.resources import NullReporter
+
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with _exit_with_reason("run it again"):
+        settings = Settings.from_environment()
+        keys = vanished_series(settings)
+        if not keys:
+            click.echo("no series that was read is without its directory: nothing to remove")
+            return
+        for key in keys:
+            click.echo(key if key.isprintable() else f"{key!a}")
+        if not (yes or _is_agreed(f"Remove {len(keys)} series with their tables and rows?")):
+            _fail("nothing was removed", 1)
+        summary = prune_series(settings, NullReporter(), keys)
+    for problem in summary.problems:
+        click.echo(_styled(f"failed: {problem.table}: {problem.reason}", "red"))
+    click.echo(f"removed {len(keys)} series; the table is {summary.table or 'gone with them'}")
+    sys.exit(1 if summary.problems else 0)
+
+
+def _is_agreed(question: str) -> bool:
+    try:
+        return click.confirm(question)
+    except click.Abort:  # nobody is there to answer
+        return False
 
 
 @cli.command(short_help="Write the table in parts, for polars, pandas, DuckDB.")
@@ -368,9 +421,11 @@ def _console() -> "Console":
 
 def _run(
     settings: Settings,
-    series: tuple[str, ...],
-    force: bool,
     log: "RunLog",
+    *,
+    only: tuple[str, ...],
+    force: bool,
+    replace_raw: bool,
     listing: FingerprintProcesses | None,
 ) -> "Summary":
     with _no_collection():
@@ -382,8 +437,9 @@ def _run(
         return run_stage(
             settings,
             Reporters(reporter, log),
-            only=series,
+            only=only,
             force=force,
+            replace_raw=replace_raw,
             listing=listing,
         )
 
@@ -449,8 +505,11 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
             inventory.unlabelled if inventory.has_train_csv else (),
         ),
         ("no series", inventory.foreign),
+        ("read, and its directory is gone since", tuple(summary.vanished)),
     ):
         yield from ((line, None) for line in _listed(what, names))
+    if summary.vanished:
+        yield "they stay in the table; `aneurysm-assets prune` removes them", None
     for name, value in _summary_rows(summary).items():
         bad = name == "series failed" and value
         yield f"{name:>34}  {value}", "red" if bad else None

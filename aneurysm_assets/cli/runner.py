@@ -5,8 +5,8 @@ on a terminal belongs to `cli` and `progress`.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,13 +17,14 @@ import dagster as dg
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim, open_instance
+from aneurysm_assets.instance.input_root import record_input, require_input
 from aneurysm_assets.parallel.pool import workers_kept
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
-from aneurysm_assets.runs import partitions
+from aneurysm_assets.runs import partitions, pruning
 from aneurysm_assets.runs.partitions import latest_metadata
 from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.runs.resources import Reporter
@@ -61,6 +62,8 @@ class Summary:
         Failed series, and failures that are no series' own.
     changed : int
         Series taken again in at least one table as their input had changed.
+    vanished : list of str
+        Series that were read, and whose directory is gone since.
     interrupted_runs : int
         Earlier runs found killed, whose rest this run took.
     headers, fast_headers : int
@@ -80,6 +83,7 @@ class Summary:
     in_progress: int = 0
     changed: int = 0
     problems: list[Problem] = field(default_factory=list)
+    vanished: list[str] = field(default_factory=list)
     interrupted_runs: int = 0
     headers: int = 0
     fast_headers: int = 0
@@ -145,6 +149,7 @@ def run(
     *,
     only: Sequence[str] = (),
     force: bool = False,
+    replace_raw: bool = False,
     listing: FingerprintProcesses | None = None,
 ) -> Summary:
     """Materialize every series that is on disk and not done, or stale, then combine.
@@ -159,6 +164,8 @@ def run(
         Take these series alone; all that are on disk where empty.
     force : bool
         Take done ones again.
+    replace_raw : bool
+        Go on with another raw root than the recorded one; series that are not in it are removed.
     listing : FingerprintProcesses, optional
         Into what has changed, where it was begun before.
 
@@ -172,16 +179,53 @@ def run(
     InputError
         The input or the options cannot be used; nothing was written.
     """
+    require_input(settings, replace_raw=replace_raw)
     inventory = check_input(settings)
     wanted = _wanted(inventory, only)
+    with _alone(settings), open_instance(settings) as instance:
+        stage = _Run(instance, settings, reporter, inventory, listing)
+        return stage.take(wanted, force=force, replace_raw=replace_raw)
+
+
+def vanished_series(settings: Settings) -> list[str]:
+    """Return the partitions without a directory, also such as somebody added by hand.
+
+    Raises
+    ------
+    InputError
+        The input cannot be used: nothing can be told of it.
+    """
+    require_input(settings)
+    inventory = take_inventory(settings)
+    with open_instance(settings) as instance:
+        claim(instance, settings)
+        return partitions.vanished(partitions.registered(instance), inventory)
+
+
+def prune(settings: Settings, reporter: Reporter, keys: Sequence[str]) -> Summary:
+    """Remove partitions with all that was made of them, and combine the rest anew.
+
+    Raises
+    ------
+    InputError
+        The input cannot be used, or a run works on the data.
+    """
+    inventory = take_inventory(settings)
+    with _alone(settings), open_instance(settings) as instance:
+        claim(instance, settings)
+        pruning.prune(instance, settings, keys)
+        return _Run(instance, settings, reporter, inventory, None).combine()
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Refuse to work beside another `aneurysm-assets run` on the same data."""
     try:
         run_locks.hold(settings, run_locks.RUN)
     except run_locks.AlreadyRunning as error:
         raise InputError(f"another `aneurysm-assets run` works on {settings.data}") from error
     try:
-        with open_instance(settings) as instance:
-            stage = _Run(instance, settings, reporter, inventory, listing)
-            return stage.take(wanted, only=bool(only), force=force)
+        yield
     finally:
         run_locks.release(settings, run_locks.RUN)
 
@@ -224,17 +268,17 @@ class _Run:
         definitions = build_defs({"reporter": self._reporter})
         return definitions.resolve_implicit_global_asset_job_def()
 
-    def take(self, wanted: Sequence[str], *, only: bool, force: bool) -> Summary:
+    def take(self, wanted: Sequence[str], *, force: bool, replace_raw: bool) -> Summary:
         """Materialize what is left of the wanted series, then combine.
 
         Parameters
         ----------
         wanted : sequence of str
             The series that are asked for.
-        only : bool
-            Whether no other series is to be touched, not even one whose row left train.csv.
         force : bool
             Whether materialized series are taken, too.
+        replace_raw : bool
+            Whether series whose directory is gone are removed first.
 
         Returns
         -------
@@ -242,14 +286,19 @@ class _Run:
             What was done, skipped and failed.
         """
         claim(self._instance, self._settings)
+        record_input(self._settings)
         summary = self._summary
         summary.interrupted_runs = len(run_locks.end_dead_runs(self._instance, self._settings))
+        if replace_raw:
+            known = partitions.registered(self._instance)
+            gone = partitions.vanished(known, summary.inventory)
+            pruning.prune(self._instance, self._settings, gone)
         partitions.register(self._instance, summary.inventory.series)
         registered = partitions.registered(self._instance)
-        others = () if only else partitions.on_disk(registered, summary.inventory)
-        options = Options(wanted, set(others) - set(wanted), force=force)
+        options = Options(wanted, force=force)
         status = self._statuses(registered)
         pending = pending_series(self._table_states(status, options), options)
+        summary.vanished = partitions.vanished(registered, summary.inventory)
         summary.in_progress = len(pending.in_progress)
         summary.changed = len(set().union(*pending.with_reason("changed").values()))
         taken: set[str] = set()
@@ -258,11 +307,30 @@ class _Run:
                 taken.update(series)
                 tags, config = partitions.selection_of_run(registered, series)
                 self._execute(tables, tags=tags, config=config)
-        complete, _ = partitions.split((self._statuses(registered) if taken else status).values())
+        complete = self._complete(self._statuses(registered) if taken else status)
         self._combine(complete)
         summary.materialized = len(taken & set(complete))
         summary.skipped = len(set(wanted) & set(complete) - taken)
         return summary
+
+    def combine(self) -> Summary:
+        """Combine what is complete now, and read nothing; of nothing there is no table."""
+        complete = self._complete(self._statuses(partitions.registered(self._instance)))
+        self._combine(complete)
+        if not complete:
+            for stem in (self._settings.unified_table, self._settings.quality_table):
+                path = find_table(stem)
+                if path is not None:
+                    path.unlink()
+        return self._summary
+
+    def _complete(self, status: Mapping[str, Mapping[str, Status]]) -> list[str]:
+        keys = next(iter(status.values()))
+        asked_for = partitions.asked_for(keys, self._summary.inventory, self._settings)
+        complete, _ = partitions.split(
+            {uid: of_table[uid] for uid in asked_for} for of_table in status.values()
+        )
+        return complete
 
     def _statuses(self, registered: Sequence[str]) -> dict[str, Mapping[str, Status]]:
         """Return the status of every partition in each of the partitioned tables."""
@@ -275,8 +343,7 @@ class _Run:
         self, status: Mapping[str, Mapping[str, Status]], options: Options
     ) -> dict[str, TableState]:
         """Return what is known of each table; inputs are looked at where that decides anything."""
-        unforced = () if options.force else options.wanted
-        may_have_changed = {*unforced, *options.others}
+        may_have_changed = set() if options.force else set(options.wanted)
         to_look_at = sorted(
             {
                 uid

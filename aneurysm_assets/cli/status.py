@@ -9,6 +9,7 @@ import dagster as dg
 
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim, open_instance
+from aneurysm_assets.instance.input_root import require_same_root
 from aneurysm_assets.raw.fingerprints import (
     Fingerprints,
     fingerprints_of_previews,
@@ -113,17 +114,15 @@ def take_overview(settings: Settings) -> Overview:
         There is nothing to read, a CSV cannot be used, or the Dagster instance keeps the
         progress of other data.
     """
+    require_same_root(settings)
     inventory = take_inventory(settings)
     with open_instance(settings) as instance:
         claim(instance, settings)
         # The series of a killed run would be shown as in progress for ever.
         run_locks.end_dead_runs(instance, settings)
         registered = partitions.registered(instance)
-        on_disk = partitions.on_disk(registered, inventory)
-        options = Options(inventory.series, set(on_disk) - set(inventory.series))
-        current = take_fingerprints(
-            settings, sorted({*options.wanted, *options.others}), processes=settings.workers
-        )
+        options = Options(inventory.series)
+        current = take_fingerprints(settings, inventory.series, processes=settings.workers)
         keys = list(dict.fromkeys(chain(inventory.known, registered)))
         status = {
             table.name: partitions.statuses(instance, settings, table, keys)
@@ -131,7 +130,10 @@ def take_overview(settings: Settings) -> Overview:
         }
         tables = partitions.table_states(instance, status, current)
         changed = pending_series(tables, options).with_reason("changed")
-        complete, _ = partitions.split(status.values())
+        asked_for = partitions.asked_for(keys, inventory, settings)
+        complete, _ = partitions.split(
+            {uid: of_table[uid] for uid in asked_for} for of_table in status.values()
+        )
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),

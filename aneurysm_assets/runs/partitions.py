@@ -6,6 +6,7 @@ materialization happened and its file is where it was put.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
@@ -16,8 +17,9 @@ from aneurysm_assets.dagster_internals import (
     ASSET_PARTITION_RANGE_START_TAG,
     DATA_VERSION_TAG,
 )
+from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw.fingerprints import Fingerprints
-from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs.pending_series import Status, TableState
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
@@ -174,23 +176,29 @@ def vanished(keys: Iterable[str], inventory: Inventory) -> list[str]:
     return sorted(set(keys) - {*inventory.series, *inventory.unlabelled})
 
 
-def on_disk(keys: Iterable[str], inventory: Inventory) -> list[str]:
-    """Return those partitions whose directory is there, in their order.
+def asked_for(keys: Iterable[str], inventory: Inventory, settings: Settings) -> list[str]:
+    """Return those partitions that a fresh run could know, in their order.
 
-    Also those that are not to be taken any more, as their row is gone from train.csv: what was
-    read of them is stale.
+    A series whose row left train.csv leaves the unified table; one whose directory alone is gone
+    stays, as people delete what they have read.
     """
-    with_directory = {*inventory.series, *inventory.unlabelled}
-    return [uid for uid in keys if uid in with_directory]
+    if settings.unlabelled or not inventory.has_train_csv:
+        return list(keys)
+    known = set(inventory.known)
+    return [uid for uid in keys if uid in known]
 
 
 def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str], list[str]]:
     """Split the partitions into those done in every table and those not, both sorted.
 
     A series that lacks its labels or its points would look like one without an aneurysm, so the
-    unified table takes only whole ones.
+    unified table takes only whole ones. A series whose row left train.csv is in neither.
+
+    Where the input is not there, nothing is known to have left it.
     """
     keys = registered(instance)
+    with suppress(InputError):  # who reads the input has refused before
+        keys = asked_for(keys, take_inventory(settings), settings)
     return split([statuses(instance, settings, table, keys) for table in SERIES_TABLES])
 
 

@@ -66,9 +66,6 @@ class Options:
     ----------
     wanted : collection of str
         Series to have materialized: those of `--series`, else all that the inventory says.
-    others : collection of str
-        Series on disk that nobody asks for, as their row is gone from train.csv. They are taken
-        only where their input changed, which that is: what was read of them is wrong now.
     force : bool
         Whether wanted series that are materialized are taken all the same.
     skip_unreadable : bool
@@ -77,7 +74,6 @@ class Options:
     """
 
     wanted: Collection[str]
-    others: Collection[str] = ()
     force: bool = False
     skip_unreadable: bool = False
 
@@ -165,18 +161,15 @@ def pending_series(tables: Mapping[str, TableState], options: Options) -> Pendin
         Each table of `tables` is in it, also where it needs nothing.
     """
     wanted = set(options.wanted)
-    others = set(options.others) - wanted
     reasons: dict[str, dict[str, Reason]] = {table: {} for table in tables}
     in_progress: set[str] = set()
     given_up: set[str] = set()
     for table, state in tables.items():
         for uid, status in state.status.items():
             reason: Reason | None = None
-            if uid in others:
-                reason = _if_changed(state, uid, options)
-            elif uid not in wanted:
+            if uid not in wanted:
                 continue
-            elif status == "in_progress":
+            if status == "in_progress":
                 in_progress.add(uid)
             elif _waits_for_other_input(state, uid):
                 given_up.add(uid)

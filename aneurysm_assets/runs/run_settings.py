@@ -10,12 +10,19 @@ import dagster as dg
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import claim
+from aneurysm_assets.instance.input_root import (
+    record_input,
+    require_input,
+    require_same_root,
+)
 from aneurysm_assets.instance.run_locks import end_dead_runs, hold_run
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.settings import Settings
 
 
-def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResource) -> Settings:
+def settings_of_run(
+    context: dg.AssetExecutionContext, resource: SettingsResource, *, reads_input: bool = True
+) -> Settings:
     """Return the settings of a run, tie run and instance to them, and end runs that were killed.
 
     Parameters
@@ -24,6 +31,8 @@ def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResourc
         The context of a step of the run.
     resource : SettingsResource
         The resource that reads the settings.
+    reads_input : bool
+        Whether the step looks at the input, which then has to be there.
 
     Returns
     -------
@@ -37,7 +46,13 @@ def settings_of_run(context: dg.AssetExecutionContext, resource: SettingsResourc
     """
     try:
         settings = resource.get()
+        if reads_input:
+            require_input(settings)
+        else:
+            require_same_root(settings)
         claim(context.instance, settings)
+        if reads_input:
+            record_input(settings)
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     hold_run(context.instance, settings, context.run)

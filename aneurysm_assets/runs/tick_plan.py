@@ -198,7 +198,9 @@ def plan_tick(
             instance, settings, inventory, status, state, seconds=seconds
         )
         if not pending:
-            combine, tags, waits_to_combine = _combination_to_request(instance, settings, status)
+            combine, tags, waits_to_combine = _combination_to_request(
+                instance, settings, inventory, status
+            )
             waits_for = waits_for or waits_to_combine
     return TickPlan(
         state,
@@ -240,7 +242,6 @@ def _series_to_request(
     registered = list(status[DICOM_TAGS.name])
     options = Options(
         wanted=inventory.series,
-        others=partitions.on_disk(registered, inventory),
         skip_unreadable=True,
     )
     pending = pending_series(tables, options)
@@ -269,7 +270,7 @@ def _table_states(
 ) -> dict[str, TableState]:
     """Return what is known of each table; what `state` says of series that no longer fail goes."""
     of_headers = status[DICOM_TAGS.name]
-    on_disk = sorted(partitions.on_disk(of_headers, inventory))
+    on_disk = [uid for uid in inventory.series if uid in of_headers]
     worth_listing = [uid for uid in on_disk if of_headers[uid] in {"materialized", "failed"}]
     current: dict[str, Fingerprints] = {
         DICOM_TAGS.name: _list_some(settings, worth_listing, state, seconds),
@@ -328,10 +329,16 @@ def _without_unsuccessful(
 
 
 def _combination_to_request(
-    instance: dg.DagsterInstance, settings: Settings, status: Mapping[str, Mapping[str, Status]]
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    inventory: Inventory,
+    status: Mapping[str, Mapping[str, Status]],
 ) -> tuple[bool, dict[str, str], str]:
     """Return whether to combine, the tags of its run, and what is waited for instead."""
-    complete, _ = partitions.split(status.values())
+    asked_for = partitions.asked_for(status[DICOM_TAGS.name], inventory, settings)
+    complete, _ = partitions.split(
+        {uid: of_table[uid] for uid in asked_for} for of_table in status.values()
+    )
     if not complete:
         return False, {}, ""
     upstream, unified, quality = partitions.latest_events(instance)

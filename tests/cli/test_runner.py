@@ -124,7 +124,7 @@ def test_data_without_a_series_to_take_are_refused_with_what_may_help(settings) 
         run(settings)
     shutil.rmtree(settings.series_root / UNLABELLED)
     settings.train_csv.unlink()
-    with pytest.raises(InputError, match="there is no series directory in"):
+    with pytest.raises(InputError, match="holds no series, so nothing was changed"):
         run(settings)
 
 
@@ -184,24 +184,16 @@ def without_row(settings: Settings, series: str) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_row_removed_from_train_csv_makes_its_labels_null(two_done, force) -> None:
+def test_a_series_whose_row_left_train_csv_leaves_the_table_and_is_not_read(
+    two_done, force
+) -> None:
     without_row(two_done, CTA)
-    overview = take_overview(two_done)
-    assert {t: a.stale_series for t, a in overview.assets.items() if a.stale} == {"labels": [CTA]}
-    summary, taken = run(two_done, only=[DAMAGED])
-    assert CTA not in taken.get("labels", [])
     summary, taken = run(two_done, force=force)
-    expected = {"labels": [CTA]}
-    if force:
-        expected = {table: [DAMAGED] for table in SERIES_TABLES}
-        expected["labels"] = [DAMAGED, CTA]
-    assert {table: sorted(series) for table, series in taken.items()} == {
-        table: sorted(series) for table, series in expected.items()
-    }
-    assert summary.changed == 1
-    assert summary.combined["series"] == 2
-    labels = pl.read_parquet(two_done.interim / "labels" / f"{CTA}.parquet")
-    assert labels["Aneurysm Present"].to_list() == [None]
+    assert {uid for series in taken.values() for uid in series} == ({DAMAGED} if force else set())
+    assert summary.changed == 0
+    assert summary.combined["series"] == 1
+    table = pl.read_parquet(two_done.interim / "dicom_metadata_with_csv.parquet")
+    assert set(table["SeriesInstanceUID"]) == {DAMAGED}
     assert run(two_done)[1] == {}
 
 

@@ -376,15 +376,14 @@ def without_row(graph: Switched, series: str) -> None:
     graph.settings.train_csv.write_text("".join(x for x in lines if not x.startswith(series)))
 
 
-def test_a_row_removed_from_train_csv_has_its_labels_taken_again(graph) -> None:
+def test_a_series_whose_row_left_train_csv_is_combined_away_and_not_read(graph) -> None:
     graph.take_all()
     assert combining(graph.requested())
     without_row(graph, CTA)
-    assert graph.requested() == [({"labels"}, [CTA])]
     assert combining(graph.requested())
     assert graph.requested() == []
-    labels = pl.read_parquet(graph.settings.interim / "labels" / f"{CTA}.parquet")
-    assert labels["Aneurysm Present"].to_list() == [None]
+    table = pl.read_parquet(graph.settings.interim / "dicom_metadata_with_csv.parquet")
+    assert CTA not in set(table["SeriesInstanceUID"])
 
 
 def test_a_train_csv_that_is_away_for_a_while_changes_nothing(graph) -> None:

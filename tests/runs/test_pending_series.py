@@ -21,7 +21,7 @@ EACH_TIME, NOT_YET, WITH_THIS, WITH_OTHER = None, {}, {"1": "new"}, {"1": "old"}
 def decide(status: Status, *, wanted: bool = True, **known) -> PendingSeries:
     options = {name: known.pop(name) for name in ("force", "skip_unreadable") if name in known}
     state = TableState({"1": status}, **known)
-    series = Options(wanted=["1"] if wanted else [], others=[] if wanted else ["1"], **options)
+    series = Options(wanted=["1"] if wanted else [], **options)
     return pending_series({"labels": state}, series)
 
 
@@ -38,7 +38,7 @@ AWAY = {"recorded": {"1": "old"}, "current": {"1": UNREADABLE}}
         ("materialized", {}, None),
         ("materialized", UNCHANGED, None),
         ("materialized", CHANGED, "changed"),
-        ("materialized", {**CHANGED, "wanted": False}, "changed"),
+        ("materialized", {**CHANGED, "wanted": False}, None),
         ("materialized", {"current": {"1": "new"}}, None),  # recorded without a fingerprint
         ("materialized", {"recorded": {"1": "old"}}, None),  # its directory is gone
         ("materialized", AWAY, "changed"),
@@ -106,7 +106,6 @@ STATES = st.builds(
 OPTIONS = st.builds(
     Options,
     wanted=st.sets(st.sampled_from(UIDS)),
-    others=st.sets(st.sampled_from(UIDS)),
     force=st.booleans(),
     skip_unreadable=st.booleans(),
 )
@@ -119,13 +118,10 @@ def test_whatever_is_known_the_plan_keeps_its_promises(tables, options) -> None:
     assert bool(plan) == any(plan.reasons.values())
     for table, reasons in plan.reasons.items():
         state = tables[table]
-        assert reasons.keys() <= {*options.wanted, *options.others}
+        assert reasons.keys() <= options.wanted
         for uid, reason in reasons.items():
             status = state.status[uid]
-            if uid in options.wanted:
-                assert status != "in_progress"
-            else:
-                assert reason == "changed"
+            assert status != "in_progress"
             assert (reason in ("changed", "forced")) == (status == "materialized")
             assert reason != "forced" or options.force
         for uid in options.wanted & state.status.keys():

@@ -35,7 +35,7 @@ def dataset_report(
     context: dg.AssetExecutionContext, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     """Count, draw and write the page."""
-    run_settings = settings_of_run(context, settings)
+    run_settings = settings_of_run(context, settings, reads_input=False)
     path = run_settings.interim / f"{DATASET_REPORT.name}.html"
     with fail_run_with_reason(DATASET_REPORT.name):
         require_matplotlib()

@@ -20,7 +20,7 @@ def series_quality(
     context: dg.AssetExecutionContext, settings: SettingsResource
 ) -> dg.MaterializeResult[None]:
     """Look for every problem in every series of the unified table."""
-    run_settings = settings_of_run(context, settings)
+    run_settings = settings_of_run(context, settings, reads_input=False)
     with fail_run_with_reason("the quality of the series"):
         quality, stored = retry_if_replaced(lambda: _assessed(context, run_settings))
     if stored.warning:
