@@ -11,6 +11,7 @@ through a newline in quotes, has the number of its first line.
 import csv
 import hashlib
 import io
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -66,11 +67,15 @@ class CsvRow:
         The fields, stripped, in the order of the columns asked for; none where there is a fault.
     fault : str
         Why the fields are not known; empty where they are.
+    extra : str
+        The fields of all other columns as a JSON object by header name, null for an empty one;
+        empty where the file has no other column.
     """
 
     number: int
     values: tuple[str, ...]
     fault: str = ""
+    extra: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,18 @@ class SeriesCsv:
     def fingerprint(self, series_instance_uid: str) -> str:
         """Return the fingerprint of a series' rows, wherever in the file they are; also of none."""
         rows = self.rows.get(series_instance_uid, ())
-        return fingerprint_of_rows((row.fault, *row.values) for row in rows)
+        return fingerprint_of_rows(
+            (row.fault, *row.values, *([row.extra] if row.extra else [])) for row in rows
+        )
+
+    def extra_note(self, column: str) -> str:
+        """Say which further columns the file has and in which column they are kept, or nothing."""
+        texts = {row.extra for rows in self.rows.values() for row in rows if row.extra}
+        names = dict.fromkeys(name for text in sorted(texts) for name in json.loads(text))
+        if not names:
+            return ""
+        shown = names_in_brief([shortened(name) for name in names], _MAX_SHOWN_COLUMNS)
+        return f"{self.path} has further columns, kept in {column}: {shown}"
 
     def sound_rows(self, series_instance_uid: str) -> Sequence[CsvRow]:
         """Return a series' rows in file order.
@@ -189,22 +205,51 @@ def _rows_by_series(
     records = _records(path, _text(path, data))
     _, header = next(records, (0, []))
     uid_index, *indices = _column_indices(path, header, (SERIES_KEY, *columns))
+    known = {uid_index, *indices}
+    others = {i: _unique_name(header, i) for i in range(len(header)) if i not in known}
     refused: list[RefusedRow] = []
     rows: dict[str, list[CsvRow]] = {}
     for number, fields in records:
         uid = fields[uid_index] if uid_index < len(fields) else ""
         if is_uid(uid):
-            rows.setdefault(uid, []).append(_row(number, fields, len(header), indices))
+            rows.setdefault(uid, []).append(_row(number, fields, header, indices, others))
         else:
             reason = "is no DICOM UID (digits and dots, at most 64 characters)"
             refused.append(RefusedRow(number, shortened(uid), f"{SERIES_KEY} {reason}"))
     return tuple(refused), rows
 
 
-def _row(number: int, fields: Sequence[str], width: int, indices: Sequence[int]) -> CsvRow:
-    if len(fields) != width:
-        return CsvRow(number, (), f"has {len(fields)} fields where the header has {width}")
-    return CsvRow(number, tuple(fields[index] for index in indices))
+def _unique_name(header: Sequence[str], index: int) -> str:
+    """Return a column's name; with its place where it has none or shares it with another."""
+    name = header[index]
+    if name and header.count(name) == 1:
+        return name
+    while not name or name in header:
+        name = f"{name} (column {index + 1})".strip()
+    return name
+
+
+def _extra(others: Mapping[int, str], header: Sequence[str], fields: Sequence[str]) -> str:
+    # An unnamed column without a value, as of a comma at the end of each line, says nothing.
+    extra = {
+        name: fields[index] or None
+        for index, name in others.items()
+        if fields[index] or header[index]
+    }
+    return json.dumps(extra, ensure_ascii=False) if extra else ""
+
+
+def _row(
+    number: int,
+    fields: Sequence[str],
+    header: Sequence[str],
+    indices: Sequence[int],
+    others: Mapping[int, str],
+) -> CsvRow:
+    if len(fields) != len(header):
+        return CsvRow(number, (), f"has {len(fields)} fields where the header has {len(header)}")
+    values = tuple(fields[index] for index in indices)
+    return CsvRow(number, values, extra=_extra(others, header, fields))
 
 
 def _text(path: Location, data: bytes) -> str:

@@ -53,14 +53,14 @@ class LocalizersCsv(SeriesCsv):
             return _SCHEMA.to_frame()
         return pl.DataFrame(points, schema=_SCHEMA, orient="row")
 
-    def _point(self, row: CsvRow) -> tuple[str, float, float, int | None, str | None]:
+    def _point(self, row: CsvRow) -> tuple[str, float, float, int | None, str | None, str | None]:
         instance, coordinates, location = row.values
         if not is_uid(instance):
             raise SeriesError(
                 f"{self.place(row)}: SOPInstanceUID {quoted(instance)} is no DICOM UID"
             )
         try:
-            return instance, *_coordinates(coordinates), location or None
+            return instance, *_coordinates(coordinates), location or None, row.extra or None
         except FieldError as error:
             raise SeriesError(f"{self.place(row)}: {error}") from None
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.raw.csv_rows import CsvRow, FieldError, SeriesCsv, quoted
-from aneurysm_assets.schema.tables import LABELS
+from aneurysm_assets.schema.tables import LABELS, TRAIN_CSV_EXTRA
 
 _SCHEMA = LABELS.schema
 _MAX_AGE = 150
@@ -23,7 +23,9 @@ _WHOLE = re.compile(r"([0-9]{1,9})(?:\.0+)?")
 class TrainCsv(SeriesCsv):
     """The rows of train.csv by series."""
 
-    COLUMNS: ClassVar[tuple[str, ...]] = LABELS.column_names[1:]
+    COLUMNS: ClassVar[tuple[str, ...]] = tuple(
+        name for name in LABELS.column_names[1:] if name != TRAIN_CSV_EXTRA
+    )
 
     def labels(self, series_instance_uid: str) -> pl.DataFrame:
         """Give one series its row of the `labels` table.
@@ -48,15 +50,13 @@ class TrainCsv(SeriesCsv):
         typed = [self._typed_values(row) for row in rows]
         if len(set(typed)) > 1:
             raise SeriesError(self._conflict(rows, typed))
-        values = typed[0] if typed else (None,) * len(self.COLUMNS)
+        values = typed[0] if typed else (None,) * (len(self.COLUMNS) + 1)
         return pl.DataFrame([(series_instance_uid, *values)], schema=_SCHEMA, orient="row")
 
     def _typed_values(self, row: CsvRow) -> tuple[str | int | None, ...]:
         try:
-            return tuple(
-                _label_value(column, text)
-                for column, text in zip(self.COLUMNS, row.values, strict=True)
-            )
+            both = zip(self.COLUMNS, row.values, strict=True)
+            return (*(_label_value(column, text) for column, text in both), row.extra or None)
         except FieldError as error:
             raise SeriesError(f"{self.place(row)}: {error}") from None
 
@@ -65,7 +65,7 @@ class TrainCsv(SeriesCsv):
     ) -> str:
         numbers = [str(row.number) for row in rows]
         differs = (len(set(values)) > 1 for values in zip(*typed, strict=True))
-        columns = ", ".join(compress(self.COLUMNS, differs))
+        columns = ", ".join(compress((*self.COLUMNS, "further columns"), differs))
         return (
             f"{self.path.name} rows {', '.join(numbers[:-1])} and {numbers[-1]} are of the same "
             f"series and contradict one another in {columns}"

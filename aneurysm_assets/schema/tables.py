@@ -128,6 +128,21 @@ DICOM_TAGS = Table(
     key=("dicom_path", "frame_index"),
 )
 
+TRAIN_CSV_EXTRA = "train_csv_extra"
+LOCALIZERS_CSV_EXTRA = "train_localizers_csv_extra"
+
+
+def _extra_column(name: str, file: str) -> Column:
+    return Column(
+        name,
+        pl.String(),
+        f"What the row has in further columns of {file}: a JSON object of texts by header name. "
+        "Null where the file has none.",
+        file,
+        since="0.2",
+    )
+
+
 LABELS = Table(
     name="labels",
     description="One row per series: its row of train.csv, or nulls where there is none.",
@@ -141,6 +156,7 @@ LABELS = Table(
             for name in LOCATIONS
         ),
         Column(ANEURYSM_PRESENT, pl.Int8(), "1 with an aneurysm anywhere; else 0.", "train.csv"),
+        _extra_column(TRAIN_CSV_EXTRA, "train.csv"),
     ),
     key=(SERIES_KEY,),
 )
@@ -174,6 +190,7 @@ LOCALIZERS = Table(
             "train_localizers.csv, coordinates `f`",
         ),
         Column("location", pl.String(), "One of the 13 locations.", "train_localizers.csv"),
+        _extra_column(LOCALIZERS_CSV_EXTRA, "train_localizers.csv"),
     ),
     key=(),
 )

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import io
+import json
 import math
 import pickle
 import time
@@ -18,8 +19,9 @@ from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.schema.columns import LOCATIONS
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS
+from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
 
-TRAIN_HEADER = list(LABELS.column_names)
+TRAIN_HEADER = [name for name in LABELS.column_names if name != "train_csv_extra"]
 LOCALIZER_HEADER = ["SeriesInstanceUID", "SOPInstanceUID", "coordinates", "location"]
 SERIES = "1.2.826.0.1"
 OTHER = "1.2.826.0.2"
@@ -165,7 +167,7 @@ def test_the_rows_of_one_series_alone_say_of_it_what_the_whole_file_says(train, 
         assert alone.sha256 == whole.sha256
 
 
-def test_columns_are_found_by_name_in_any_order_and_others_are_ignored(tmp_path):
+def test_columns_are_found_by_name_in_any_order_and_others_are_kept_as_json(tmp_path):
     path = tmp_path / "train_localizers.csv"
     header = ["fold", "location", "coordinates", "SOPInstanceUID", "SeriesInstanceUID"]
     path.write_text(as_csv(header, ["3", "Basilar Tip", POINT, SOP, SERIES]))
@@ -176,6 +178,7 @@ def test_columns_are_found_by_name_in_any_order_and_others_are_ignored(tmp_path)
         261.359900373599,
         None,
         "Basilar Tip",
+        '{"fold": "3"}',
     )
 
 
@@ -217,6 +220,7 @@ def test_a_file_in_other_clothes_is_the_same_file(tmp_path, disguise):
         "PatientSex": "Female",
         "Modality": "MRI T2",
         "Basilar Tip": 1,
+        "train_csv_extra": None,
     }
 
 
@@ -364,6 +368,7 @@ def test_labels_have_the_schema_and_the_values_of_the_row(train):
             "Modality": "MRI T2",
             "Basilar Tip": 1,
             "Aneurysm Present": 1,
+            "train_csv_extra": None,
         }
     ]
 
@@ -371,14 +376,14 @@ def test_labels_have_the_schema_and_the_values_of_the_row(train):
 def test_a_series_without_a_row_has_nulls_but_its_name(train):
     labels = train(train_row()).labels(OTHER)
     assert labels.schema == LABELS.schema
-    assert labels.row(0) == (OTHER, *[None] * 17)
+    assert labels.row(0) == (OTHER, *[None] * 18)
 
 
 def test_each_empty_field_is_null_and_the_schema_stays(train):
     row = [SERIES, *[""] * 17]
     labels = train(row).labels(SERIES)
     assert labels.schema == LABELS.schema
-    assert labels.row(0) == (SERIES, *[None] * 17)
+    assert labels.row(0) == (SERIES, *[None] * 18)
 
 
 @pytest.mark.parametrize(("text", "age"), [("0", 0), ("57.0", 57), ("089", 89), ("150.00", 150)])
@@ -459,9 +464,9 @@ def test_localizers_come_in_file_order_with_duplicates_kept(localizers):
     frame = table.localizers(SERIES)
     assert frame.schema == LOCALIZERS.schema
     assert frame.rows() == [
-        (SERIES, SOP, 2.0, 256.0, 57, "Basilar Tip"),
-        (SERIES, SOP, 2.0, 256.0, 57, "Basilar Tip"),
-        (SERIES, SOP, 1.5, -0.5, None, None),
+        (SERIES, SOP, 2.0, 256.0, 57, "Basilar Tip", None),
+        (SERIES, SOP, 2.0, 256.0, 57, "Basilar Tip", None),
+        (SERIES, SOP, 1.5, -0.5, None, None, None),
     ]
 
 
@@ -610,3 +615,56 @@ def test_one_reading_of_the_file_serves_every_series(localizers, tmp_path):
     (tmp_path / "train_localizers.csv").unlink()
     points = pl.concat([table.localizers(uid) for uid in table.series])
     assert points["SeriesInstanceUID"].to_list() == [SERIES, OTHER]
+
+
+# --- further columns ------------------------------------------------------------------------------
+
+
+def further(tmp_path: Path, *values: str) -> TrainCsv:
+    path = tmp_path / "train.csv"
+    rows = [[*train_row(), value, ""] for value in values]
+    path.write_text(as_csv([*TRAIN_HEADER, "scanner", ""], *rows), newline="")
+    return TrainCsv.read(path)
+
+
+def test_further_columns_come_along_by_their_names_and_change_the_fingerprint(tmp_path) -> None:
+    one, other = further(tmp_path, "A"), further(tmp_path, "B")
+    assert one.labels(SERIES)["train_csv_extra"].to_list() == ['{"scanner": "A"}']
+    assert one.fingerprint(SERIES) != other.fingerprint(SERIES)
+    assert one.extra_note("train_csv_extra").endswith("kept in train_csv_extra: scanner")
+    assert further(tmp_path, "").labels(SERIES)["train_csv_extra"].to_list() == [
+        '{"scanner": null}'
+    ]
+
+
+def test_rows_that_differ_in_a_further_column_contradict(tmp_path) -> None:
+    with pytest.raises(SeriesError, match="contradict one another in further columns"):
+        further(tmp_path, "A", "B").labels(SERIES)
+
+
+def test_without_further_columns_nothing_is_said(train) -> None:
+    csv_file = train(train_row())
+    assert csv_file.labels(SERIES)["train_csv_extra"].to_list() == [None]
+    assert csv_file.extra_note("train_csv_extra") == ""
+
+
+def test_further_columns_that_share_a_name_or_have_none_keep_every_value(tmp_path) -> None:
+    path = tmp_path / "train.csv"
+    header = [*TRAIN_HEADER, "a", "a", "a (column 20)", ""]
+    path.write_text(as_csv(header, [*train_row(), "1", "2", "3", "4"]), newline="")
+    extra = TrainCsv.read(path).labels(SERIES)["train_csv_extra"].item()
+    assert list(json.loads(extra).values()) == ["1", "2", "3", "4"]
+
+
+def test_further_columns_of_the_localizers_come_along_with_their_point(tmp_path) -> None:
+    path = tmp_path / "train_localizers.csv"
+    row = [SERIES, "1.2.3", "{'x': 1, 'y': 2}", "Other Posterior Circulation"]
+    path.write_text(as_csv([*LOCALIZER_HEADER, "reader"], [*row, "é"]), newline="")
+    points = LocalizersCsv.read(path).localizers(SERIES)
+    assert points["train_localizers_csv_extra"].to_list() == ['{"reader": "é"}']
+
+
+def test_the_fingerprint_of_a_row_without_further_columns_is_of_its_values_alone(train) -> None:
+    csv_file = train(train_row())
+    rows = [("", *row.values) for row in csv_file.rows[SERIES]]
+    assert csv_file.fingerprint(SERIES) == fingerprint_of_rows(rows)

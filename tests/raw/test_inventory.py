@@ -23,7 +23,7 @@ class Raw:
             (self.root / "series" / name).mkdir()
 
     def train(self, *series: str) -> None:
-        header = ",".join(LABELS.column_names)
+        header = ",".join(LABELS.column_names[:-1])
         rows = [f"{name},50,Female,CTA" + ",0" * 14 for name in series]
         (self.root / "train.csv").write_text("\n".join([header, *rows, ""]))
 

@@ -173,6 +173,7 @@ def test_the_13_locations_are_in_the_order_of_train_csv() -> None:
         "Modality",
         *LOCATIONS_IN_ORDER,
         "Aneurysm Present",
+        "train_csv_extra",
     )
 
 
@@ -184,6 +185,7 @@ def test_localizers_and_segmentation_meta_have_the_columns_of_the_design() -> No
         "y",
         "frame_index",
         "location",
+        "train_localizers_csv_extra",
     )
     fields = (
         *("path", "error", "shape", "affine", "pixdim", "pixdim_all", "dtype"),
@@ -214,6 +216,7 @@ def test_the_unified_table_has_every_column_once_and_suffixes_only_where_names_a
         "x",
         "y",
         "location",
+        "train_localizers_csv_extra",
         *SEGMENTATION_META.column_names[1:],
         *PLACED,
     )

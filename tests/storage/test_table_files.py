@@ -118,7 +118,7 @@ def nulls(table: Table, height: int) -> pl.DataFrame:
 
 def points(*names: str) -> pl.DataFrame:
     """Return a frame of localizers with one row for each name."""
-    rows = [(name, f"1.2.{i}", i + 0.5, -0.5, None, "a") for i, name in enumerate(names)]
+    rows = [(name, f"1.2.{i}", i + 0.5, -0.5, None, "a", None) for i, name in enumerate(names)]
     return frame_of(LOCALIZERS, rows)
 
 

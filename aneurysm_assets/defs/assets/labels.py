@@ -12,7 +12,7 @@ from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.run_settings import settings_of_run
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
-from aneurysm_assets.schema.tables import LABELS
+from aneurysm_assets.schema.tables import LABELS, TRAIN_CSV_EXTRA
 
 
 @series_asset(LABELS, reads=TRAIN_CSV)
@@ -26,6 +26,8 @@ def labels(
     run_settings = settings_of_run(context, settings)
     empty = TrainCsv.empty(run_settings.train_csv)
     csv = read_csv_once(context, run_settings.train_csv, TrainCsv.read, empty=empty)
+    if note := csv.extra_note(TRAIN_CSV_EXTRA):
+        context.log.warning(note)
     batch = Batch(
         LABELS,
         partial(write_labels, run_settings, csv),

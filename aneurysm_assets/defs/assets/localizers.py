@@ -12,7 +12,7 @@ from aneurysm_assets.raw.tables import write_localizers
 from aneurysm_assets.runs.resources import Reporter, SettingsResource
 from aneurysm_assets.runs.run_settings import settings_of_run
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
-from aneurysm_assets.schema.tables import LOCALIZERS
+from aneurysm_assets.schema.tables import LOCALIZERS, LOCALIZERS_CSV_EXTRA
 
 
 @series_asset(LOCALIZERS, reads=TRAIN_LOCALIZERS_CSV)
@@ -26,6 +26,8 @@ def localizers(
     run_settings = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(run_settings.localizers_csv)
     csv = read_csv_once(context, run_settings.localizers_csv, LocalizersCsv.read, empty=empty)
+    if note := csv.extra_note(LOCALIZERS_CSV_EXTRA):
+        context.log.warning(note)
     batch = Batch(
         LOCALIZERS,
         partial(write_localizers, run_settings, csv),
