@@ -506,6 +506,7 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
         ),
         ("no series", inventory.foreign),
         ("read, and its directory is gone since", tuple(summary.vanished)),
+        ("left to a live run of Dagster", tuple(summary.live_runs)),
     ):
         yield from ((line, None) for line in _listed(what, names))
     if summary.vanished:

@@ -24,7 +24,7 @@ from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
-from aneurysm_assets.runs import partitions, pruning
+from aneurysm_assets.runs import active_runs, partitions, pruning
 from aneurysm_assets.runs.partitions import latest_metadata
 from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.runs.resources import Reporter
@@ -62,6 +62,8 @@ class Summary:
         Failed series, and failures that are no series' own.
     changed : int
         Series taken again in at least one table as their input had changed.
+    live_runs : list of str
+        The ids of those runs.
     vanished : list of str
         Series that were read, and whose directory is gone since.
     interrupted_runs : int
@@ -83,6 +85,7 @@ class Summary:
     in_progress: int = 0
     changed: int = 0
     problems: list[Problem] = field(default_factory=list)
+    live_runs: list[str] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     interrupted_runs: int = 0
     headers: int = 0
@@ -288,7 +291,9 @@ class _Run:
         claim(self._instance, self._settings)
         record_input(self._settings)
         summary = self._summary
-        summary.interrupted_runs = len(run_locks.end_dead_runs(self._instance, self._settings))
+        dead = run_locks.end_dead_runs(self._instance, self._settings)
+        dead += active_runs.end_dead(self._instance, self._settings)
+        summary.interrupted_runs = len(dead)
         if replace_raw:
             known = partitions.registered(self._instance)
             gone = partitions.vanished(known, summary.inventory)
@@ -300,6 +305,8 @@ class _Run:
         pending = pending_series(self._table_states(status, options), options)
         summary.vanished = partitions.vanished(registered, summary.inventory)
         summary.in_progress = len(pending.in_progress)
+        if pending.in_progress:
+            summary.live_runs = active_runs.alive(self._instance)
         summary.changed = len(set().union(*pending.with_reason("changed").values()))
         taken: set[str] = set()
         with workers_kept():

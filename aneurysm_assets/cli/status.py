@@ -16,7 +16,7 @@ from aneurysm_assets.raw.fingerprints import (
     take_fingerprints,
 )
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
-from aneurysm_assets.runs import partitions
+from aneurysm_assets.runs import active_runs, partitions
 from aneurysm_assets.runs.partitions import latest_metadata
 from aneurysm_assets.runs.pending_series import Options, Status, pending_series
 from aneurysm_assets.schema.tables import (
@@ -120,6 +120,7 @@ def take_overview(settings: Settings) -> Overview:
         claim(instance, settings)
         # The series of a killed run would be shown as in progress for ever.
         run_locks.end_dead_runs(instance, settings)
+        active_runs.end_dead(instance, settings)
         registered = partitions.registered(instance)
         options = Options(inventory.series)
         current = take_fingerprints(settings, inventory.series, processes=settings.workers)

@@ -42,6 +42,9 @@ _ACTIVE = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionSta
 _BEGINS_WITHIN = timedelta(minutes=5)
 """A run holds its lock some seconds after it was started."""
 
+_DAEMON_LIVES = timedelta(seconds=90)
+"""A living daemon tells each half a minute that it lives."""
+
 _RETRIED_WITHIN = timedelta(minutes=10)
 """Dagster's daemon retries a failed run within seconds; one it forgot is not waited for."""
 
@@ -73,6 +76,45 @@ def in_progress(instance: dg.DagsterInstance, settings: Settings) -> str:
         if backfill.asset_selection is None or OURS & set(backfill.asset_selection):
             return f"backfill {backfill.backfill_id}"
     return ""
+
+
+def end_dead(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
+    """End our runs that nothing works on, so that none of their series stays in progress.
+
+    These are runs of this host whose process was killed before it held its lock, and runs that wait
+    for a daemon where none lives.
+
+    Returns
+    -------
+    list of str
+        Their ids. They become CANCELED: what they materialized stays, the rest is missing.
+    """
+    statuses = [*_UNFINISHED, dg.DagsterRunStatus.NOT_STARTED]
+    ended = []
+    for record in instance.get_run_records(filters=dg.RunsFilter(statuses=statuses)):
+        run = record.dagster_run
+        is_new = datetime.now(UTC) - record.update_timestamp < _BEGINS_WITHIN
+        if run.status == dg.DagsterRunStatus.QUEUED:
+            is_new = _daemon_lives(instance)
+        if is_new or not run_locks.is_judged_here(instance, run):
+            continue
+        if run_locks.is_held(settings, run.run_id) or not _is_ours(instance, run):
+            continue
+        run_locks.end_killed(instance, run)
+        ended.append(run.run_id)
+    return ended
+
+
+def alive(instance: dg.DagsterInstance) -> list[str]:
+    """Return the ids of our runs that are not finished; dead ones are to be ended before."""
+    records = instance.get_run_records(filters=dg.RunsFilter(statuses=_UNFINISHED))
+    return [r.dagster_run.run_id for r in records if _is_ours(instance, r.dagster_run)]
+
+
+def _daemon_lives(instance: dg.DagsterInstance) -> bool:
+    now = datetime.now(UTC).timestamp()
+    beats = instance.get_daemon_heartbeats().values()
+    return any(now - beat.timestamp < _DAEMON_LIVES.total_seconds() for beat in beats)
 
 
 def _to_be_retried(instance: dg.DagsterInstance) -> str:
