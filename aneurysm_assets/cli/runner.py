@@ -332,12 +332,8 @@ class _Run:
         return self._summary
 
     def _complete(self, status: Mapping[str, Mapping[str, Status]]) -> list[str]:
-        keys = next(iter(status.values()))
-        asked_for = partitions.asked_for(keys, self._summary.inventory, self._settings)
-        complete, _ = partitions.split(
-            {uid: of_table[uid] for uid in asked_for} for of_table in status.values()
-        )
-        return complete
+        inventory = self._summary.inventory
+        return partitions.complete_of(self._instance, self._settings, inventory, status)
 
     def _statuses(self, registered: Sequence[str]) -> dict[str, Mapping[str, Status]]:
         """Return the status of every partition in each of the partitioned tables."""

@@ -131,10 +131,7 @@ def take_overview(settings: Settings) -> Overview:
         }
         tables = partitions.table_states(instance, status, current)
         changed = pending_series(tables, options).with_reason("changed")
-        asked_for = partitions.asked_for(keys, inventory, settings)
-        complete, _ = partitions.split(
-            {uid: of_table[uid] for uid in asked_for} for of_table in status.values()
-        )
+        complete = partitions.complete_of(instance, settings, inventory, status)
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),

@@ -93,9 +93,10 @@ def end_dead(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
     ended = []
     for record in instance.get_run_records(filters=dg.RunsFilter(statuses=statuses)):
         run = record.dagster_run
-        is_new = datetime.now(UTC) - record.update_timestamp < _BEGINS_WITHIN
+        age = datetime.now(UTC) - record.update_timestamp
+        is_new = age < _BEGINS_WITHIN
         if run.status == dg.DagsterRunStatus.QUEUED:
-            is_new = _daemon_lives(instance)
+            is_new = age < _DAEMON_LIVES or _daemon_lives(instance)
         if is_new or not run_locks.is_judged_here(instance, run):
             continue
         if run_locks.is_held(settings, run.run_id) or not _is_ours(instance, run):

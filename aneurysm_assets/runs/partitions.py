@@ -199,7 +199,45 @@ def complete(instance: dg.DagsterInstance, settings: Settings) -> tuple[list[str
     keys = registered(instance)
     with suppress(InputError):  # who reads the input has refused before
         keys = asked_for(keys, take_inventory(settings), settings)
-    return split([statuses(instance, settings, table, keys) for table in SERIES_TABLES])
+    status = {table.name: statuses(instance, settings, table, keys) for table in SERIES_TABLES}
+    return split(with_kept_tables(instance, settings, status).values())
+
+
+def complete_of(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    inventory: Inventory,
+    status: Mapping[str, Mapping[str, Status]],
+) -> list[str]:
+    """Return the complete series as `complete` does, from statuses that are known already."""
+    keys = asked_for(next(iter(status.values())), inventory, settings)
+    of_keys = {name: {uid: of_table[uid] for uid in keys} for name, of_table in status.items()}
+    done, _ = split(with_kept_tables(instance, settings, of_keys).values())
+    return done
+
+
+def with_kept_tables(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    status: Mapping[str, Mapping[str, Status]],
+) -> dict[str, Mapping[str, Status]]:
+    """Return statuses in which a series that is taken again counts by the table that it has.
+
+    Its table is whole, the old one or the new one: it does not leave the unified table meanwhile.
+    """
+    kept: dict[str, Mapping[str, Status]] = {}
+    for table in SERIES_TABLES:
+        of_table = status[table.name]
+        if "in_progress" in of_table.values():
+            kept_tables = recorded_fingerprints(instance, table).keys() & names_of_tables(
+                settings.interim / table.name
+            )
+            of_table = {
+                uid: "materialized" if found == "in_progress" and uid in kept_tables else found
+                for uid, found in of_table.items()
+            }
+        kept[table.name] = of_table
+    return kept
 
 
 def split(of_tables: Iterable[Mapping[str, Status]]) -> tuple[list[str], list[str]]:

@@ -335,10 +335,7 @@ def _combination_to_request(
     status: Mapping[str, Mapping[str, Status]],
 ) -> tuple[bool, dict[str, str], str]:
     """Return whether to combine, the tags of its run, and what is waited for instead."""
-    asked_for = partitions.asked_for(status[DICOM_TAGS.name], inventory, settings)
-    complete, _ = partitions.split(
-        {uid: of_table[uid] for uid in asked_for} for of_table in status.values()
-    )
+    complete = partitions.complete_of(instance, settings, inventory, status)
     if not complete:
         return False, {}, ""
     upstream, unified, quality = partitions.latest_events(instance)

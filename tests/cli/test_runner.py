@@ -235,6 +235,21 @@ def test_series_in_progress_in_another_run_are_left_to_it_while_it_lives(two_don
     assert summary.interrupted_runs == 1
 
 
+def test_a_series_that_is_taken_again_stays_in_the_table_as_long_as_its_file_is_there(
+    two_done,
+) -> None:
+    run_id = "2f6a3fc8-4c1b-4c0e-9d0e-5a2b7c9d1e3f"
+    with started("python", "-c", HOLD, run_id, ANEURYSM_DATA=two_done.data) as process:
+        assert process.stdout.readline() == "held\n"
+        with instance_of(two_done.data) as instance:
+            begin(instance, run_id, "labels", CTA)
+        (two_done.interim / "dicom_metadata_with_csv.parquet").unlink()
+        summary, taken = run(two_done)
+        assert (taken, summary.in_progress) == ({}, 1)
+        table = pl.read_parquet(two_done.interim / "dicom_metadata_with_csv.parquet")
+        assert set(table["SeriesInstanceUID"]) == {CTA, DAMAGED}
+
+
 @dg.job
 def a_job() -> None: ...
 

@@ -1,7 +1,7 @@
 """Which runs of Dagster work on our assets, and which only look as if they did."""
 
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import dagster as dg
@@ -60,6 +60,17 @@ def status_of(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
     return run.status
 
 
+def in_two_minutes(patch: pytest.MonkeyPatch) -> None:
+    """Let the module believe that two minutes have passed."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(minutes=2)
+
+    patch.setattr(active_runs, "datetime", Later)
+
+
 def beat(instance: dg.DagsterInstance, seconds_ago: float) -> None:
     instance.add_daemon_heartbeat(
         DaemonHeartbeat(time.time() - seconds_ago, "QUEUED_RUN_COORDINATOR", "one", [])
@@ -67,7 +78,8 @@ def beat(instance: dg.DagsterInstance, seconds_ago: float) -> None:
 
 
 @pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.value)
-def test_a_run_that_nothing_works_on_is_ended(instance, settings, status) -> None:
+def test_a_run_that_nothing_works_on_is_ended(instance, settings, monkeypatch, status) -> None:
+    in_two_minutes(monkeypatch)
     run_id = add(instance, status)
     assert active_runs.end_dead(instance, settings) == [run_id]
     assert status_of(instance, run_id) == dg.DagsterRunStatus.CANCELED
@@ -95,10 +107,11 @@ def test_a_run_that_was_just_started_has_time_to_hold_its_lock(
 
 @pytest.mark.parametrize(("seconds_ago", "lives"), [(10.0, True), (600.0, False)])
 def test_a_queued_run_waits_for_a_daemon_as_long_as_one_lives(
-    instance, settings, seconds_ago, lives
+    instance, settings, monkeypatch, seconds_ago, lives
 ) -> None:
     run_id = add(instance, dg.DagsterRunStatus.QUEUED)
-    beat(instance, seconds_ago)
+    in_two_minutes(monkeypatch)
+    beat(instance, seconds_ago - 120)
     assert active_runs.end_dead(instance, settings) == ([] if lives else [run_id])
 
 
