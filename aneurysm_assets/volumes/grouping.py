@@ -54,7 +54,7 @@ def group_images(
     own: it has that of the others, if they have one.
     """
     spacings = centres_of(pixel_spacing, lambda centre: PIXEL_SPACING_RELATIVE * centre)
-    if len(set(spacings[spacings >= 0])) == 1:
+    if len(np.unique(spacings[spacings >= 0])) == 1:
         spacings = np.zeros_like(spacings)
     return _numbered(of_matrix, spacings, _codes(frame_of_reference))
 
@@ -79,11 +79,13 @@ def ranked(groups: Integers, counted: Booleans, *, size: int | None = None) -> I
 
 
 def _codes(texts: pl.Series) -> Integers:
-    names = texts.unique().drop_nulls().sort().to_list()
+    # There are few different ones, and a look at each is quicker than a query.
+    given = texts.to_list()
+    names = sorted(set(given) - {None})
     if len(names) < 2:
-        return np.zeros(len(texts), dtype=np.int64)
+        return np.zeros(len(given), dtype=np.int64)
     number = {name: code for code, name in enumerate(names)}
-    return np.array([number.get(name, -1) for name in texts.to_list()], dtype=np.int64)
+    return np.array([number.get(name, -1) for name in given], dtype=np.int64)
 
 
 def _without_null(side: pl.Series) -> Integers:
