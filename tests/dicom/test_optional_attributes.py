@@ -54,7 +54,7 @@ def changed(folder: Path, changes: dict[str, Any], windows: Any = ()) -> Path:
 
 def set_value(data: Dataset, keyword: str, value: Any) -> None:
     if value is None:
-        del data[keyword]
+        data.pop(keyword, None)
     else:
         setattr(data, keyword, value)
 
@@ -73,12 +73,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_optional_tags_of_a_slice_are_read_as_their_columns_have_them(folder):
-    header = read_header(slice_with(folder))
+    header = read_header(slice_with(folder, ImagesInAcquisition=24))
     assert tags(header) == {
         "ImageType": "ORIGINAL\\PRIMARY\\AXIAL",
         "Manufacturer": "aneurysm-assets sample",
         "WindowCenter": 150.0,
         "WindowWidth": 700.0,
+        "ImagesInAcquisition": 24,
     }
     assert isinstance(header.images[0]["WindowCenter"], float)
     assert header.malformed == []
@@ -153,6 +154,7 @@ def test_all_frames_have_the_image_type_and_manufacturer_of_the_file(folder):
             "Manufacturer": "aneurysm-assets sample",
             "WindowCenter": None,
             "WindowWidth": None,
+            "ImagesInAcquisition": None,
         }
 
 
@@ -167,13 +169,15 @@ def test_a_window_is_no_geometry(folder):
 
 
 def test_the_table_of_a_series_has_the_optional_tags(folder, tmp_path):
-    slice_with(folder, WindowCenter=["40", "300"], WindowWidth=["80", "1500"])
+    window = {"WindowCenter": ["40", "300"], "WindowWidth": ["80", "1500"]}
+    slice_with(folder, **window, ImagesInAcquisition=24)
     frame = read_series(folder, tmp_path).frame
     assert frame.select(OPTIONAL).row(0) == (
         "ORIGINAL\\PRIMARY\\AXIAL",
         "aneurysm-assets sample",
         40.0,
         80.0,
+        24,
     )
 
 

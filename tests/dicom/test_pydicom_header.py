@@ -62,7 +62,7 @@ DECIMALS = ("RescaleIntercept", "RescaleSlope", "SliceThickness", "SpacingBetwee
 FIRST_OF_SEVERAL = ("WindowCenter", "WindowWidth")
 LISTS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
 TAGS = (*TEXTS, *WHOLE_NUMBERS, *DECIMALS, *LISTS)
-OPTIONAL = ("ImageType", "Manufacturer", *FIRST_OF_SEVERAL)
+OPTIONAL = ("ImageType", "Manufacturer", *FIRST_OF_SEVERAL, "ImagesInAcquisition")
 
 GEOMETRY = tuple(keyword for keyword in MACROS if not keyword.startswith("Rescale"))
 SOURCES = ("per_frame", "shared", "top_level")
@@ -261,7 +261,7 @@ def small(syntax: str | None) -> dict[str, Any]:
 @pytest.mark.parametrize("syntax", [*NATIVE.values(), DeflatedExplicitVRLittleEndian])
 def test_all_25_tags_are_read_in_every_encoding(tmp_path: Path, syntax: Any) -> None:
     header = read_bytes(tmp_path, encode(dataset(syntax)))
-    assert len(small(None)) == 25 + 4 + 2
+    assert len(small(None)) == 25 + 5 + 2
     assert exact(header.images) == exact([small(str(syntax))])
     assert header.pixel_data == ("none" if syntax.is_deflated else "whole")
     assert header.series_instance_uid == SERIES

@@ -76,9 +76,9 @@ def test_without_hope_a_store_is_not_asked_but_now_and_then(
 def test_what_fails_at_once_was_not_waited_for() -> None:
     circuit_breaker_of.cache_clear()
     one = circuit_breaker_of("s3://one")
-    one.failed("a body that broke off", seconds=0.1)
+    one.record_failure("a body that broke off", seconds=0.1)
     assert not one.is_open
-    one.failed("no answer", seconds=circuit_breaker.TIMEOUT.total_seconds())
+    one.record_failure("no answer", seconds=circuit_breaker.TIMEOUT.total_seconds())
     assert one.is_open
 
 
