@@ -28,6 +28,7 @@ FIRST_OF_SEVERAL = ("WindowCenter", "WindowWidth")
 """Attributes that may hold several numbers; the table keeps the first (PS3.3 C.11.2.1.2)."""
 
 GROUPS: Mapping[str, str] = {
+    "DiffusionBValue": "MRDiffusionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
     "ImagePositionPatient": "PlanePositionSequence",
     "PixelSpacing": "PixelMeasuresSequence",

@@ -249,6 +249,58 @@ OPTIONAL_TAGS: tuple[Column, ...] = (
         "(0020,1002), C.7.6.1",
         since="0.2",
     ),
+    Column(
+        "TemporalPositionIdentifier",
+        pl.Int32(),
+        "Which of several points in time the image is of; null where absent.",
+        "(0020,0100), C.8.3.1",
+        since="0.3",
+    ),
+    Column(
+        "EchoTime",
+        pl.Float64(),
+        "Time from excitation to the middle of the echo; null where absent.",
+        "(0018,0081), C.8.3.1",
+        "ms",
+        since="0.3",
+    ),
+    Column(
+        "DiffusionBValue",
+        pl.Float64(),
+        "Diffusion sensitization factor; null where absent.",
+        f"(0018,9087), C.8.13.5.9; {_FUNCTIONAL}",
+        "s/mm2",
+        since="0.3",
+    ),
+    Column(
+        "TriggerTime",
+        pl.Float64(),
+        "Time from the heart beat to the image; null where absent.",
+        "(0018,1060), C.8.3.1",
+        "ms",
+        since="0.3",
+    ),
+    Column(
+        "AcquisitionNumber",
+        pl.Int32(),
+        "Which acquisition the image is of; null where absent.",
+        "(0020,0012), C.7.6.1",
+        since="0.3",
+    ),
+    Column(
+        "AcquisitionTime",
+        pl.String(),
+        "When the acquisition began, as the header has it: `HHMMSS.FFFFFF`; null where absent.",
+        "(0008,0032), C.7.6.1",
+        since="0.3",
+    ),
+    Column(
+        "ContentTime",
+        pl.String(),
+        "When the pixels were made, as the header has it: `HHMMSS.FFFFFF`; null where absent.",
+        "(0008,0033), C.7.6.1",
+        since="0.3",
+    ),
 )
 """Tags beyond the competition's, for those who have them."""
 
@@ -332,6 +384,31 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
         "computed from ImageOrientationPatient",
         "degree",
         since="0.2",
+    ),
+    Column(
+        "volume_index",
+        pl.Int32(),
+        "The volume that the image is a slice of: 0, 1, ... over the volumes of the series, 0 is "
+        "the largest. Null for a scout, and for an image without a place in a series that has "
+        "places.",
+        "computed from the series; docs/volumes.md",
+        since="0.3",
+    ),
+    Column(
+        "volume_slice_index",
+        pl.Int32(),
+        "The image's 0-based place k in its volume, along the normal of ImageOrientationPatient "
+        "(row x column, LPS); null without a volume.",
+        "computed from the series; docs/volumes.md",
+        since="0.3",
+    ),
+    Column(
+        "volume_split_by",
+        pl.String(),
+        "The attribute that tells the volumes of the image's group apart, where its places are "
+        "repeated; null where none is, or nothing tells them apart.",
+        "computed from the series; docs/volumes.md",
+        since="0.3",
     ),
 )
 

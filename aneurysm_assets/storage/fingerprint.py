@@ -37,7 +37,7 @@ class Version(Protocol):
         """What differs where the content does."""
 
 
-READING = b"2"
+READING = b"3"
 """Counts up where the same DICOM files are read to other values: what was read before is stale."""
 
 _DIGEST_BYTES = 16

@@ -30,6 +30,7 @@ from aneurysm_assets.volumes.directions import (
     slice_normals,
 )
 from aneurysm_assets.volumes.grouping import group_images, groups_of_matrix, ranked
+from aneurysm_assets.volumes.partition import NO_VOLUME, SPLIT_BY, find_volumes
 from aneurysm_assets.volumes.slices import along_normals, measure_gaps, slice_index
 
 _COMPUTED = {
@@ -45,6 +46,9 @@ _COMPUTED = {
         "missing_slices",
         "gantry_tilt_degrees",
         "obliquity_degrees",
+        "volume_index",
+        "volume_slice_index",
+        "volume_split_by",
     )
 }
 
@@ -77,7 +81,8 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
     pl.DataFrame
         The same rows in the same order, with `slice_position_mm` (along each image's own normal,
         LPS, mm), `slice_index`, `slice_spacing_mm` (mm), `orientation_plane`, `is_scout`,
-        `image_group` and the columns that grade it, whatever these held before; nulls in rows
+        `image_group` and the columns that grade it, `volume_index`, `volume_slice_index` and
+        `volume_split_by`, whatever these held before; nulls in rows
         with a `read_error`.
     """
     if _is_filed(frame):
@@ -91,7 +96,7 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
             "Columns",
             "PixelSpacing",
             "FrameOfReferenceUID",
-            "ImageType",
+            *SPLIT_BY,
             "InstanceNumber",
             "frame_index",
             "dicom_path",
@@ -147,9 +152,11 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     of_slices = np.where(scouts, np.nan, along)
     order = ranked(groups, ~np.isnan(of_slices))
     rank = np.argsort(order)[groups].astype(np.float64)
+    ordered = slice_index(groups, along)
+    volumes = find_volumes(filed, groups, along, scouts, ordered)
     return {
         "slice_position_mm": along_normals(positions, normals),
-        "slice_index": slice_index(groups, along),
+        "slice_index": ordered,
         "orientation_plane": pl.Series(map(PLANES.__getitem__, planes), dtype=pl.String),
         "is_scout": scouts,
         "image_group": np.where(scouts, np.nan, rank),
@@ -158,7 +165,14 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
             name: np.where(scouts, np.nan, values)
             for name, values in _gaps(groups, of_slices, positions, of_centre, len(order)).items()
         },
+        "volume_index": _null_without_volume(volumes.index),
+        "volume_slice_index": _null_without_volume(volumes.slice_index),
+        "volume_split_by": pl.Series(volumes.split_by, dtype=pl.String),
     }
+
+
+def _null_without_volume(numbers: Integers) -> Floats:
+    return np.where(numbers == NO_VOLUME, np.nan, numbers)
 
 
 def _orientations(given: Floats) -> tuple[Floats, Floats, Integers, Floats]:

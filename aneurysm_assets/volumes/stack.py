@@ -73,9 +73,9 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     Returns
     -------
     Stack or NoStack
-        Of the largest group of images that are no scouts.
+        Of the largest volume.
     """
-    number = _largest_group(images)
+    number = _largest_volume(images)
     if len(number) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} parallel images with a place")
     places = images["ImagePositionPatient"].to_numpy()[number]
@@ -98,15 +98,15 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     return Stack(number[distinct].tolist(), depths - depths[0], corner, line.step)
 
 
-def _largest_group(images: pl.DataFrame) -> Integers:
-    """Return the rows of the largest group that have a place and a pixel spacing."""
+def _largest_volume(images: pl.DataFrame) -> Integers:
+    """Return the rows of the largest volume that have a place and a pixel spacing."""
     usable = pl.all_horizontal(pl.col(_GEOMETRY[:3]).is_not_null())
-    chosen = images.select((usable & (pl.col("image_group") == 0)).fill_null(value=False))
+    chosen = images.select((usable & (pl.col("volume_index") == 0)).fill_null(value=False))
     return np.flatnonzero(chosen.to_series().to_numpy())
 
 
 def grid_of_series(images: pl.DataFrame) -> Grid | None:
-    """Return the one grid of all images of a series that are no scouts.
+    """Return the one grid of the images of a series that are no scouts.
 
     Parameters
     ----------
@@ -117,15 +117,17 @@ def grid_of_series(images: pl.DataFrame) -> Grid | None:
     -------
     Grid or None
         In RAS mm. None where a number is missing, the images are not all of one group, or their
-        positions are no grid (`series_grid`).
+        positions are no grid (`series_grid`). Of volumes at the same places it is that of the
+        largest.
     """
     main = images.filter(pl.col("read_error").is_null(), ~IS_SCOUT)
-    if main["image_group"].null_count():
-        main = add_geometry(main)  # of a table that an earlier version wrote
     numbers = main.select(_GEOMETRY)
     if main.is_empty() or numbers.null_count().sum_horizontal().item():
         return None
+    if main["volume_index"].null_count():
+        main = add_geometry(main)  # of a table that an earlier version wrote
     if main["image_group"].n_unique() > 1:
         return None
+    main = main.filter(pl.col("volume_index") == 0).sort("volume_slice_index")
     positions, cosines, spacing = (main[name].to_numpy() for name in _GEOMETRY[:3])
     return series_grid(positions, cosines[0], spacing[0], main["Rows"][0], main["Columns"][0])

@@ -18,6 +18,17 @@ FRAMES = 3
 GRID = Grid((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.5, 0.5), 2.0, (1, 4, 4))
 
 
+TELL_VOLUMES_APART = {
+    "TemporalPositionIdentifier": 2,
+    "EchoTime": 4.6,
+    "DiffusionBValue": 1000.0,
+    "TriggerTime": 12.5,
+    "AcquisitionNumber": 3,
+    "AcquisitionTime": "101112.5",
+    "ContentTime": "101113",
+}
+
+
 def slice_with(folder: Path, **changes: Any) -> Path:
     """A CT file with changed tags; None takes a tag away."""
     write_slices(folder, UID, GRID, np.zeros(GRID.shape, np.int16))
@@ -73,13 +84,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_optional_tags_of_a_slice_are_read_as_their_columns_have_them(folder):
-    header = read_header(slice_with(folder, ImagesInAcquisition=24))
+    header = read_header(slice_with(folder, ImagesInAcquisition=24, **TELL_VOLUMES_APART))
     assert tags(header) == {
         "ImageType": "ORIGINAL\\PRIMARY\\AXIAL",
         "Manufacturer": "aneurysm-assets sample",
         "WindowCenter": 150.0,
         "WindowWidth": 700.0,
         "ImagesInAcquisition": 24,
+        **TELL_VOLUMES_APART,
     }
     assert isinstance(header.images[0]["WindowCenter"], float)
     assert header.malformed == []
@@ -155,6 +167,8 @@ def test_all_frames_have_the_image_type_and_manufacturer_of_the_file(folder):
             "WindowCenter": None,
             "WindowWidth": None,
             "ImagesInAcquisition": None,
+            **dict.fromkeys(TELL_VOLUMES_APART),
+            "ContentTime": "120000",
         }
 
 
@@ -170,7 +184,7 @@ def test_a_window_is_no_geometry(folder):
 
 def test_the_table_of_a_series_has_the_optional_tags(folder, tmp_path):
     window = {"WindowCenter": ["40", "300"], "WindowWidth": ["80", "1500"]}
-    slice_with(folder, **window, ImagesInAcquisition=24)
+    slice_with(folder, **window, ImagesInAcquisition=24, **TELL_VOLUMES_APART)
     frame = read_series(folder, tmp_path).frame
     assert frame.select(OPTIONAL).row(0) == (
         "ORIGINAL\\PRIMARY\\AXIAL",
@@ -178,6 +192,7 @@ def test_the_table_of_a_series_has_the_optional_tags(folder, tmp_path):
         40.0,
         80.0,
         24,
+        *TELL_VOLUMES_APART.values(),
     )
 
 
@@ -191,3 +206,26 @@ def test_a_scout_among_slices_is_known_by_the_image_type_of_its_file(folder, tmp
     frame = read_series(folder, tmp_path).frame
     scouts = frame.filter("is_scout")
     assert scouts["SOPInstanceUID"].to_list() == [data.SOPInstanceUID]
+
+
+def test_the_b_value_of_a_frame_is_that_of_its_functional_group(folder, tmp_path):
+    path = enhanced_with(folder)
+    data = dcmread(path)
+    for b, item in zip((0.0, 500.0, 1000.0), data.PerFrameFunctionalGroupsSequence, strict=True):
+        item.MRDiffusionSequence = Sequence([Dataset()])
+        item.MRDiffusionSequence[0].DiffusionBValue = b
+    dcmwrite(path, data)
+    table = read_series(folder, tmp_path)
+    assert table.fast_files == 1
+    assert table.frame["DiffusionBValue"].to_list() == [0.0, 500.0, 1000.0]
+    assert [image["DiffusionBValue"] for image in read_header(path).images] == [0.0, 500.0, 1000.0]
+
+
+@pytest.mark.parametrize(("value", "read"), [(b"\x00" * 6 + b"\xf0\x7f", None), (b"", None)])
+def test_a_b_value_that_is_no_finite_number_is_null(folder, tmp_path, value, read):
+    path = slice_with(folder, DiffusionBValue=1000.0)
+    content, element = path.read_bytes(), b"\x18\x00\x87\x90FD"
+    start = content.index(element) + len(element)
+    whole = len(value).to_bytes(2, "little") + value
+    path.write_bytes(content[:start] + whole + content[start + 10 :])
+    assert read_series(folder, tmp_path).frame["DiffusionBValue"].to_list() == [read]

@@ -62,7 +62,10 @@ DECIMALS = ("RescaleIntercept", "RescaleSlope", "SliceThickness", "SpacingBetwee
 FIRST_OF_SEVERAL = ("WindowCenter", "WindowWidth")
 LISTS = {"ImageOrientationPatient": 6, "ImagePositionPatient": 3, "PixelSpacing": 2}
 TAGS = (*TEXTS, *WHOLE_NUMBERS, *DECIMALS, *LISTS)
-OPTIONAL = ("ImageType", "Manufacturer", *FIRST_OF_SEVERAL, "ImagesInAcquisition")
+OPTIONAL_TEXTS = ("ImageType", "Manufacturer", "AcquisitionTime", "ContentTime")
+OPTIONAL_DECIMALS = ("EchoTime", "DiffusionBValue", "TriggerTime")
+OPTIONAL_NUMBERS = ("ImagesInAcquisition", "TemporalPositionIdentifier", "AcquisitionNumber")
+OPTIONAL = (*OPTIONAL_TEXTS, *FIRST_OF_SEVERAL, *OPTIONAL_DECIMALS, *OPTIONAL_NUMBERS)
 
 GEOMETRY = tuple(keyword for keyword in MACROS if not keyword.startswith("Rescale"))
 SOURCES = ("per_frame", "shared", "top_level")
@@ -117,15 +120,19 @@ def plain(data: Dataset | None, keyword: str) -> Any:
     if keyword in LISTS:
         assert len(several) == LISTS[keyword]
         return tuple(float(item) for item in several)
-    if keyword in (*TEXTS, *OPTIONAL[:2]):
+    if keyword in (*TEXTS, *OPTIONAL_TEXTS):
         return "\\".join(str(item) for item in several)
     if keyword in FIRST_OF_SEVERAL:
         return float(several[0])
     assert len(several) == 1
-    return float(value) if keyword in DECIMALS else int(value)
+    return float(value) if keyword in (*DECIMALS, *OPTIONAL_DECIMALS) else int(value)
 
 
-OPTIONAL_MACROS = MACROS | dict.fromkeys(FIRST_OF_SEVERAL, "FrameVOILUTSequence")
+OPTIONAL_MACROS = {
+    **MACROS,
+    **dict.fromkeys(FIRST_OF_SEVERAL, "FrameVOILUTSequence"),
+    "DiffusionBValue": "MRDiffusionSequence",
+}
 
 
 def reference(path: Path) -> list[dict[str, Any]]:
@@ -261,7 +268,7 @@ def small(syntax: str | None) -> dict[str, Any]:
 @pytest.mark.parametrize("syntax", [*NATIVE.values(), DeflatedExplicitVRLittleEndian])
 def test_all_25_tags_are_read_in_every_encoding(tmp_path: Path, syntax: Any) -> None:
     header = read_bytes(tmp_path, encode(dataset(syntax)))
-    assert len(small(None)) == 25 + 5 + 2
+    assert len(small(None)) == 25 + 12 + 2
     assert exact(header.images) == exact([small(str(syntax))])
     assert header.pixel_data == ("none" if syntax.is_deflated else "whole")
     assert header.series_instance_uid == SERIES

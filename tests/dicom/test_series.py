@@ -68,7 +68,9 @@ def test_a_row_of_a_good_file_is_its_tags_and_where_it_is(raw: Raw) -> None:
     unset = {
         *("NumberOfFrames", "frame_index", "header_series_instance_uid", "read_error"),
         *("ImageType", "Manufacturer", "WindowCenter", "WindowWidth", "header_notes"),
-        *("ImagesInAcquisition", "slice_spacing_mm", "largest_gap_ratio"),
+        *("ImagesInAcquisition", "slice_spacing_mm", "largest_gap_ratio", "volume_split_by"),
+        *("TemporalPositionIdentifier", "EchoTime", "DiffusionBValue", "TriggerTime"),
+        *("AcquisitionNumber", "AcquisitionTime", "ContentTime"),
         *("missing_slices", "gantry_tilt_degrees"),  # there is only one slice
     }
     assert {name for name, value in row.items() if value is None} == unset

@@ -69,7 +69,7 @@ LOCATIONS_IN_ORDER = [
     "Other Posterior Circulation",
 ]
 
-UNITS = {"", "bit", "byte", "degree", "mm", "px", "voxel", "year"}
+UNITS = {"", "bit", "byte", "degree", "mm", "ms", "px", "s/mm2", "voxel", "year"}
 
 DIMENSIONLESS = {
     "nii_pixdim_all": "of each dimension its own",
@@ -84,6 +84,10 @@ DIMENSIONLESS = {
     "SamplesPerPixel": "a count",
     "NumberOfFrames": "a count",
     "ImagesInAcquisition": "a count",
+    "TemporalPositionIdentifier": "a number",
+    "AcquisitionNumber": "a number",
+    "volume_index": "an index",
+    "volume_slice_index": "an index",
     "missing_slices": "a count",
     "largest_gap_ratio": "a ratio",
     "image_group": "an index",
@@ -144,6 +148,13 @@ def test_dicom_tags_has_besides_them_what_the_design_says() -> None:
         "WindowCenter",
         "WindowWidth",
         "ImagesInAcquisition",
+        "TemporalPositionIdentifier",
+        "EchoTime",
+        "DiffusionBValue",
+        "TriggerTime",
+        "AcquisitionNumber",
+        "AcquisitionTime",
+        "ContentTime",
         "slice_position_mm",
         "slice_index",
         "slice_spacing_mm",
@@ -154,6 +165,9 @@ def test_dicom_tags_has_besides_them_what_the_design_says() -> None:
         "missing_slices",
         "gantry_tilt_degrees",
         "obliquity_degrees",
+        "volume_index",
+        "volume_slice_index",
+        "volume_split_by",
         "dicom_path",
         "file_size",
         "pixel_data_short",

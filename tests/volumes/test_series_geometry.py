@@ -37,6 +37,9 @@ COMPUTED = [
     "missing_slices",
     "gantry_tilt_degrees",
     "obliquity_degrees",
+    "volume_index",
+    "volume_slice_index",
+    "volume_split_by",
 ]
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
@@ -500,6 +503,9 @@ def test_a_series_without_any_geometry_is_in_the_order_of_its_numbers():
         "missing_slices": [None] * 4,
         "gantry_tilt_degrees": [None] * 4,
         "obliquity_degrees": [None] * 4,
+        "volume_index": [0] * 4,
+        "volume_slice_index": [1, 3, 2, 0],
+        "volume_split_by": [None] * 4,
     }
 
 

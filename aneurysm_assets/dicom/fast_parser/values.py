@@ -6,6 +6,7 @@ Each rule accepts only what pydicom is sure to read alike. Anything else raises
 
 from collections.abc import Callable
 from math import isfinite
+from struct import Struct
 
 import polars as pl
 
@@ -18,6 +19,8 @@ _REMEMBERED = 4096
 """Values remembered per attribute: a series has fewer, or nearly all of them differ."""
 
 ASCII, LATIN_1, UTF_8 = "ascii", "latin-1", "utf-8"
+
+_DOUBLE = Struct("<d").unpack
 
 Decode = Callable[[bytes, str], Value]
 """Returns a value from its bytes and the encoding of text, None where it is empty."""
@@ -75,6 +78,8 @@ def decoder_of(attribute: Attribute) -> Decode:
         return _decimals(dtype.size)
     if attribute.vr == "DS" and isinstance(dtype, pl.Float64):
         return _first_decimal if attribute.first else _decimal
+    if attribute.vr == "FD" and isinstance(dtype, pl.Float64):
+        return _double
     if isinstance(dtype, pl.Int32) and attribute.vr in _INTEGERS:
         return _INTEGERS[attribute.vr]
     raise ValueError(f"no rule for {attribute.name}: {attribute.vr} as {dtype}")
@@ -142,6 +147,18 @@ def _decimal(raw: bytes, _: str) -> float | None:
 def _first_decimal(raw: bytes, _: str) -> float | None:
     numbers = _numbers(raw)
     return numbers[0] if numbers else None
+
+
+def _double(raw: bytes, _: str) -> float | None:
+    """FD: a floating point number of 64 bits, little endian."""
+    if not raw:
+        return None
+    if len(raw) != 8:
+        raise FallBackToPydicom("no single 64 bit number")
+    (number,) = _DOUBLE(raw)
+    if not isfinite(number):
+        raise FallBackToPydicom("no finite number")
+    return float(number)
 
 
 def _integer_string(raw: bytes, _: str) -> int | None:
