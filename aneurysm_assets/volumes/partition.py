@@ -140,18 +140,19 @@ def _are_apart(places: Integers, parts: Integers) -> bool:
 
 
 def _codes(values: Sequence[Any]) -> Integers:
-    """Number different values from 0 in the order in which they are filed; null is one of them."""
+    """Return numbers of values, from 0 in the order in which they are filed; null is a value."""
     number = {value: code for code, value in enumerate(dict.fromkeys(values))}
     return np.array([number[value] for value in values], dtype=np.int64)
 
 
 def _numbered(groups: Integers, parts: Integers) -> Integers:
     keys = groups * (int(parts.max(initial=0)) + 1) + parts
-    return np.unique(keys, return_inverse=True)[1].reshape(-1)
+    numbers: Integers = np.unique(keys, return_inverse=True)[1].reshape(-1)
+    return numbers
 
 
 def _by_size(volumes: Integers) -> Integers:
-    """Number volumes from 0, the largest first; of equal ones that of the first image."""
+    """Return the volumes' numbers, the largest first; of equal ones that of the first image."""
     if not volumes.any():
         return volumes
     sizes = np.bincount(volumes)

@@ -264,6 +264,8 @@ class TestValues:
             (0x00281052, "DS", "-0", 0.0),
             (0x00180050, "DS", "1.5\0", 1.5),
             (0x00180050, "DS", "1.5", 1.5),
+            (0x00189087, "FD", struct.pack("<d", 1000.5), 1000.5),
+            (0x00189087, "FD", "", None),
             (0x00280030, "DS", " 0.5 \\ 0.25", (0.5, 0.25)),
             (0x00280030, "DS", "", None),
             (0x00200013, "IS", "", None),
@@ -605,6 +607,8 @@ BY_VR = {
     "CS": st.one_of(NAMES, st.sampled_from(["CT", "MR", "MONOCHROME2", "A\\B"])),
     "LO": NAMES,
     "US": st.integers(0, 65535),
+    "FD": st.floats(),
+    "TM": st.one_of(NAMES, st.sampled_from(["101112", "101112.5 ", "10:11:12", "101112\\101113"])),
 }
 SIZES = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
 PLAIN = st.floats(-1e4, 1e4).map(lambda x: f"{x:.8g}")
@@ -642,7 +646,7 @@ def add(data: Dataset, values: dict[str, object]) -> None:
     """Add values as the bytes they are: pydicom would refuse to convert some of them."""
     for name, value in values.items():
         vr = pydicom.datadict.dictionary_VR(name)
-        if vr == "US":
+        if vr in ("US", "FD"):
             data.add_new(tag_of(name), vr, value)
             continue
         raw = value.encode("latin-1")
