@@ -61,6 +61,10 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEventBa
 # `MaterializeResult` has it.
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+# In the metadata of an output: no materialization is recorded for it, the step has recorded its
+# own. Public: a batch of `MaterializeResult`, one per partition, in a run of a range.
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
+
 # --- Runs and backfills, as others see them.
 # Tags that Dagster's documentation names as text only. Public: constants of the same texts.
 from dagster._core.storage.tags import (
@@ -90,6 +94,7 @@ __all__ = [
     "RESUME_RETRY_TAG",
     "RETRY_NUMBER_TAG",
     "SQLITE_BUSY_TIMEOUT_SECONDS",
+    "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION",
     "WILL_RETRY_TAG",
     "AssetMaterializationPlannedData",
     "BulkActionStatus",

@@ -15,11 +15,12 @@ from aneurysm_assets.defs.assets.segmentation_meta import segmentation_meta
 from aneurysm_assets.defs.assets.series_preview import series_preview
 from aneurysm_assets.defs.assets.series_quality import series_quality
 from aneurysm_assets.defs.assets.unified_metadata import unified_metadata
-from aneurysm_assets.defs.automation import series_automation
+from aneurysm_assets.defs.automation import series_automation, table_automation
 from aneurysm_assets.defs.checks import series_quality_checks
 from aneurysm_assets.defs.jobs import (
     combine,
     draw_series_previews,
+    make_tables,
     materialize_series,
     register_series,
     write_dataset_report,
@@ -74,10 +75,11 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
             register_series,
             materialize_series,
             combine,
+            make_tables,
             draw_series_previews,
             write_dataset_report,
         ],
-        sensors=[series_automation],
+        sensors=[series_automation, table_automation],
         resources=resources,
         executor=dg.in_process_executor,
     )

@@ -24,10 +24,15 @@ class Graph:
     """
 
     def __init__(
-        self, data: Path, *, reporter: Reporter | None = None, processes: int | None = None
+        self,
+        data: Path,
+        *,
+        reporter: Reporter | None = None,
+        processes: int | None = None,
+        instance: dg.DagsterInstance | None = None,
     ) -> None:
         self.data = data
-        self.instance = dg.DagsterInstance.ephemeral()
+        self.instance = instance or dg.DagsterInstance.ephemeral()
         resource = SettingsResource(data=str(data), workers=str(processes or 1))
         self._worth_a_pool = 1 if processes else sys.maxsize
         self.settings = resource.get()

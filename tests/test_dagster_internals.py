@@ -62,6 +62,9 @@ PRIVATE = {
         },
         attributes=("storage_data", "compute_logs_data"),
     ),
+    "SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION": Use(
+        "a run of a range ends before the unified table, or blanks what it recorded of each series"
+    ),
     "ConfigurableClassData": Use(
         NO_INSTANCE,
         call=given("module", "class", "yaml"),

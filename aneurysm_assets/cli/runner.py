@@ -289,6 +289,8 @@ class _Run:
             What was done, skipped and failed.
         """
         claim(self._instance, self._settings)
+        if not replace_raw:
+            partitions.require_csvs(self._instance, self._settings)
         record_input(self._settings)
         summary = self._summary
         dead = run_locks.end_dead_runs(self._instance, self._settings)

@@ -1,4 +1,8 @@
-"""The switch: a sensor that registers new series and requests runs of what is left to do.
+"""The sensors: a light one that keeps the table current, and the switch that reads by itself.
+
+`table_automation` is on by default and decodes nothing: it registers what is on disk and combines
+what is newer. `series_automation`, off by default, reads too, and does the other's work while it is
+on.
 
 Dagster's own conditions do not know that a file on disk has changed, and request nothing that was
 missing before they were switched on. They also make one run of each contiguous range; here a group
@@ -41,10 +45,44 @@ def series_automation(
     context: dg.SensorEvaluationContext, settings: SettingsResource
 ) -> dg.SensorResult:
     """Plan the tick, and return the runs to make; or why there are none."""
+    return _tick(context, settings, reads=True)
+
+
+@dg.sensor(
+    name="table_automation",
+    target=dg.AssetSelection.assets(UNIFIED_METADATA.name, SERIES_QUALITY.name),
+    description="Registers the series that are new on disk and in train.csv, and combines "
+    "unified_metadata and series_quality of the series that are done, when something is newer and "
+    "nothing is in progress. It reads no series: that is asked for by a backfill, by "
+    "`aneurysm-assets run`, or by turning series_automation on, which then does this too.",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=30,
+)
+def table_automation(
+    context: dg.SensorEvaluationContext, settings: SettingsResource
+) -> dg.SensorResult:
+    """Plan the tick without reading series, and return the run that combines; or why not."""
+    if _is_on(context.instance, series_automation):
+        reason = f"{series_automation.name} is on, and combines too"
+        return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
+    return _tick(context, settings, reads=False)
+
+
+def _is_on(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> bool:
+    """Tell whether somebody turned a sensor on that is off by default."""
+    return any(
+        state.instigator_name == sensor.name and state.status.value == "RUNNING"
+        for state in instance.all_instigator_state()
+    )
+
+
+def _tick(
+    context: dg.SensorEvaluationContext, settings: SettingsResource, *, reads: bool
+) -> dg.SensorResult:
     try:
         tick_settings = settings.get()
         state = SensorState.load(context.cursor, context.instance)
-        plan = plan_tick(context.instance, tick_settings, state)
+        plan = plan_tick(context.instance, tick_settings, state, reads=reads)
     except InputError as error:
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
     requests = run_requests(plan, tick_settings.series_per_run)

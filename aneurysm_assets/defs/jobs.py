@@ -7,8 +7,9 @@ import dagster as dg
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import claim
+from aneurysm_assets.instance.input_root import record_input, require_input
 from aneurysm_assets.raw.inventory import take_inventory
-from aneurysm_assets.runs.partitions import register
+from aneurysm_assets.runs.partitions import register, require_csvs
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.schema.tables import (
     DATASET_REPORT,
@@ -24,8 +25,11 @@ def register_partitions(context: dg.OpExecutionContext, settings: SettingsResour
     """Add every series of train.csv that is on disk to the `series` partitions."""
     try:
         run_settings = settings.get()
+        require_input(run_settings)
         inventory = take_inventory(run_settings)
         claim(context.instance, run_settings)
+        require_csvs(context.instance, run_settings)
+        record_input(run_settings)
     except InputError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     new = register(context.instance, inventory.series)
@@ -53,6 +57,12 @@ combine = dg.define_asset_job(
     selection=[UNIFIED_METADATA.name, SERIES_QUALITY.name],
     description="Join the series that are done into the one table, and look for what is wrong "
     "with them.",
+)
+
+make_tables = dg.define_asset_job(
+    "make_tables",
+    selection=[table.name for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)],
+    description="Read each chosen series, then combine: all but the pictures and the report.",
 )
 
 draw_series_previews = dg.define_asset_job(

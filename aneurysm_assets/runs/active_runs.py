@@ -134,13 +134,20 @@ def _to_be_retried(instance: dg.DagsterInstance) -> str:
 
 
 def _is_ours(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    if run.asset_selection is not None:
-        return bool(run.asset_selection & OURS)
-    if run.execution_plan_snapshot_id is None:
+    if run.asset_selection is None and run.execution_plan_snapshot_id is None:
         return True
+    return bool(OURS & assets_of_run(instance, run))
+
+
+def assets_of_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[dg.AssetKey]:
+    """Return the assets that a run is to make."""
+    if run.asset_selection is not None:
+        return set(run.asset_selection)
+    if run.execution_plan_snapshot_id is None:
+        return set()
     # A run of a whole job: each of our assets is a step of its own, with the asset's name.
     plan = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
-    return bool(OURS & {dg.AssetKey(step) for step in plan.step_keys_to_execute})
+    return {dg.AssetKey(step) for step in plan.step_keys_to_execute}
 
 
 def unsuccessful(

@@ -23,6 +23,8 @@ from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs.pending_series import Status, TableState
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
+    LABELS,
+    LOCALIZERS,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
@@ -30,6 +32,7 @@ from aneurysm_assets.schema.tables import (
     Table,
 )
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
 from aneurysm_assets.storage.table_files import names_of_tables
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
@@ -38,12 +41,13 @@ COMBINED_SERIES = "series_sha256"
 """In the unified table's metadata: the digest of the series that it was combined from."""
 
 COMBINED_UPSTREAM = "upstream_event"
-
-PIXEL_COORDINATES = "pixel_coordinates"
 """In the unified table's metadata: the latest event of the series' tables before these were read.
 
 What was recorded after it may have been read before it was replaced, whatever the table's own event
 is later than. A file is in its place before its event has a number, so nothing up to it was."""
+
+PIXEL_COORDINATES = "pixel_coordinates"
+"""In the unified table's metadata: what whole x and y of a point were taken for."""
 
 # Dagster gives a data version of its own, of another length, where it is given none.
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
@@ -169,6 +173,27 @@ def recorded_fingerprints(instance: dg.DagsterInstance, table: Artifact) -> dict
     )
     versions = {uid: of_series[DATA_VERSION_TAG] for uid, of_series in tags.items()}
     return {uid: text for uid, text in versions.items() if _FINGERPRINT.fullmatch(text)}
+
+
+def require_csvs(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Refuse where a CSV is gone whose rows are in the tables: all of them would become null.
+
+    What `input_root` recorded says it as well; version 0.1 recorded nothing there.
+
+    Raises
+    ------
+    InputError
+        Labels or points were read from a CSV that is not there.
+    """
+    no_row = fingerprint_of_rows(())
+    for table, csv in ((LABELS, settings.train_csv), (LOCALIZERS, settings.localizers_csv)):
+        if csv.is_file():
+            continue
+        if any(version != no_row for version in recorded_fingerprints(instance, table).values()):
+            raise InputError(
+                f"{csv} is gone, from which {table.name} was read: nothing was changed; put it "
+                "back, or begin another data root without it"
+            )
 
 
 def vanished(keys: Iterable[str], inventory: Inventory) -> list[str]:

@@ -1,8 +1,8 @@
 """Materializing the series of one step: which ones, by how many processes, and which failed.
 
-A batch step records its series by `event_recorder` and yields no output: an output would make a
-second event per series, which blanks the first. A run of one partition yields an ordinary result,
-so that its dependants run in the same run.
+A batch step records its series by `event_recorder`; its output only says that it ended, so that
+its dependants run in the same run. As an ordinary output it would make a second event per series,
+which blanks the first. A run of one partition yields an ordinary result.
 """
 
 import logging
@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import dagster as dg
 from pydantic import Field
 
+from aneurysm_assets.dagster_internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from aneurysm_assets.instance.run_locks import CARRIER_TAG, CUT_OFF_TAG, INTERRUPTED
 from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.parallel.series_map import SeriesFailure, Work, map_series
 from aneurysm_assets.runs.event_recorder import EventRecorder, materialize_result, record_planned
 from aneurysm_assets.runs.resources import Reporter
 from aneurysm_assets.runs.retries import remaining_after_retries
-from aneurysm_assets.schema.tables import Artifact
+from aneurysm_assets.schema.tables import SERIES_TABLES, Artifact
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.fetching import THREADS
@@ -79,7 +80,7 @@ def materialize_series(
     reporter: Reporter,
     settings: Settings,
     batch: Batch,
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
     """Do the work for each series of a run, and record each as soon as it is done.
 
     Parameters
@@ -97,8 +98,8 @@ def materialize_series(
 
     Yields
     ------
-    dg.MaterializeResult
-        For a run of one partition only.
+    dg.MaterializeResult or dg.Output
+        The former for a run of one partition only; the latter records nothing.
 
     Raises
     ------
@@ -110,6 +111,8 @@ def materialize_series(
     reporter.begin(batch.table, len(plan.series))
     failed = yield from _take(context, reporter, settings, batch, plan)
     _finish(settings, batch.table, plan, failed)
+    if not plan.is_alone:
+        yield dg.Output(None, metadata={SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True})
 
 
 def _plan(
@@ -226,8 +229,14 @@ def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
 def _failure(table: Artifact, failed: dict[str, str], series: int) -> dg.Failure:
     named = [f"{uid}: {reason}" for uid, reason in failed.items()]
     named = lines_in_brief(named, _MOST_FAILURES, "more, in the metadata of this failure")
+    text = [f"{table.name}: {len(failed)} of {series} series failed", *named]
+    if table in SERIES_TABLES:
+        text.append(
+            "The unified table is made of the others by the sensor `table_automation`, by the job "
+            "`combine`, or by `aneurysm-assets run`, which tries the failed ones again."
+        )
     return dg.Failure(
-        "\n".join([f"{table.name}: {len(failed)} of {series} series failed", *named]),
+        "\n".join(text),
         metadata={"failed_series": dg.MetadataValue.json(failed)},
         allow_retries=False,
     )

@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import dagster as dg
 
-from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim
+from aneurysm_assets.instance.input_root import record_input, require_input
 from aneurysm_assets.raw.fingerprints import (
     Fingerprints,
     fingerprints_in_turn,
@@ -32,9 +32,8 @@ from aneurysm_assets.runs.pending_series import (
     TableState,
     pending_series,
 )
-from aneurysm_assets.schema.tables import DICOM_TAGS, LABELS, SERIES_TABLES
+from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_TABLES
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
 from aneurysm_assets.storage.table_files import find_table
 
 RETRY_TAG = "aneurysm_assets/automation_retry"
@@ -147,6 +146,7 @@ def plan_tick(
     settings: Settings,
     state: SensorState,
     *,
+    reads: bool = True,
     seconds: float = LISTING_SECONDS,
 ) -> TickPlan:
     """Register new series and find what there is to do.
@@ -159,6 +159,8 @@ def plan_tick(
         Where the data are.
     state : SensorState
         What the tick before left; it is changed.
+    reads : bool
+        Whether series are requested; without, only what they are combined to.
     seconds : float
         How long directories are listed for changed files. Each tick lists at least one, and the
         next goes on behind the last. What is missing, and what changed in the CSVs and the
@@ -176,11 +178,13 @@ def plan_tick(
         There is nothing to read, a CSV cannot be used, train.csv is gone though labels were read
         from it, or the instance keeps other data's progress.
     """
+    require_input(settings)
     claim(instance, settings)
+    partitions.require_csvs(instance, settings)
+    record_input(settings)
     run_locks.end_dead_runs(instance, settings)
     state.confirm_retries(instance)
     inventory = take_inventory(settings)
-    _refuse_without_train_csv(instance, inventory)
     new = partitions.register(instance, inventory.series)
     registered = partitions.registered(instance)
     vanished = partitions.vanished(registered, inventory)
@@ -194,9 +198,10 @@ def plan_tick(
             table.name: partitions.statuses(instance, settings, table, registered)
             for table in SERIES_TABLES
         }
-        pending, tags, waits_for = _series_to_request(
-            instance, settings, inventory, status, state, seconds=seconds
-        )
+        if reads:
+            pending, tags, waits_for = _series_to_request(
+                instance, settings, inventory, status, state, seconds=seconds
+            )
         if not pending:
             combine, tags, waits_to_combine = _combination_to_request(
                 instance, settings, inventory, status
@@ -213,19 +218,6 @@ def plan_tick(
         waits_for=waits_for,
         tags=tags,
     )
-
-
-def _refuse_without_train_csv(instance: dg.DagsterInstance, inventory: Inventory) -> None:
-    """Refuse to take series for unlabelled while train.csv is away: it may just be replaced."""
-    if inventory.has_train_csv:
-        return
-    no_row = fingerprint_of_rows(())
-    recorded = partitions.recorded_fingerprints(instance, LABELS)
-    if any(fingerprint != no_row for fingerprint in recorded.values()):
-        raise InputError(
-            "train.csv was there when the labels were read and is gone: put it back, or run "
-            "`aneurysm-assets run`"
-        )
 
 
 def _series_to_request(

@@ -6,17 +6,26 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from aneurysm_assets.definitions import build_defs
-from aneurysm_assets.defs.automation import REASON_TAG, series_automation
+from aneurysm_assets.defs.automation import REASON_TAG, series_automation, table_automation
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.raw import fingerprints
 from aneurysm_assets.runs import active_runs, tick_plan
@@ -24,7 +33,7 @@ from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import SERIES_TABLES
 from aneurysm_assets.storage.fingerprint import UNREADABLE
-from tests.graph import Graph, each_once
+from tests.graph import Graph, each_once, failure
 from tests.record import ALL_TABLES as RECORDED
 
 CTA, DAMAGED = uid("sample", "CTA"), uid("sample", "damaged")
@@ -35,11 +44,16 @@ RANGE = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_e
 class Switched(Graph):
     """The graph with its sensor: ticks by hand, and the runs that a tick requests."""
 
-    def __init__(self, data: Path) -> None:
-        super().__init__(data)
+    def __init__(
+        self,
+        data: Path,
+        sensor: dg.SensorDefinition = series_automation,
+        instance: dg.DagsterInstance | None = None,
+    ) -> None:
+        super().__init__(data, instance=instance)
         resources = {"settings": SettingsResource(data=str(data), workers="1")}
         self.definitions, self._resources = build_defs(resources), resources
-        self.sensor = self.definitions.resolve_sensor_def(series_automation.name)
+        self.sensor = self.definitions.resolve_sensor_def(sensor.name)
         self._cursor: str | None = None
 
     def tick(self) -> SensorExecutionData:
@@ -96,6 +110,14 @@ def graph(data: Path) -> Switched:
     return Switched(data)
 
 
+@pytest.fixture
+def light(data: Path, tmp_path_factory) -> Iterator[Switched]:
+    """The graph with the sensor that combines; it asks the instance whether the other is on."""
+    home = str(tmp_path_factory.mktemp("home"))
+    with dg.instance_for_test(temp_dir=home) as instance:
+        yield Switched(data, table_automation, instance)
+
+
 def raw_series(graph: Graph, series: str) -> Path:
     return graph.settings.series_root / series
 
@@ -109,10 +131,67 @@ def combining(runs: list[tuple[set[str], list[str]]]) -> bool:
     return runs == [({"unified_metadata", "series_quality"}, [])]
 
 
-def test_the_switch_is_one_sensor_and_off() -> None:
-    (sensor,) = build_defs().get_repository_def().sensor_defs
-    assert sensor.name == "series_automation"
-    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+def test_the_switch_that_reads_is_off_and_the_sensor_that_combines_is_on() -> None:
+    sensors = build_defs().get_repository_def().sensor_defs
+    assert {sensor.name: sensor.default_status for sensor in sensors} == {
+        "series_automation": dg.DefaultSensorStatus.STOPPED,
+        "table_automation": dg.DefaultSensorStatus.RUNNING,
+    }
+
+
+def test_the_light_sensor_registers_what_is_on_disk_and_reads_nothing(light) -> None:
+    for key in light.series:
+        light.instance.delete_dynamic_partition("series", key)
+    ticked = light.tick()
+    assert not ticked.run_requests
+    assert light.instance.get_dynamic_partitions("series") == light.series
+
+
+def test_the_light_sensor_combines_the_rest_where_a_series_failed(light) -> None:
+    shutil.rmtree(raw_series(light, light.series[2]))
+    raw_series(light, light.series[2]).mkdir()
+    failed = light.run_all(*FOUR)
+    assert "`table_automation`" in failure(failed, "dicom_tags")
+    assert combining(light.requested())
+    assert light.metadata("unified_metadata")["series"] == len(light.series) - 1
+    assert light.requested() == []
+
+
+def test_the_light_sensor_leaves_all_to_the_other_while_that_is_on(light) -> None:
+    light.take_all()
+    repository = light.definitions.get_repository_def()
+    assert repository.name
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(
+            InProcessCodeLocationOrigin(
+                LoadableTargetOrigin(module_name="aneurysm_assets.definitions")
+            ),
+            repository.name,
+        ),
+        series_automation.name,
+    )
+    switched = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING)
+    light.instance.add_instigator_state(switched)
+    assert light.tick().skip_message == "series_automation is on, and combines too"
+    light.instance.update_instigator_state(switched.with_status(InstigatorStatus.STOPPED))
+    assert combining(light.requested())
+
+
+@pytest.mark.parametrize("sensor", ["graph", "light"])
+@pytest.mark.parametrize("kind", ["absent", "empty"])
+def test_a_root_that_is_not_mounted_changes_nothing_by_a_sensor(
+    request, data, sensor, kind
+) -> None:
+    graph = request.getfixturevalue(sensor)
+    graph.take_all()
+    assert combining(graph.requested())
+    graph.settings.series_root.rename(data / "away")
+    if kind == "empty":
+        graph.settings.series_root.mkdir()
+    ticked = graph.tick()
+    assert not ticked.run_requests
+    assert "nothing was changed" in ticked.skip_message
+    assert graph.instance.get_dynamic_partitions("series") == graph.series
 
 
 def test_series_missing_before_it_was_switched_on_are_one_run_over_a_range(graph) -> None:
@@ -392,7 +471,7 @@ def test_a_train_csv_that_is_away_for_a_while_changes_nothing(graph) -> None:
     away = graph.settings.train_csv.rename(graph.data / "away.csv")
     ticked = graph.tick()
     assert not ticked.run_requests
-    assert "put it back, or run `aneurysm-assets run`" in ticked.skip_message
+    assert "is gone, from which" in ticked.skip_message
     assert list(graph.instance.get_dynamic_partitions("series")) == list(graph.series)
     away.rename(graph.settings.train_csv)
     assert graph.requested() == []

@@ -10,7 +10,7 @@ import pytest
 from aneurysm_assets.defs.assets import dataset_report as asset
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.sample.dicom import uid
-from tests.graph import Graph, failure
+from tests.graph import Graph, failure, warnings_of
 from tests.record import SERIES_TABLES
 
 CTA, TOF = uid("sample", "CTA"), uid("sample", "enhanced shared")
@@ -114,3 +114,6 @@ def test_without_matplotlib_it_says_what_to_install(graph, monkeypatch) -> None:
 
     monkeypatch.setattr(asset, "require_matplotlib", missing)
     assert "matplotlib is not installed: install it" in failure(graph.run(REPORT), REPORT)
+    both = graph.run(*SERIES_TABLES, "unified_metadata", REPORT, partition=TOF)
+    assert both.success
+    assert "left out: matplotlib is not installed: install it" in warnings_of(graph, both)

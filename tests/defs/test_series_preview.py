@@ -21,7 +21,7 @@ from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import SERIES_PREVIEW
 from aneurysm_assets.settings import Settings
-from tests.graph import Graph, each_once, failure
+from tests.graph import Graph, each_once, failure, warnings_of
 from tests.record import SERIES_TABLES
 
 CTA, JPEG_2000 = uid("sample", "CTA"), uid("sample", "JPEG 2000")
@@ -111,6 +111,18 @@ def test_without_pillow_the_step_says_what_to_install(graph, monkeypatch) -> Non
     assert failure(graph.run(PREVIEW, partition=CTA), PREVIEW) == (
         "Pillow is not installed: install it"
     )
+
+
+def test_without_pillow_a_run_of_everything_makes_the_rest(graph, monkeypatch) -> None:
+    def missing() -> None:
+        raise InputError("Pillow is not installed: install it")
+
+    monkeypatch.setattr(asset, "require_pillow", missing)
+    done = graph.run(*SERIES_TABLES, PREVIEW, "unified_metadata", partition=CTA)
+    assert done.success
+    assert graph.metadata("unified_metadata")["series"] == 1
+    assert graph.events(PREVIEW) == {}
+    assert "left out: Pillow is not installed: install it" in warnings_of(graph, done)
 
 
 def test_the_default_run_neither_draws_nor_waits_for_pictures(data, monkeypatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample import write_load_sample
 from tests.processes import call, group_of, started, wait_for_files, wait_until
-from tests.record import SERIES_TABLES, events, instance_of, statuses
+from tests.record import SERIES_TABLES, events, instance_of, metadata_of, statuses
 
 MATERIALIZE = ("dagster", "asset", "materialize", "-m", "aneurysm_assets.definitions", "--select")
 
@@ -81,14 +81,16 @@ def test_a_range_of_two_assets_is_one_command(stage) -> None:
         assert stage.events(table) == {before: 1}
 
 
-def test_a_range_of_everything_takes_its_series_and_combining_is_one_more_command(stage) -> None:
-    first, last = stage.series[5], stage.series[6]
-    ranged = stage.command(*MATERIALIZE, "*", "--partition-range", f"{first}...{last}")
+@pytest.mark.parametrize(("selection", "last"), [("+unified_metadata", 6), ("*", 7)])
+def test_a_range_of_everything_ends_with_the_table_made(stage, selection, last) -> None:
+    chosen = f"{stage.series[5]}...{stage.series[last]}"
+    ranged = stage.command(*MATERIALIZE, selection, "--partition-range", chosen)
     assert ranged.returncode == 0, ranged.stderr
-    combined = stage.command(*MATERIALIZE, "unified_metadata")
-    assert combined.returncode == 0, combined.stderr
-    taken = {stage.series[3], first, last}
+    taken = {stage.series[3], *stage.series[5 : last + 1]}
     assert set(stage.unified()["SeriesInstanceUID"]) == taken
+    with instance_of(stage.data) as instance:
+        for series in stage.series[5 : last + 1]:
+            assert metadata_of(instance, "dicom_tags", series)["files"] > 0
 
 
 def test_a_series_that_fails_ends_the_command_with_its_reason(stage) -> None:

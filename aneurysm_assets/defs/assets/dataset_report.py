@@ -1,12 +1,12 @@
 """`dataset_report`: the data set on one page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import dagster as dg
 
-from aneurysm_assets.defs.assets.decorators import file_asset
+from aneurysm_assets.defs.assets.decorators import file_asset, is_to_be_left_out
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.optional_dependencies import require_matplotlib
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
@@ -30,20 +30,22 @@ _MOST_LINES = 30
     kinds={"html"},
     group="dataset",
     deps=[dg.AssetKey(UNIFIED_METADATA.name), dg.AssetKey(SERIES_QUALITY.name)],
+    output_required=False,
 )
 def dataset_report(
     context: dg.AssetExecutionContext, settings: SettingsResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Count, draw and write the page."""
+    if is_to_be_left_out(context, require_matplotlib):
+        return
     run_settings = settings_of_run(context, settings, reads_input=False)
     path = run_settings.interim / f"{DATASET_REPORT.name}.html"
     with fail_run_with_reason(DATASET_REPORT.name):
-        require_matplotlib()
         numbers = retry_if_replaced(lambda: _numbers(context, run_settings))
         age = _age(context, run_settings)
         page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()
         write_bytes(path, page)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(str(path)),
             "bytes": len(page),

@@ -2,16 +2,28 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.runs.active_runs import assets_of_run
 from aneurysm_assets.runs.partitions import series_partitions
-from aneurysm_assets.schema.tables import UNIFIED_ORIGINS, Artifact, Table
+from aneurysm_assets.schema.tables import (
+    DATASET_REPORT,
+    SERIES_PREVIEW,
+    UNIFIED_ORIGINS,
+    Artifact,
+    Table,
+)
 from aneurysm_assets.storage.object_path import Location
 
 T = TypeVar("T")
+
+_WITH_EXTRAS = {dg.AssetKey(made.name) for made in (SERIES_PREVIEW, DATASET_REPORT)}
+
+# `dg.Nothing` is one; its type says otherwise.
+_NOTHING = cast("dg.DagsterType", dg.Nothing)
 
 
 def column_schema(table: Table) -> dg.TableSchema:
@@ -66,6 +78,7 @@ def file_asset(
             deps=deps,
             partitions_def=partitions_def,
             backfill_policy=dg.BackfillPolicy.single_run(),
+            dagster_type=_NOTHING,
             output_required=output_required,
             code_version="1",
             metadata=metadata,
@@ -131,6 +144,33 @@ def in_runs_of(
             asset.with_attributes(backfill_policy=policy) if asset.partitions_def else asset
             for asset in assets
         ]
+
+
+def is_to_be_left_out(context: dg.AssetExecutionContext, require: Callable[[], None]) -> bool:
+    """Tell whether an asset is left out of a run of others, as what it needs is not installed.
+
+    Where it was asked for alone the run fails: nothing would be made, and nobody told.
+
+    Parameters
+    ----------
+    context : dg.AssetExecutionContext
+        The context of its step.
+    require : callable
+        Raises `InputError` where something is not installed.
+
+    Raises
+    ------
+    dg.Failure
+        No other asset is in the run but such as need extras too.
+    """
+    try:
+        require()
+    except InputError as error:
+        if assets_of_run(context.instance, context.run) <= _WITH_EXTRAS:
+            raise dg.Failure(str(error), allow_retries=False) from error
+        context.log.warning(f"left out: {error}")
+        return True
+    return False
 
 
 def read_csv_once(

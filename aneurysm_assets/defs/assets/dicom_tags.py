@@ -20,7 +20,7 @@ def dicom_tags(
     config: SeriesConfig,
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
     """Read each series of the run in worker processes."""
     run_settings = settings_of_run(context, settings)
     batch = Batch(DICOM_TAGS, partial(write_dicom_tags, run_settings), run_settings.workers)

@@ -21,7 +21,7 @@ def labels(
     config: SeriesConfig,
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
     """Read the CSV once, then write each series of the run; no process is started for it."""
     run_settings = settings_of_run(context, settings)
     empty = TrainCsv.empty(run_settings.train_csv)

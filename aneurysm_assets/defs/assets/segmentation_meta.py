@@ -28,7 +28,7 @@ def segmentation_meta(
     config: SeriesConfig,
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
     """Read each series of the run, in worker processes where many have segmentations."""
     run_settings = settings_of_run(context, settings)
     root = run_settings.segmentations_root

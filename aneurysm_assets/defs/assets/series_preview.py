@@ -5,9 +5,12 @@ from functools import partial
 
 import dagster as dg
 
-from aneurysm_assets.defs.assets.decorators import file_asset, read_csv_once
+from aneurysm_assets.defs.assets.decorators import (
+    file_asset,
+    is_to_be_left_out,
+    read_csv_once,
+)
 from aneurysm_assets.defs.assets.raw import RAW_SEGMENTATIONS, RAW_SERIES, TRAIN_LOCALIZERS_CSV
-from aneurysm_assets.errors import InputError
 from aneurysm_assets.optional_dependencies import require_pillow
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.runs.partitions import series_partitions
@@ -30,12 +33,10 @@ def series_preview(
     config: SeriesConfig,
     settings: SettingsResource,
     reporter: dg.ResourceParam[Reporter],
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[dg.MaterializeResult[None] | dg.Output[None]]:
     """Draw each series of the run in worker processes."""
-    try:
-        require_pillow()
-    except InputError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+    if is_to_be_left_out(context, require_pillow):
+        return
     # With pydicom's decoders, which every start of the definitions would wait for.
     from aneurysm_assets.preview.picture import write_preview  # noqa: PLC0415
 
