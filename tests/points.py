@@ -19,9 +19,9 @@ def points_in_mm(
         {
             "x": np.atleast_1d(np.asarray(x, float)),
             "y": np.atleast_1d(np.asarray(y, float)),
-            "ImagePositionPatient": np.asarray(position, float).reshape(-1, 3),
-            "ImageOrientationPatient": np.asarray(orientation, float).reshape(-1, 6),
-            "PixelSpacing": np.asarray(pixel_spacing, float).reshape(-1, 2),
+            "ImagePositionPatient": np.asarray(position, float).reshape(-1, 3).tolist(),
+            "ImageOrientationPatient": np.asarray(orientation, float).reshape(-1, 6).tolist(),
+            "PixelSpacing": np.asarray(pixel_spacing, float).reshape(-1, 2).tolist(),
         }
     )
     return frame.select(in_patient_coordinates()).to_numpy().reshape(*np.shape(x), 3)

@@ -153,7 +153,7 @@ def _described(volume: Volume) -> dict[str, Any]:
         codes = nib.aff2axcodes(affine)  # type: ignore[no-untyped-call]
     return {
         "shape": volume.grid.shape,
-        "affine": affine.tolist(),
+        "affine": affine.ravel().tolist(),
         "pixdim": volume.pixdim,
         "pixdim_all": [value if math.isfinite(value) else None for value in volume.pixdim_all],
         "dtype": volume.dtype.name,

@@ -28,9 +28,9 @@ _MISSED = (
 """Attributes that a problem calls missing, unless a note says why they are null."""
 
 _CT = pl.col("Modality_dicom") == "CT"
-_COSINES = [pl.col("ImageOrientationPatient").arr.get(i) for i in range(6)]
+_COSINES = [pl.col("ImageOrientationPatient").list.get(i) for i in range(6)]
 _ROW, _COLUMN = _COSINES[:3], _COSINES[3:]
-_PLACE = [pl.col("ImagePositionPatient").arr.get(i) for i in range(3)]
+_PLACE = [pl.col("ImagePositionPatient").list.get(i) for i in range(3)]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _spread_of_headers(main: pl.LazyFrame) -> pl.LazyFrame:
         .group_by(SERIES_KEY)
         .agg(matrices=pl.concat_str("Columns", "Rows", separator="x").sort())
     )
-    between = [pl.col("PixelSpacing").arr.get(axis) for axis in (0, 1)]
+    between = [pl.col("PixelSpacing").list.get(axis) for axis in (0, 1)]
     return (
         main.group_by(SERIES_KEY)
         .agg(

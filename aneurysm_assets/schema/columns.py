@@ -65,7 +65,7 @@ class Column:
     name : str
         DICOM keyword, CSV header or snake_case name.
     dtype : pl.DataType
-        The polars dtype in every file of the table, also where all values are null.
+        The polars dtype of its values; of a vector with its length.
     description : str
         What a value is and when it is null.
     source : str
@@ -87,6 +87,21 @@ class Column:
     unit: str = ""
     former_name: str = ""
     since: str = ""
+
+    @property
+    def stored_dtype(self) -> pl.DataType:
+        """The dtype in every file of the table, also where all values are null.
+
+        Of a vector it is a list: pyarrow before 26, and so pandas, cannot read arrays of fixed
+        length that may be null, and polars takes longer for them.
+        """
+        return pl.List(self.dtype.inner) if isinstance(self.dtype, pl.Array) else self.dtype
+
+    @property
+    def type_name(self) -> str:
+        """The stored dtype as a reader is told it, of a vector with its length."""
+        length = f" of {self.dtype.size}" if isinstance(self.dtype, pl.Array) else ""
+        return f"{self.stored_dtype}{length}"
 
 
 def _float_array(length: int) -> pl.DataType:
@@ -439,8 +454,8 @@ def segmentation_columns(prefix: str, what: str) -> Iterable[Column]:
         Column(f"{prefix}_shape", pl.Array(pl.Int32, 3), "Voxels along i, j, k.", "dim", "voxel"),
         Column(
             f"{prefix}_affine",
-            pl.Array(pl.Float64, (4, 4)),
-            "Voxel index (i, j, k, 1) to RAS.",
+            _float_array(16),
+            "Voxel index (i, j, k, 1) to RAS: the four rows of the matrix, one after the other.",
             "sform, else qform, else pixdim (nibabel's rule)",
             "mm",
         ),

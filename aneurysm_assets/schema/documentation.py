@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aneurysm_assets.schema.columns import Column
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import (
     LOCALIZERS_WITHOUT_IMAGE,
@@ -83,7 +82,7 @@ def current_document(folder: Path, name: str) -> str:
 def _table(table: Table) -> str:
     rows = ["| column | type | unit | source | what |", "|---|---|---|---|---|"]
     rows += [
-        f"| `{c.name}` | {_dtype(c)} | {c.unit} | {c.source} | {c.description} |"
+        f"| `{c.name}` | {c.type_name} | {c.unit} | {c.source} | {c.description} |"
         for c in table.columns
     ]
     return _section(table, table.description, rows)
@@ -99,17 +98,13 @@ def _unified() -> str:
             (table for suffix, table in suffixes.items() if column.name.endswith(suffix)),
             table_of.get(column.name, column.description),
         )
-        rows.append(f"| `{column.name}` | {_dtype(column)} | {origin} |")
+        rows.append(f"| `{column.name}` | {column.type_name} | {origin} |")
     key = ", ".join(UNIFIED_METADATA.key)
     return _section(UNIFIED_METADATA, f"{UNIFIED_METADATA.description} The key is ({key}).", rows)
 
 
 def _section(table: Table, description: str, rows: Sequence[str]) -> str:
     return "\n".join([f"## `{table.name}`", "", description, "", *rows, ""])
-
-
-def _dtype(column: Column) -> str:
-    return str(column.dtype).replace("shape=", "").replace(",)", ")")
 
 
 if __name__ == "__main__":

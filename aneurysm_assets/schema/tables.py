@@ -61,7 +61,7 @@ class Table(Artifact):
     @property
     def schema(self) -> pl.Schema:
         """The polars schema of every file of this table."""
-        return pl.Schema({column.name: column.dtype for column in self.columns})
+        return pl.Schema({column.name: column.stored_dtype for column in self.columns})
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -10,16 +10,19 @@ Dagster's to know. A table's path is given without suffix (its stem): after a wr
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import groupby
+from functools import cache, partial
+from importlib.metadata import version
+from itertools import chain, groupby
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 import polars as pl
+import pyarrow as pa
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import one_line
@@ -34,6 +37,9 @@ _OTHER: Mapping[Format, Format] = {"parquet": "csv", "csv": "parquet"}
 
 _LIKELY_FOOTER = 32 << 10
 """Bytes from the end of a Parquet file in which the footer of one series' table stands."""
+
+_WRITTEN_BY = "aneurysm_assets.version"
+"""Metadata of each Parquet file; those of before it have arrays where today's have lists."""
 
 Stamp = tuple[tuple[str | int, ...], ...]
 """What is known of a table's file without opening it, and differs once it is replaced."""
@@ -124,6 +130,7 @@ def write_table(
     table: Table,
     stem: Location,
     *,
+    metadata: Mapping[str, str] | None = None,
     check: Callable[[], None] | None = None,
     staged: StagedFiles | None = None,
 ) -> StoredTable:
@@ -138,6 +145,9 @@ def write_table(
         Its schema.
     stem : Location
         Where to, without suffix. Missing directories are made.
+    metadata : mapping of str to str, optional
+        Of a table of the whole data set: metadata of the Parquet file, in which each field then has
+        its column's description, unit and source. In a table per series they would be most of it.
     check : callable, optional
         Called when all of the frame is written beside its place, or could not be: whether what it
         was made of is still the same. What it raises keeps the table from its place.
@@ -168,7 +178,10 @@ def write_table(
     checked = check or (lambda: None)
     try:
         return _write(
-            stem, "parquet", _followed_by(checked, partial(_write_parquet, frame)), staged
+            stem,
+            "parquet",
+            _followed_by(checked, partial(_write_parquet, frame, table, metadata)),
+            staged,
         )
     except InputError:
         raise
@@ -433,41 +446,67 @@ def _write(
     return StoredTable(stem.parent / name, suffix, rows)
 
 
-def _write_parquet(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
+def _write_parquet(
+    frame: pl.DataFrame | pl.LazyFrame,
+    table: Table,
+    metadata: Mapping[str, str] | None,
+    to: Path | IO[bytes],
+) -> int:
+    of_file = {_WRITTEN_BY: _version(), **(metadata or {})}
+    schema = None if metadata is None else described_schema(table)
     if isinstance(frame, pl.DataFrame):
-        frame.write_parquet(to)
+        frame.write_parquet(to, metadata=of_file, arrow_schema=schema)
         return frame.height
-    frame.sink_parquet(to, maintain_order=True)
+    frame.sink_parquet(to, maintain_order=True, metadata=of_file, arrow_schema=schema)
     if not isinstance(to, Path):
         to.seek(0)
     return int(pl.scan_parquet(to, glob=False).select(pl.len()).collect().item())
 
 
+@cache
+def _version() -> str:
+    return version("aneurysm-assets")
+
+
+@cache
+def described_schema(table: Table) -> pa.Schema:
+    """Return a table's Arrow schema, in which fields tell description, unit and source."""
+    types = table.schema.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+    return pa.schema(
+        types.field(column.name).with_metadata(
+            {
+                key: text
+                for key, text in (
+                    ("description", column.description),
+                    ("unit", column.unit),
+                    ("source", column.source),
+                )
+                if text
+            }
+        )
+        for column in table.columns
+    )
+
+
 def _write_csv(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
     frame = frame.lazy().collect()
-    frame.with_columns(_arrays_as_json(frame.schema)).write_csv(to, quote_style="non_numeric")
+    frame.with_columns(_lists_as_json(frame.schema)).write_csv(to, quote_style="non_numeric")
     return frame.height
 
 
-def _array_columns(schema: pl.Schema) -> dict[str, pl.DataType]:
-    return {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.Array | pl.List)}
+def _list_columns(schema: pl.Schema) -> dict[str, pl.DataType]:
+    return {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.List)}
 
 
-def _arrays_as_json(schema: pl.Schema) -> list[pl.Expr]:
+def _lists_as_json(schema: pl.Schema) -> list[pl.Expr]:
     return [
-        pl.col(name).map_batches(_to_json, return_dtype=pl.String)
-        for name in _array_columns(schema)
+        pl.col(name).map_batches(_to_json, return_dtype=pl.String) for name in _list_columns(schema)
     ]
 
 
 def _to_json(column: pl.Series) -> pl.Series:
-    texts = [None if value is None else json.dumps(value) for value in _as_lists(column)]
+    texts = [None if value is None else json.dumps(value) for value in column.to_list()]
     return pl.Series(column.name, texts, dtype=pl.String)
-
-
-def _as_lists(column: pl.Series) -> Iterable[Any]:
-    # Series.to_list gives Series for the inner arrays of a two-dimensional one; Arrow gives lists.
-    return column.to_arrow().to_pylist()  # type: ignore[no-any-return]
 
 
 def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -> pl.LazyFrame:
@@ -476,13 +515,15 @@ def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -
     first_since = {each.since: each.name for each in reversed(table.columns) if each.since}
     looked_for = (*former_names, *first_since.values())
     scans = []
-    for names, group in groupby(sources, key=lambda source: _names_held(looked_for, source)):
+    for (names, arrays), group in groupby(sources, key=partial(_layout, table, looked_for)):
         files = cast("list[Path] | list[IO[bytes]]", list(group))
         to_former = {former_names[name]: name for name in names if name in former_names}
         absent = {since for since, first in first_since.items() if first not in names}
         held = [each for each in table.columns if each.since not in absent]
-        schema = {to_former.get(each.name, each.name): each.dtype for each in held}
+        schema = {to_former.get(each.name, each.name): each.stored_dtype for each in held}
+        schema |= dict(arrays)
         scan = pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
+        scan = scan.with_columns(arrays_as_lists(arrays))
         if to_former or absent:
             scan = _with_nulls(scan.rename({old: new for new, old in to_former.items()}), table)
         scans.append(scan)
@@ -493,22 +534,64 @@ def _with_nulls(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
     """Return a frame with null in the columns of a table that it lacks, in the table's order."""
     held = set(frame.collect_schema().names())
     absent = [
-        pl.lit(None, each.dtype).alias(each.name)
+        pl.lit(None, each.stored_dtype).alias(each.name)
         for each in table.columns
         if each.since and each.name not in held
     ]
     return frame.with_columns(absent).select(table.column_names)
 
 
+_Arrays = tuple[tuple[str, pl.DataType], ...]
+"""The columns of a former Parquet file that hold arrays, each with its dtype."""
+
+
+def _layout(
+    table: Table, looked_for: Iterable[str], source: Path | IO[bytes]
+) -> tuple[tuple[str, ...], _Arrays]:
+    """Return which of the names a Parquet file bears, and which of its columns are arrays."""
+    names = _names_held((_WRITTEN_BY, *looked_for), source)
+    if names[:1] == (_WRITTEN_BY,):
+        return names[1:], ()
+    return names, _former_arrays(table, source)
+
+
+def _former_arrays(table: Table, source: Path | IO[bytes]) -> _Arrays:
+    lengths = {c.name: c.dtype.size for c in table.columns if isinstance(c.dtype, pl.Array)}
+    if not lengths:
+        return ()
+    try:
+        held = pl.read_parquet_schema(source)
+    except pl.exceptions.PolarsError:
+        return ()  # its scan says what is wrong with it
+    finally:
+        if not isinstance(source, Path):
+            source.seek(0)
+    return tuple(
+        (name, dtype)
+        for name, dtype in held.items()
+        if isinstance(dtype, pl.Array) and math.prod(dtype.shape) == lengths.get(name)
+    )
+
+
+def arrays_as_lists(arrays: Iterable[tuple[str, pl.DataType]]) -> list[pl.Expr]:
+    """Return the columns of former files as those of today: lists, a matrix row by row."""
+    return [_as_list(pl.col(name), dtype) for name, dtype in arrays if isinstance(dtype, pl.Array)]
+
+
+def _as_list(column: pl.Expr, dtype: pl.Array) -> pl.Expr:
+    if len(dtype.shape) == 1:
+        return column.arr.to_list()
+    rows = pl.concat_arr([column.arr.get(row) for row in range(dtype.shape[0])])
+    return rows.arr.to_list().name.keep()
+
+
 def _names_held(names: Iterable[str], source: Path | IO[bytes]) -> tuple[str, ...]:
-    """Return which names the columns of a Parquet file bear.
+    """Return which names the columns of a Parquet file, or its metadata, bear.
 
     The footer is searched, not parsed, which costs about 3 % of the scan. It ends with its length
     as four bytes and `PAR1` (https://parquet.apache.org/docs/file-format/); a file that breaks off
     holds no name, and its scan says what is wrong with it.
     """
-    if not names:
-        return ()
     end = _end_of(source, _LIKELY_FOOTER)
     length = int.from_bytes(end[-8:-4], "little") + 8
     footer = (end if length <= len(end) else _end_of(source, length))[-length:]
@@ -533,8 +616,8 @@ def _read_csvs(table: Table, paths: Iterable[Path]) -> pl.LazyFrame:
 
 
 def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
-    arrays = _array_columns(table.schema)
-    as_text = {name: pl.String() if name in arrays else d for name, d in table.schema.items()}
+    lists = _list_columns(table.schema)
+    as_text = {name: pl.String() if name in lists else d for name, d in table.schema.items()}
     header = _first_line(source)
     former = {each.name: each.former_name for each in table.columns if each.former_name}
     former = {name: held for name, held in former.items() if held.encode() in header}
@@ -548,11 +631,17 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     return frame.with_columns(
         pl.Series(
             name,
-            [None if text is None else json.loads(text) for text in frame[name]],
+            [None if text is None else _from_json(text) for text in frame[name]],
             dtype=dtype,
         )
-        for name, dtype in arrays.items()
+        for name, dtype in lists.items()
     )
+
+
+def _from_json(text: str) -> list[Any]:
+    """Return a list; of a matrix, which former files hold, its rows one after the other."""
+    values: list[Any] = json.loads(text)
+    return list(chain.from_iterable(values)) if values and isinstance(values[0], list) else values
 
 
 def _first_line(source: Path | IO[bytes]) -> bytes:

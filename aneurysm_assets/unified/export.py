@@ -23,7 +23,13 @@ from aneurysm_assets.schema.tables import UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import flush, is_alive, replace_directory, this_host
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import find_table, open_table, read_table
+from aneurysm_assets.storage.table_files import (
+    arrays_as_lists,
+    described_schema,
+    find_table,
+    open_table,
+    read_table,
+)
 
 MARKER = "_aneurysm_assets"
 """Tells a directory that this module wrote. Empty: polars takes any other file for data."""
@@ -127,23 +133,42 @@ def export(settings: Settings, to: Path, by: Sequence[str], *, overwrite: bool =
 
 
 class _Table:
-    """The unified table as batches; a file that `run` replaces meanwhile stays the one opened."""
+    """The unified table as batches; a file that `run` replaces meanwhile stays the one opened.
+
+    Lists stand in place of the arrays of fixed length that a former file holds.
+    """
 
     def __init__(self, source: pq.ParquetFile | pa.Table) -> None:
         self._source = source
+        self._held = source.schema if isinstance(source, pa.Table) else source.schema_arrow
+        arrays = pl.Schema(
+            pa.schema(field for field in self._held if pa.types.is_fixed_size_list(field.type))
+        )
+        of_file = {} if isinstance(source, pa.Table) else source.metadata.metadata or {}
+        self._metadata = {key: value for key, value in of_file.items() if key != b"ARROW:schema"}
+        self._as_lists = arrays_as_lists(arrays.items())
 
     @property
     def schema(self) -> pa.Schema:
-        source = self._source
-        return source.schema if isinstance(source, pa.Table) else source.schema_arrow
+        described = described_schema(UNIFIED_METADATA)
+        known = set(described.names)
+        fields = (described.field(f.name) if f.name in known else f for f in self._held)
+        return pa.schema(fields, metadata=self._metadata)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        source, columns = self._source, None if columns is None else list(columns)
-        if isinstance(source, pa.Table):
-            chosen = source if columns is None else source.select(columns)
-            yield from chosen.to_batches(max_chunksize=_BATCH_ROWS)
+        schema = self.schema if columns is None else pa.schema(map(self.schema.field, columns))
+        if isinstance(self._source, pa.Table):
+            batches = iter(self._source.select(schema.names).to_batches(_BATCH_ROWS))
         else:
-            yield from source.iter_batches(_BATCH_ROWS, columns=columns)
+            batches = self._source.iter_batches(_BATCH_ROWS, columns=schema.names)
+        for batch in batches:
+            yield (self._with_lists(batch) if columns is None else batch).cast(schema)
+
+    def _with_lists(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        if not self._as_lists:
+            return batch
+        frame = _frame(batch).with_columns(self._as_lists).rechunk()
+        return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]
 
 
 @contextmanager
@@ -206,7 +231,8 @@ def _write(table: _Table, by: Sequence[str], names: dict[_Key, Path], partial: P
     """Write all partitions below a new directory, flushed; return the number of rows."""
     partial.mkdir(parents=True)
     (partial / MARKER).touch()
-    schema = pa.schema([column for column in table.schema if column.name not in by])
+    columns = [column for column in table.schema if column.name not in by]
+    schema = pa.schema(columns, metadata=table.schema.metadata)
     rows = 0
     with _Writers(schema, {key: partial / name / _FILE for key, name in names.items()}) as writers:
         for batch in table.batches():

@@ -22,7 +22,7 @@ POINT_KEY = (SERIES_KEY, "dicom_path", "frame_index", "localizer_index")
 _VOXEL = {
     **dict.fromkeys((SERIES_KEY, "dicom_path"), pl.String()),
     **dict.fromkeys(("frame_index", "localizer_index"), pl.Int32()),
-    "localizer_voxel": pl.Array(pl.Int32, 3),
+    "localizer_voxel": pl.List(pl.Int32),
     "localizer_vessel": pl.String(),
 }
 
@@ -59,13 +59,13 @@ def in_patient_coordinates(whole: PixelCoordinates = "centres") -> list[pl.Expr]
     """
     x, y = (pl.col(side) - (0.5 if whole == "corners" else 0.0) for side in ("x", "y"))
     position, cosines = pl.col("ImagePositionPatient"), pl.col("ImageOrientationPatient")
-    between_columns = pl.col("PixelSpacing").arr.get(1)
-    between_rows = pl.col("PixelSpacing").arr.get(0)
+    between_columns = pl.col("PixelSpacing").list.get(1)
+    between_rows = pl.col("PixelSpacing").list.get(0)
     return [
         (
-            position.arr.get(axis)
-            + cosines.arr.get(axis) * between_columns * x
-            + cosines.arr.get(axis + 3) * between_rows * y
+            position.list.get(axis)
+            + cosines.list.get(axis) * between_columns * x
+            + cosines.list.get(axis + 3) * between_rows * y
         ).alias(f"localizer_{name}_mm")
         for axis, name in enumerate("xyz")
     ]
@@ -134,7 +134,7 @@ def _vessels(settings: Settings, path: str, points: pl.DataFrame) -> pl.DataFram
     coordinates = points.select(f"localizer_{axis}_mm" for axis in "xyz").to_numpy()
     at = vessels_at(settings.raw / path, coordinates)
     return points.select(POINT_KEY).with_columns(
-        pl.Series("localizer_voxel", [p.voxel for p in at], dtype=pl.Array(pl.Int32, 3)),
+        pl.Series("localizer_voxel", [p.voxel for p in at], dtype=pl.List(pl.Int32)),
         pl.Series("localizer_vessel", [p.vessel for p in at], dtype=pl.String),
     )
 
@@ -145,7 +145,10 @@ def _matches(segmentation: dict[str, object], images: pl.DataFrame | None) -> bo
     if grid is None:
         return None
     volumes = [
-        Grid(_three(segmentation[f"{name}_shape"]), np.array(segmentation[f"{name}_affine"], float))
+        Grid(
+            _three(segmentation[f"{name}_shape"]),
+            np.array(segmentation[f"{name}_affine"], float).reshape(4, 4),
+        )
         for name in ("nii", "cowseg")
         if segmentation[f"{name}_affine"] is not None
     ]

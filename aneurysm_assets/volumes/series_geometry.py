@@ -32,6 +32,7 @@ from aneurysm_assets.volumes.directions import (
 from aneurysm_assets.volumes.grouping import group_images, groups_of_matrix, ranked
 from aneurysm_assets.volumes.partition import NO_VOLUME, SPLIT_BY, find_volumes
 from aneurysm_assets.volumes.slices import along_normals, measure_gaps, slice_index
+from aneurysm_assets.volumes.vectors import vectors
 
 _COMPUTED = {
     name: DICOM_TAGS.schema[name]
@@ -139,11 +140,13 @@ def _is_filed(frame: pl.DataFrame) -> bool:
 
 def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     """Return the computed columns of readable images that are sorted as they are filed."""
-    positions = filed["ImagePositionPatient"].to_numpy()
-    normals, cosines, planes, obliquity = _orientations(filed["ImageOrientationPatient"].to_numpy())
+    positions = vectors(filed, "ImagePositionPatient")
+    orientations = vectors(filed, "ImageOrientationPatient")
+    normals, cosines, planes, obliquity = _orientations(orientations)
     centres = orientation_centres(cosines)
     of_matrix = groups_of_matrix(centres, filed["Rows"], filed["Columns"])
-    groups = group_images(of_matrix, filed["PixelSpacing"].to_numpy(), filed["FrameOfReferenceUID"])
+    spacings = vectors(filed, "PixelSpacing")
+    groups = group_images(of_matrix, spacings, filed["FrameOfReferenceUID"])
     # One normal per group: the slight differences within it, at a position far from the origin,
     # would outweigh the distance of slices.
     of_centre = np.where(centres[:, None] < 0, np.nan, normals[centres])

@@ -17,6 +17,7 @@ from aneurysm_assets.volumes.slices import (
     line_through,
     tilt_degrees,
 )
+from aneurysm_assets.volumes.vectors import vectors
 
 LEAST_SLICES = 6
 """Fewer slices than this give no picture from the side worth looking at."""
@@ -78,9 +79,10 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     number = _largest_volume(images)
     if len(number) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} parallel images with a place")
-    places = images["ImagePositionPatient"].to_numpy()[number]
-    orientation = images["ImageOrientationPatient"].to_numpy()[number[0]]
-    first = plane_of_image(places[0], orientation, images["PixelSpacing"].to_numpy()[number[0]])
+    places = vectors(images, "ImagePositionPatient")[number]
+    orientation = vectors(images, "ImageOrientationPatient")[number[0]]
+    spacing = vectors(images, "PixelSpacing")[number[0]]
+    first = plane_of_image(places[0], orientation, spacing)
     if first is None:
         return NoStack("orientation or spacing cannot be used")
     normal = slice_normals(orientation[None])[0]
@@ -129,5 +131,5 @@ def grid_of_series(images: pl.DataFrame) -> Grid | None:
     if main["image_group"].n_unique() > 1:
         return None
     main = main.filter(pl.col("volume_index") == 0).sort("volume_slice_index")
-    positions, cosines, spacing = (main[name].to_numpy() for name in _GEOMETRY[:3])
+    positions, cosines, spacing = (vectors(main, name) for name in _GEOMETRY[:3])
     return series_grid(positions, cosines[0], spacing[0], main["Rows"][0], main["Columns"][0])

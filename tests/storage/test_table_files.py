@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import resource
 import signal
@@ -11,10 +12,13 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -250,18 +254,18 @@ def test_a_csv_that_is_read_in_several_pieces_loses_nothing(table: Table, tmp_pa
     assert back.equals(frame)
 
 
-def test_the_csv_fallback_has_arrays_as_json_and_one_header_line(tmp_path: Path) -> None:
+def test_the_csv_fallback_has_lists_as_json_and_one_header_line(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").mkdir()
-    affine = [[1.0, 0.0, 0.0, -2.5], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0, 0, 0, 1]]
+    affine = [1.0, 0.0, 0.0, -2.5, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0, 0, 0, 1]
     frame = nulls(SEGMENTATION_META, 1).with_columns(
-        nii_shape=pl.Series([[4, 5, 6]], dtype=pl.Array(pl.Int32, 3)),
-        nii_affine=pl.Series([affine], dtype=pl.Array(pl.Float64, (4, 4))),
+        nii_shape=pl.Series([[4, 5, 6]], dtype=pl.List(pl.Int32)),
+        nii_affine=pl.Series([affine], dtype=pl.List(pl.Float64)),
     )
     stored = write_table(frame, SEGMENTATION_META, tmp_path / "t")
     header, row = stored.path.read_text().splitlines()
     assert header == ",".join(f'"{name}"' for name in SEGMENTATION_META.column_names)
     assert '"[4, 5, 6]"' in row
-    assert '"[[1.0, 0.0, 0.0, -2.5], [0.0, 1.0, 0.0, 0.0]' in row
+    assert '"[1.0, 0.0, 0.0, -2.5, 0.0, 1.0, 0.0, 0.0, ' in row
 
 
 @EACH_KIND
@@ -792,3 +796,110 @@ def test_files_with_a_former_column_name_are_read_among_those_of_today(
     assert found.schema == table.schema
     assert found["is_scout"].to_list() == [False, None, True, None, True, None, False, None]
     assert read_table(table, paths[1])["is_scout"].to_list() == [True, None]
+
+
+def as_arrays(table: Table, rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    """Return rows as former versions had them: vectors as arrays, a matrix of two dimensions."""
+    former = {
+        column.name: pl.Array(pl.Float64, (4, 4))
+        if column.name.endswith("_affine")
+        else column.dtype
+        for column in table.columns
+    }
+    as_matrix = [dtype == pl.Array(pl.Float64, (4, 4)) for dtype in former.values()]
+    shaped = [
+        tuple(
+            [value[i : i + 4] for i in range(0, 16, 4)] if is_matrix and value else value
+            for value, is_matrix in zip(row, as_matrix, strict=True)
+        )
+        for row in rows
+    ]
+    return pl.DataFrame(shaped, schema=former, orient="row")
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize(
+    "table", [DICOM_TAGS, SEGMENTATION_META, UNIFIED_METADATA], ids=lambda table: table.name
+)
+def test_former_files_with_arrays_are_read_among_those_of_today(
+    table: Table, suffix: str, place: Location
+) -> None:
+    def cell(dtype: pl.DataType, seed: float) -> Any:
+        if isinstance(dtype, pl.Array):
+            return [None if (seed + i) % 7 == 0 else seed + i for i in range(dtype.size)]
+        return [seed] if isinstance(dtype, pl.List) else None
+
+    filled = tuple(cell(column.dtype, 1 + i) for i, column in enumerate(table.columns))
+    rows = [filled, (None,) * len(filled), filled]
+    buffer = io.BytesIO()
+    former = as_arrays(table, rows)
+    if suffix == "parquet":
+        former.write_parquet(buffer)
+    else:
+        to_json = [
+            pl.Series(name, [None if v is None else json.dumps(v) for v in values], pl.String)
+            for name, dtype in former.schema.items()
+            if dtype.is_nested()
+            for values in [former[name].to_arrow().to_pylist()]
+        ]
+        former.with_columns(to_json).write_csv(buffer)
+    write_bytes(place / f"former.{suffix}", buffer.getvalue())
+    today = write_table(frame_of(table, rows), table, place / "today").path
+    paths = [today, place / f"former.{suffix}", today]
+    found = scan_tables(table, paths).collect()
+    assert found.schema == table.schema
+    assert exact(found) == exact(frame_of(table, rows * 3))
+    assert exact(read_table(table, paths[1])) == exact(frame_of(table, rows))
+
+
+def test_a_former_array_of_another_length_is_an_error(tmp_path: Path) -> None:
+    wrong = nulls(DICOM_TAGS, 1).cast({"PixelSpacing": pl.Array(pl.Float64, 3)})
+    wrong.write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(pl.exceptions.SchemaError, match="PixelSpacing"):
+        read_table(DICOM_TAGS, tmp_path / "t.parquet")
+
+
+# -- what a file says of itself --------------------------------------------------------------------
+
+
+@EACH_TABLE
+def test_no_file_has_a_type_that_common_readers_do_not_know(table: Table, place: Location) -> None:
+    path = write_table(nulls(table, 2), table, place / "t").path
+    with open_table(path) as file:
+        schema = pq.read_schema(file)
+    inner = [field.type.value_type if is_list(field.type) else field.type for field in schema]
+    names = {"large_string", "string", "double", "int8", "int32", "int64", "bool"}
+    assert {str(each) for each in inner} <= names
+    assert not any(map(pa.types.is_fixed_size_list, schema.types))
+
+
+def is_list(dtype: pa.DataType) -> bool:
+    return pa.types.is_large_list(dtype) or pa.types.is_list(dtype)
+
+
+@EACH_KIND
+def test_a_table_of_the_data_set_says_what_it_is_and_what_each_column_is(
+    place: Location, lazy: bool
+) -> None:
+    frame = nulls(UNIFIED_METADATA, 2)
+    stored = write_table(
+        frame.lazy() if lazy else frame, UNIFIED_METADATA, place / "t", metadata={"why": "a test"}
+    )
+    with open_table(stored.path) as file:
+        parquet = pq.ParquetFile(file)
+        of_file, schema = parquet.metadata.metadata, parquet.schema_arrow
+    assert of_file[b"why"] == b"a test"
+    assert of_file[b"aneurysm_assets.version"] == version("aneurysm-assets").encode()
+    for column in UNIFIED_METADATA.columns:
+        told = schema.field(column.name).metadata
+        assert told.pop(b"description").decode() == column.description
+        assert told.pop(b"source").decode() == column.source
+        assert told.pop(b"unit", b"").decode() == column.unit
+    assert read_table(UNIFIED_METADATA, stored.path).equals(frame)
+
+
+def test_a_table_of_a_series_says_its_version_and_is_small(tmp_path: Path) -> None:
+    stored = write_table(points("a"), LOCALIZERS, tmp_path / "t")
+    assert pq.read_schema(stored.path).field("x").metadata is None
+    assert pq.read_metadata(stored.path).metadata[b"aneurysm_assets.version"]
+    assert stored.path.stat().st_size < 5_000  # type: ignore[union-attr]

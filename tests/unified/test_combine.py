@@ -165,7 +165,7 @@ def test_every_column_of_every_table_arrives(interim: Interim) -> None:
 def test_labels_and_segmentation_are_on_every_image_of_their_series_and_no_other(
     interim: Interim,
 ) -> None:
-    affine = [[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    affine = [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
     interim.add("1.1", [image("9.1"), image("9.2")], labels={"PatientAge": 50})
     interim.add(
         "1.2",

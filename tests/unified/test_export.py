@@ -32,7 +32,13 @@ SCHEMA = UNIFIED_METADATA.schema
 
 def table_of(values: tuple[str | None, ...] = VALUES, repeated: int = 3) -> pl.DataFrame:
     """Return a unified table in which the values alternate as Modality_train."""
-    affine = [[0.5, 0.0, 0.0, -1.0], [0.0, 0.5, 0.0, -2.0], [0.0, 0.0, 2.0, 3.0], [0.0] * 3 + [1.0]]
+    affine = [
+        *(0.5, 0.0, 0.0, -1.0),
+        *(0.0, 0.5, 0.0, -2.0),
+        *(0.0, 0.0, 2.0, 3.0),
+        *[0.0] * 3,
+        1.0,
+    ]
     rows = [
         {
             "SeriesInstanceUID": f"1.2.{row // 4}",
@@ -196,7 +202,7 @@ def test_the_query_of_the_document_counts_what_the_unified_table_has(
     ("by", "said"),
     [
         (["Modality"], "--by 'Modality': the unified table has no such column"),
-        (["PixelSpacing"], "--by 'PixelSpacing': Array(Float64, shape=(2,)) cannot name a"),
+        (["PixelSpacing"], "--by 'PixelSpacing': List(Float64) cannot name a"),
         (["SliceThickness"], "--by 'SliceThickness': Float64 cannot name a directory"),
         (["cowseg_labels"], "--by 'cowseg_labels': List(Int32) cannot name a directory"),
     ],
@@ -326,3 +332,32 @@ def test_the_columns_offered_are_scalars_and_no_measurements() -> None:
     offered = set(partition_columns())
     assert {"Modality_train", "PatientSex", "Aneurysm Present", "is_scout"} <= offered
     assert not {"PixelSpacing", "SliceThickness", "nii_affine", "cowseg_labels"} & offered
+
+
+def test_a_table_of_a_former_version_is_exported_with_lists(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"ANEURYSM_DATA": str(tmp_path)})
+    settings.interim.mkdir()
+    today = table_of(("CTA", None))
+    arrays = {c.name: c.dtype for c in UNIFIED_METADATA.columns if isinstance(c.dtype, pl.Array)}
+    matrices = [
+        v and [v[i : i + 4] for i in range(0, 16, 4)] for v in today["nii_affine"].to_list()
+    ]
+    former = today.cast(arrays).with_columns(
+        pl.Series("nii_affine", matrices, dtype=pl.Array(pl.Float64, (4, 4)))
+    )
+    former.write_parquet(f"{settings.unified_table}.parquet")
+    assert pl.read_parquet_schema(f"{settings.unified_table}.parquet")["PixelSpacing"] == pl.Array
+    export(settings, tmp_path / "parts", ["Modality_train"])
+    assert by_polars(tmp_path / "parts", ["Modality_train"]) == as_rows(today)
+
+
+def test_an_export_keeps_what_the_table_says_of_itself(tmp_path: Path) -> None:
+    settings = Settings.from_environment({"ANEURYSM_DATA": str(tmp_path)})
+    write_table(
+        table_of(("CTA",)), UNIFIED_METADATA, settings.unified_table, metadata={"why": "a test"}
+    )
+    export(settings, tmp_path / "parts", ["Modality_train"])
+    (path,) = (tmp_path / "parts").rglob("*.parquet")
+    schema = pq.read_schema(path)
+    assert schema.field("PixelSpacing").metadata[b"unit"] == b"mm"
+    assert schema.metadata[b"why"] == b"a test"

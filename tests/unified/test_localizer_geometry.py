@@ -259,7 +259,7 @@ def test_points_on_files_of_one_sopinstanceuid_are_placed_on_each_and_not_multip
     points = combined.points(TWICE)
     assert points["dicom_path"].str.slice(-7).to_list() == ["006.dcm", "007.dcm"]
     assert points["localizer_z_mm"].diff().to_list() == [None, DZ]
-    assert points["localizer_voxel"].arr.get(2).diff().to_list() == [None, 1]
+    assert points["localizer_voxel"].list.get(2).diff().to_list() == [None, 1]
 
 
 # --- where something is missing -------------------------------------------------------------------

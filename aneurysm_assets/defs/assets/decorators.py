@@ -1,5 +1,6 @@
 """What the four partitioned assets have in common in Dagster's eyes."""
 
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
@@ -8,7 +9,7 @@ import dagster as dg
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs.active_runs import assets_of_run
-from aneurysm_assets.runs.partitions import series_partitions
+from aneurysm_assets.runs.partitions import digest, series_partitions
 from aneurysm_assets.schema.tables import (
     DATASET_REPORT,
     SERIES_PREVIEW,
@@ -16,6 +17,7 @@ from aneurysm_assets.schema.tables import (
     Artifact,
     Table,
 )
+from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ def column_schema(table: Table) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 column.name,
-                type=str(column.dtype),
+                type=column.type_name,
                 description=f"{column.description}"
                 + (f" Unit: {column.unit}." if column.unit else "")
                 + f" Source: {column.source}.",
@@ -40,6 +42,35 @@ def column_schema(table: Table) -> dg.TableSchema:
             for column in table.columns
         ]
     )
+
+
+def file_metadata(
+    table: Table,
+    settings: Settings,
+    series: Sequence[str],
+    csv_digests: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return what the file of a table of the whole data set says of itself.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    settings : Settings
+        Of the run that makes it; those that its values depend on are named.
+    series : sequence of str
+        Which series it is made of.
+    csv_digests : mapping of str to str, optional
+        The digests of the CSVs, by what they are called in the materialization.
+    """
+    return {
+        "aneurysm_assets.table": table.name,
+        "aneurysm_assets.description": table.description,
+        "aneurysm_assets.settings": json.dumps({"pixel_coordinates": settings.pixel_coordinates}),
+        "aneurysm_assets.inputs": json.dumps(
+            {"series": len(series), "series_digest": digest(series), **(csv_digests or {})}
+        ),
+    }
 
 
 def unified_lineage() -> dg.TableColumnLineage:

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets.defs.assets.decorators import table_asset
+from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset
 from aneurysm_assets.quality.assess import assess_series
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
@@ -54,5 +54,9 @@ def _assessed(
         settings, complete, remaining, partitions.recorded_files(context.instance)
     )
     return quality, write_table(
-        quality, SERIES_QUALITY, settings.quality_table, check=sources.require_same
+        quality,
+        SERIES_QUALITY,
+        settings.quality_table,
+        metadata=file_metadata(SERIES_QUALITY, settings, complete),
+        check=sources.require_same,
     )

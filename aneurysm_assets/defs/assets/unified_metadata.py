@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from aneurysm_assets.defs.assets.decorators import table_asset, unified_lineage
+from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset, unified_lineage
 from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.raw.fingerprints import csv_digests
 from aneurysm_assets.runs import partitions
@@ -55,16 +55,23 @@ def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mater
         {settings.interim / table.name: complete for table in SERIES_TABLES}
     )
     unified = combine(settings, complete)
+    digests = csv_digests(settings)
+    of_file = file_metadata(UNIFIED_METADATA, settings, complete, digests)
     stored = write_table(
-        unified.frame, UNIFIED_METADATA, settings.unified_table, check=sources.require_same
+        unified.frame,
+        UNIFIED_METADATA,
+        settings.unified_table,
+        metadata=of_file,
+        check=sources.require_same,
     )
     for warning in (*unified.warnings, *([stored.warning] if stored.warning else [])):
         context.log.warning(warning)
     combined_table = scan_tables(UNIFIED_METADATA, [stored.path])
     lost = points_without_image(unified.points, combined_table)
-    write_table(lost, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table)
+    of_file = file_metadata(LOCALIZERS_WITHOUT_IMAGE, settings, complete, digests)
+    write_table(lost, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table, metadata=of_file)
     combined = describe(lost, combined_table)
-    metadata = _metadata(stored, combined, complete, remaining, csv_digests(settings))
+    metadata = _metadata(stored, combined, complete, remaining, digests)
     metadata[partitions.PIXEL_COORDINATES] = settings.pixel_coordinates
     return dg.MaterializeResult(metadata={**metadata, partitions.COMBINED_UPSTREAM: upstream})
 
