@@ -1,7 +1,7 @@
 """Whether old and new readers give every cell of the unified table as it is.
 
 Makes the table of the sample, reads it in a new environment per reader with that reader's own
-default call, compares cell by cell with pyarrow, and prints the table of docs/readers.md. Exits
+default call, compares cell by cell with pyarrow, and prints what came out. Exits
 with 1 where a cell differs. Parts of names of readers as arguments choose some.
 """
 

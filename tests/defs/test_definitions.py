@@ -114,7 +114,7 @@ def test_every_column_of_every_table_is_shown_with_its_type_and_description() ->
     for table in ALL_TABLES:
         shown = specs[table.name].metadata["dagster/column_schema"].columns
         assert [(c.name, c.type) for c in shown] == [
-            (column.name, str(column.dtype)) for column in table.columns
+            (column.name, column.type_name) for column in table.columns
         ]
         assert all(c.description for c in shown)
 
