@@ -368,8 +368,10 @@ class _Run:
         summary = self._summary
         stems = (self._settings.unified_table, self._settings.quality_table)
         on_disk = all(find_table(stem) is not None for stem in stems)
+        known = partitions.registered(self._instance)
+        vanished = partitions.vanished(known, summary.inventory)
         if complete and not (
-            on_disk and partitions.is_combined(self._instance, self._settings, complete)
+            on_disk and partitions.is_combined(self._instance, self._settings, complete, vanished)
         ):
             _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
             self._execute([UNIFIED_METADATA.name, SERIES_QUALITY.name])

@@ -132,20 +132,21 @@ def take_overview(settings: Settings) -> Overview:
         tables = partitions.table_states(instance, status, current)
         changed = pending_series(tables, options).with_reason("changed")
         complete = partitions.complete_of(instance, settings, inventory, status)
+        vanished = partitions.vanished(registered, inventory)
         return Overview(
             data=str(settings.data),
             raw=str(settings.raw),
             interim=str(settings.interim),
             series_on_disk=len(inventory.series),
             series_not_on_disk=list(inventory.not_on_disk),
-            series_vanished=partitions.vanished(registered, inventory),
+            series_vanished=vanished,
             unlabelled_directories=list(inventory.unlabelled),
             refused_rows=[asdict(row) for row in inventory.refused],
             assets={
                 table: _asset_overview(inventory, status[table], sorted(changed[table]))
                 for table in status
             },
-            unified_metadata=_unified_status(instance, settings, complete),
+            unified_metadata=_unified_status(instance, settings, complete, vanished),
             series_quality=latest_metadata(instance, SERIES_QUALITY),
             series_preview=_preview_status(instance, settings, fingerprints_of_previews(current)),
         )
@@ -176,7 +177,10 @@ def _asset_overview(
 
 
 def _unified_status(
-    instance: dg.DagsterInstance, settings: Settings, complete: Sequence[str]
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    complete: Sequence[str],
+    vanished: Sequence[str],
 ) -> dict[str, Any]:
     path = find_table(settings.unified_table)
     metadata = latest_metadata(instance, UNIFIED_METADATA)
@@ -184,7 +188,7 @@ def _unified_status(
         return {"path": None, "up_to_date": False}
     return metadata | {
         "path": str(path),
-        "up_to_date": partitions.is_combined(instance, settings, complete),
+        "up_to_date": partitions.is_combined(instance, settings, complete, vanished),
     }
 
 

@@ -13,7 +13,7 @@ import polars as pl
 from aneurysm_assets.quality.wording import frame_suffix, text_of
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
-from aneurysm_assets.schema.tables import SERIES_QUALITY
+from aneurysm_assets.schema.tables import DIRECTORY_VANISHED, SERIES_QUALITY
 from aneurysm_assets.schema.tolerances import (
     AIR_HU,
     FEWEST_SLICES,
@@ -378,6 +378,9 @@ _FINDERS: Mapping[str, Finder] = {
     "localizer_outside_image": _outside_image(),
     "localizer_duplicate": _duplicate_point,
     "localizer_contradictory": _contradictory_point,
+    DIRECTORY_VANISHED.name: _series_where(
+        pl.col("vanished"), pl.lit("the directory is gone since the series was read")
+    ),
     "localizer_off_vessel": _points_where(
         _vessel.is_null() & pl.col("localizer_voxel").is_not_null(), _point()
     ),

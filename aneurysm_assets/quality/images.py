@@ -11,7 +11,7 @@ import polars as pl
 
 from aneurysm_assets.quality.wording import frame_suffix
 from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.schema.tables import UNIFIED_METADATA
+from aneurysm_assets.schema.tables import DIRECTORY_VANISHED, UNIFIED_METADATA
 from aneurysm_assets.schema.tolerances import DISTINCT_MM, SPACING_RELATIVE
 from aneurysm_assets.volumes.grouping import IS_SCOUT
 
@@ -117,6 +117,7 @@ def _from_headers(readable: pl.LazyFrame) -> pl.LazyFrame:
         modalities=pl.col("Modality_dicom").drop_nulls().unique().sort(),
         modality_train=pl.col("Modality_train").first(),
         matches=pl.col("segmentation_matches_series").first(),
+        vanished=pl.col(DIRECTORY_VANISHED.name).first(),
     )
 
 

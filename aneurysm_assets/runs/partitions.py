@@ -265,6 +265,13 @@ def with_kept_tables(
     return kept
 
 
+def vanished_now(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
+    """Return the partitions whose directory is gone; none where the input itself is not there."""
+    with suppress(InputError):
+        return vanished(registered(instance), take_inventory(settings))
+    return []
+
+
 def split(of_tables: Iterable[Mapping[str, Status]]) -> tuple[list[str], list[str]]:
     """Split series into those done in every one of some tables and those not, both sorted.
 
@@ -337,20 +344,25 @@ def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any
     return {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
 
 
-def digest(series: Iterable[str]) -> str:
-    """Return the digest of a set of series, by which it can be told from another."""
-    return sha256("\n".join(sorted(series)).encode()).hexdigest()
+def digest(series: Iterable[str], vanished: Iterable[str] = ()) -> str:
+    """Return the digest of a set of series, and of which of them are without a directory."""
+    known = set(series)
+    marked = (f"{uid} vanished" for uid in known & set(vanished))
+    return sha256("\n".join(sorted([*known, *marked])).encode()).hexdigest()
 
 
 def is_combined(
-    instance: dg.DagsterInstance, settings: Settings, complete_now: Iterable[str]
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    complete_now: Iterable[str],
+    vanished_now: Iterable[str] = (),
 ) -> bool:
     """Tell whether the unified table is of the series complete now, as their tables are.
 
     A series that failed since, or whose table is gone, makes nothing newer and is to leave it.
     """
     metadata = latest_metadata(instance, UNIFIED_METADATA)
-    if metadata.get(COMBINED_SERIES) != digest(complete_now):
+    if metadata.get(COMBINED_SERIES) != digest(complete_now, vanished_now):
         return False
     if metadata.get(PIXEL_COORDINATES, "centres") != settings.pixel_coordinates:
         return False

@@ -331,9 +331,14 @@ def _combination_to_request(
     if not complete:
         return False, {}, ""
     upstream, unified, quality = partitions.latest_events(instance)
-    series = partitions.digest(complete)
+    vanished = partitions.vanished(status[DICOM_TAGS.name], inventory)
+    series = partitions.digest(complete, vanished)
     on_disk = all(map(find_table, (settings.unified_table, settings.quality_table)))
-    if on_disk and partitions.is_combined(instance, settings, complete) and unified < quality:
+    if (
+        on_disk
+        and unified < quality
+        and partitions.is_combined(instance, settings, complete, vanished)
+    ):
         return False, {}, ""
     request = _digest(upstream, series)
     ended = active_runs.unsuccessful(instance, "combine")

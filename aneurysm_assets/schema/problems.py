@@ -198,6 +198,11 @@ PROBLEMS: tuple[Problem, ...] = (
     Problem("localizer_duplicate", "A point stands twice, alike in everything."),
     Problem("localizer_contradictory", "A point is given two locations."),
     Problem(
+        "directory_vanished",
+        "The directory is gone since the series was read: `aneurysm-assets prune` removes it.",
+        source="raw/series",
+    ),
+    Problem(
         "localizer_off_vessel",
         "A point has a segmentation, and no vessel near it.",
         tolerance=f"{VESSEL_RADIUS_MM:g} mm",

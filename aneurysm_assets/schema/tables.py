@@ -232,6 +232,14 @@ def _of(table: Table, *columns: str) -> tuple[Origin, ...]:
     return tuple((table.name, column) for column in columns)
 
 
+DIRECTORY_VANISHED = Column(
+    "directory_vanished",
+    pl.Boolean(),
+    "The directory of the series was gone when the table was made: what stands here was read "
+    "before. `aneurysm-assets prune` removes such series.",
+    "raw/series",
+)
+
 _FROM_IMAGE = _of(DICOM_TAGS, "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _FROM_POINT = (*_of(LOCALIZERS, "x", "y"), *_FROM_IMAGE)
 
@@ -269,6 +277,7 @@ def _unified_columns() -> Iterable[tuple[Column, tuple[Origin, ...]]]:
         yield column, _of(SEGMENTATION_META, column.name)
     for column in PLACED_COLUMNS:
         yield column, _MADE_FROM[column.name]
+    yield DIRECTORY_VANISHED, ()
 
 
 UNIFIED_METADATA = Table(

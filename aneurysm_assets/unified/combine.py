@@ -9,16 +9,18 @@ import polars as pl
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
+    DIRECTORY_VANISHED,
     LABELS,
     LOCALIZERS,
     LOCALIZERS_WITHOUT_IMAGE,
     SEGMENTATION_META,
+    SERIES_TABLES,
     UNIFIED_METADATA,
     Table,
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import find_tables, scan_tables
+from aneurysm_assets.storage.table_files import find_tables, read_table, scan_tables
 from aneurysm_assets.unified.localizer_geometry import (
     POINT_KEY,
     Placement,
@@ -74,7 +76,7 @@ class Unified:
     warnings: list[str]
 
 
-def combine(settings: Settings, series: Sequence[str]) -> Unified:
+def combine(settings: Settings, series: Sequence[str], vanished: Sequence[str] = ()) -> Unified:
     """Join the four tables of the given series.
 
     Parameters
@@ -83,6 +85,8 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
         Where the tables are.
     series : sequence of str
         SeriesInstanceUIDs whose four files are there; their order becomes the rows' order.
+    vanished : sequence of str
+        Those of them whose directory is gone.
 
     Returns
     -------
@@ -120,9 +124,35 @@ def combine(settings: Settings, series: Sequence[str]) -> Unified:
             nulls_equal=True,
             maintain_order="left",
         )
+        .with_columns(pl.col(SERIES_KEY).is_in(list(vanished)).alias(DIRECTORY_VANISHED.name))
         .select(UNIFIED_METADATA.column_names)
     )
     return Unified(frame, localizers, placement.warnings)
+
+
+def remove_damaged(settings: Settings, series: Sequence[str]) -> list[str]:
+    """Remove the tables of series that cannot be read, so that these count as missing.
+
+    Returns
+    -------
+    list of str
+        The files that are gone, below the interim root.
+
+    Raises
+    ------
+    OSError
+        A file cannot be removed, or the bucket does not answer.
+    """
+    removed = []
+    for table in SERIES_TABLES:
+        stored = find_tables(settings.interim / table.name)
+        for path in (stored[uid] for uid in series if uid in stored):
+            try:
+                read_table(table, path)
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+                path.unlink()
+                removed.append(f"{table.name}/{path.name}")
+    return removed
 
 
 def _placement(

@@ -161,11 +161,19 @@ def test_the_table_is_what_a_fresh_run_makes_where(history, root, tmp_path) -> N
 
 
 def test_a_series_whose_directory_is_gone_stays_and_each_run_says_so(root) -> None:
-    before = root.tables()
+    before, quality = root.tables()
+    kept = shutil.copytree(root.raw / "series" / SECOND, root.data / "kept")
     root.without_directory(SECOND)
+    is_gone = pl.col("SeriesInstanceUID") == SECOND
     for _ in range(2):
         assert root.run().vanished == [SECOND]
-        require_equal(root.tables(), before)
+        unified, found = root.tables()
+        assert_frame_equal(unified, before.with_columns(directory_vanished=is_gone))
+        assert found.filter("directory_vanished")["SeriesInstanceUID"].to_list() == [SECOND]
+        assert "the directory is gone" in found.filter(is_gone)["findings"].item()
+    shutil.copytree(kept, root.raw / "series" / SECOND, copy_function=shutil.copy2)
+    root.run()
+    require_equal(root.tables(), [before, quality])
 
 
 def test_a_pruned_series_leaves_no_partition_and_no_file(root) -> None:

@@ -1,5 +1,6 @@
 """Each problem in a made-up series: what names it, and that nothing else does."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -235,6 +236,7 @@ CASES = [
         lambda name: two_time_points(segmented(ct(name), {})),
         "is not three-dimensional",
     ),
+    Case("directory_vanished", "its directory is gone", ct),
     Case("not_done", "no file of it is DICOM", without_a_usable_file),
     Case(
         "key_not_unique",
@@ -719,6 +721,8 @@ def found(tmp_path_factory) -> Found:
     (loses_a_row,) = (case for case in CASES if case.problem == "files_unaccounted")
     table = stage.settings.interim / "dicom_tags" / f"{uid_of(loses_a_row.sentence)}.parquet"
     pl.read_parquet(table).head(-1).write_parquet(table)
+    (gone,) = (case for case in CASES if case.problem == "directory_vanished")
+    shutil.rmtree(stage.settings.series_root / uid_of(gone.sentence))
     assert stage.sum_up().success
     quality = {row["SeriesInstanceUID"]: row for row in stage.quality().iter_rows(named=True)}
     assert quality.keys() == {series.uid for series in made}

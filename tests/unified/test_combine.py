@@ -79,7 +79,7 @@ def interim(tmp_path: Path) -> Interim:
     return Interim(tmp_path)
 
 
-PLACED = UNIFIED_METADATA.column_names[-6:]
+PLACED = UNIFIED_METADATA.column_names[-7:]
 
 
 def image(sop: str, frame_index: int | None = None, **values: Any) -> Row:

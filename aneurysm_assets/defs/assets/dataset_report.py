@@ -92,7 +92,8 @@ def _age(context: dg.AssetExecutionContext, settings: Settings) -> Age:
     event = context.instance.get_latest_materialization_event(dg.AssetKey(UNIFIED_METADATA.name))
     combined = datetime.fromtimestamp(event.timestamp, UTC) if event is not None else None
     complete, _ = partitions.complete(context.instance, settings)
-    is_up_to_date = partitions.is_combined(context.instance, settings, complete)
+    vanished = partitions.vanished_now(context.instance, settings)
+    is_up_to_date = partitions.is_combined(context.instance, settings, complete, vanished)
     if not is_up_to_date:
         context.log.warning(f"{UNIFIED_METADATA.name} is older than what it is combined from")
     return Age(datetime.now(UTC), combined, is_up_to_date)

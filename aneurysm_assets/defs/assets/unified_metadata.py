@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 import dagster as dg
+import polars as pl
 
 from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset, unified_lineage
-from aneurysm_assets.messages import lines_in_brief
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import lines_in_brief, names_in_brief, one_line
 from aneurysm_assets.raw.fingerprints import csv_digests
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
@@ -19,7 +21,13 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import StoredTable, scan_tables, write_table
-from aneurysm_assets.unified.combine import Combined, combine, describe, points_without_image
+from aneurysm_assets.unified.combine import (
+    Combined,
+    combine,
+    describe,
+    points_without_image,
+    remove_damaged,
+)
 
 
 @table_asset(
@@ -51,10 +59,30 @@ def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mater
         *(settings.interim / table.name for table in SERIES_TABLES),
     ):
         remove_partials(directory)
+    try:
+        return _joined(context, settings, complete, remaining, upstream)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        removed = remove_damaged(settings, complete)
+        if not removed:
+            raise dg.Failure(f"the unified table: {one_line(error)}", allow_retries=False) from error
+        raise InputError(
+            "files of tables were damaged and are removed, so that their series are taken again by "
+            f"`aneurysm-assets run` or a backfill: {names_in_brief(removed)}"
+        ) from error
+
+
+def _joined(
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    complete: list[str],
+    remaining: list[str],
+    upstream: int,
+) -> dg.MaterializeResult[None]:
+    vanished = partitions.vanished_now(context.instance, settings)
     sources = InputSnapshot.now(
         {settings.interim / table.name: complete for table in SERIES_TABLES}
     )
-    unified = combine(settings, complete)
+    unified = combine(settings, complete, vanished)
     digests = csv_digests(settings)
     of_file = file_metadata(UNIFIED_METADATA, settings, complete, digests)
     stored = write_table(
@@ -72,6 +100,7 @@ def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mater
     write_table(lost, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table, metadata=of_file)
     combined = describe(lost, combined_table)
     metadata = _metadata(stored, combined, complete, remaining, digests)
+    metadata[partitions.COMBINED_SERIES] = partitions.digest(complete, vanished)
     metadata[partitions.PIXEL_COORDINATES] = settings.pixel_coordinates
     return dg.MaterializeResult(metadata={**metadata, partitions.COMBINED_UPSTREAM: upstream})
 
@@ -90,7 +119,6 @@ def _metadata(
         "dagster/column_lineage": unified_lineage(),
         "rows": stored.rows,
         "series": len(complete),
-        partitions.COMBINED_SERIES: partitions.digest(complete),
         "series_left_out": len(remaining),
         "images": combined.images,
         "unreadable_files": combined.unreadable_files,
