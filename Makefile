@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo cluster-demo test test-quick check bench docs pictures clean
+.PHONY: help demo cluster-demo test test-quick test-long check bench docs pictures clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
@@ -33,6 +33,9 @@ test: $(VENV)/.installed-test ## all tests
 test-quick: $(VENV)/.installed-test ## the quick tests, for every change: CONTRIBUTING.md says what they leave out
 	$(BIN)/python -m pytest -n 2 -m "not hypothesis" -k "not bucket and not peak_memory" \
 	tests/schema tests/volumes tests/nifti tests/raw tests/quality tests/unified tests/test_*.py
+
+test-long: $(VENV)/.installed-test ## all tests, and what chance decides far more often: hours
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --long
 
 check: $(VENV)/.installed-test ## linter, formatter, type checker
 	$(BIN)/ruff check .

@@ -20,6 +20,13 @@ ROOT = Path(__file__).parent.parent
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--pictures", help="directory for the README's pictures, as the tests see it")
+    parser.addoption("--long", action="store_true", help="try what chance decides far more often")
+
+
+@pytest.fixture(scope="session")
+def is_long(request) -> bool:
+    """Whether what chance decides, or a step through many moments, is to be tried thoroughly."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session", autouse=True)

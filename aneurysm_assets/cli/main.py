@@ -462,9 +462,13 @@ def _exit_with_reason(what_now: str) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, SQLAlchemyError) as error:
-        reason = one_line(error)
-        _fail(f"could not go on ({reason}); {what_now}", 1)
+    except OSError as error:
+        _fail(f"could not go on ({one_line(error)}); {what_now}", 1)
+    except SQLAlchemyError as error:
+        from aneurysm_assets.instance.databases import reason_of
+
+        reason = reason_of(error, Settings.from_environment().dagster_home)
+        _fail(f"could not go on: {reason}; {what_now}", 1)
 
 
 def _no_color() -> bool:

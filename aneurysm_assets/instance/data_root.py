@@ -27,6 +27,7 @@ from aneurysm_assets.dagster_internals import (
     redirect_to_file,
 )
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.instance.databases import make_databases
 from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.instance.run_locks import is_shared
 from aneurysm_assets.messages import one_line
@@ -59,6 +60,7 @@ class DataRootStorage(DagsterSqliteStorage):
     """Dagster's embedded SQLite storage, at `<data>/dagster`, with events written in batches."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        make_databases(Path(base_dir))
         super().__init__(base_dir, inst_data)
         events = Path(base_dir) / "history" / "runs"
         self._event_log_storage = BatchingSqliteEventLogStorage(str(events))

@@ -1,0 +1,150 @@
+"""The databases of a data root are whole or not there, whenever their making is cut off."""
+
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from aneurysm_assets.instance import databases
+from aneurysm_assets.instance.databases import LOST_WITH, make_databases, reason_of
+from aneurysm_assets.sample import write_sample
+from tests.processes import call, started
+from tests.record import instance_of
+
+CUTS = {"connect", "execute", "commit", "close", "mkdir", "unlink", "fsync", "replace", "rename"}
+"""Calls of C functions by which a database is made; a process is ended before each in turn."""
+
+INDEX = "history/runs/index.db"
+
+
+def make_until(home: Path, calls: int) -> bool:
+    """Make the databases in a process that ends before the call of this number; tell if it did."""
+    child = os.fork()
+    if child == 0:
+        made = 0
+
+        def count(_: object, event: str, called: object) -> None:
+            nonlocal made
+            if event == "c_call" and getattr(called, "__name__", "") in CUTS:
+                made += 1
+                if made > calls:
+                    os._exit(9)
+
+        sys.setprofile(count)
+        make_databases(home)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 9
+
+
+def tables_of(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as database:
+        rows = database.execute("select name from sqlite_master where type = 'table'").fetchall()
+    return {name for (name,) in rows}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, set[str]]:
+    """The tables of each database, as Dagster makes them where nothing cuts it off."""
+    home = tmp_path_factory.mktemp("whole") / "dagster"
+    make_databases(home)
+    return {name: tables_of(home / name) for name in LOST_WITH}
+
+
+def test_wherever_the_making_is_cut_off_the_next_process_finds_whole_databases(
+    whole, tmp_path, is_long
+) -> None:
+    cuts, step = 0, 1 if is_long else 61
+    while make_until(tmp_path / f"{cuts}", cuts):
+        home = tmp_path / f"{cuts}"
+        assert not make_until(home, sys.maxsize)
+        assert {name: tables_of(home / name) for name in LOST_WITH} == whole
+        assert not list(home.glob(".new-*"))
+        cuts += step
+    assert cuts > 100
+
+
+def test_databases_that_dagster_itself_left_half_made_are_made_anew(whole, tmp_path) -> None:
+    for name in LOST_WITH:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    with closing(sqlite3.connect(tmp_path / INDEX)) as database:
+        database.execute("create table event_logs (id integer)")
+        database.commit()
+    make_databases(tmp_path)
+    assert {name: tables_of(tmp_path / name) for name in LOST_WITH} == whole
+
+
+def test_a_database_that_holds_records_is_never_replaced(tmp_path) -> None:
+    make_databases(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "history" / "runs.db")) as database:
+        database.execute("delete from alembic_version")
+        database.execute("insert into runs (run_id, status) values ('kept', 'SUCCESS')")
+        database.commit()
+    (tmp_path / INDEX).write_bytes(b"no database")
+    make_databases(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "history" / "runs.db")) as database:
+        assert database.execute("select run_id from runs").fetchall() == [("kept",)]
+    assert (tmp_path / INDEX).read_bytes() == b"no database"
+
+
+def test_processes_that_begin_on_a_new_root_at_once_all_work(tmp_path) -> None:
+    write_sample(tmp_path)
+    commands = [started("aneurysm-assets", "status", "--data", tmp_path) for _ in range(3)]
+    processes = [command.__enter__() for command in commands]
+    try:
+        said = [process.communicate(timeout=180) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0], said
+    finally:
+        for command in commands:
+            command.__exit__(None, None, None)
+
+
+def test_a_damaged_database_is_named_with_what_is_lost_by_it(tmp_path) -> None:
+    write_sample(tmp_path)
+    assert call("aneurysm-assets", "status", "--data", tmp_path).returncode == 0
+    path = tmp_path / "dagster" / INDEX
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+    said = call("aneurysm-assets", "status", "--data", tmp_path)
+    assert said.returncode == 1
+    assert "Traceback" not in said.stderr
+    assert f"is damaged: {path} (with it goes what is materialized" in said.stderr
+    path.rename(path.with_name("away"))
+    assert call("aneurysm-assets", "status", "--data", tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("database is locked", "wait for it, or end it"),
+        ("database or disk is full", "make room there"),
+        ("attempt to write a readonly database", "make that directory writable"),
+        ("unable to open database file", "make that directory writable"),
+        ("no such table: runs", "cannot be used (no such table: runs)"),
+    ],
+)
+def test_what_sqlite_refuses_is_told_with_its_path_and_what_to_do(tmp_path, said, advice) -> None:
+    make_databases(tmp_path)
+    error = OperationalError("insert into runs", {}, sqlite3.OperationalError(said))
+    reason = reason_of(error, tmp_path)
+    assert str(tmp_path) in reason
+    assert advice in reason
+    assert "insert" not in reason
+
+
+def test_the_instance_of_a_new_root_is_usable_at_once(tmp_path) -> None:
+    (tmp_path / "dagster").mkdir()
+    make_databases(tmp_path / "dagster")
+    with instance_of(tmp_path) as instance:
+        instance.add_dynamic_partitions("series", ["1.2"])
+        assert isinstance(instance, dg.DagsterInstance)
+    assert databases.make_databases(tmp_path / "dagster") is None
+    with instance_of(tmp_path) as instance:
+        assert instance.get_dynamic_partitions("series") == ["1.2"]
