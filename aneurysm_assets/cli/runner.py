@@ -302,25 +302,39 @@ class _Run:
             pruning.prune(self._instance, self._settings, gone)
         partitions.register(self._instance, summary.inventory.series)
         registered = partitions.registered(self._instance)
-        options = Options(wanted, force=force)
+        summary.vanished = partitions.vanished(registered, summary.inventory)
+        taken, status = self._take_pending(registered, Options(wanted, force=force))
+        complete = self._complete(status)
+        if not self._combine(complete):
+            # Tables that could not be read are gone, and their series are missing now.
+            once_more, status = self._take_pending(registered, Options(wanted))
+            if once_more:
+                summary.problems = [p for p in summary.problems if p.series_instance_uid]
+                taken |= once_more
+                complete = self._complete(status)
+                self._combine(complete)
+        summary.materialized = len(taken & set(complete))
+        summary.skipped = len(set(wanted) & set(complete) - taken)
+        return summary
+
+    def _take_pending(
+        self, registered: Sequence[str], options: Options
+    ) -> tuple[set[str], Mapping[str, Mapping[str, Status]]]:
+        """Materialize what is pending; return which series, and how all stand then."""
+        summary = self._summary
         status = self._statuses(registered)
         pending = pending_series(self._table_states(status, options), options)
-        summary.vanished = partitions.vanished(registered, summary.inventory)
         summary.in_progress = len(pending.in_progress)
         if pending.in_progress:
             summary.live_runs = active_runs.alive(self._instance)
-        summary.changed = len(set().union(*pending.with_reason("changed").values()))
+        summary.changed += len(set().union(*pending.with_reason("changed").values()))
         taken: set[str] = set()
         with workers_kept():
             for series, tables in pending.runs(registered).items():
                 taken.update(series)
                 tags, config = partitions.selection_of_run(registered, series)
                 self._execute(tables, tags=tags, config=config)
-        complete = self._complete(self._statuses(registered) if taken else status)
-        self._combine(complete)
-        summary.materialized = len(taken & set(complete))
-        summary.skipped = len(set(wanted) & set(complete) - taken)
-        return summary
+        return taken, self._statuses(registered) if taken else status
 
     def combine(self) -> Summary:
         """Combine what is complete now, and read nothing; of nothing there is no table."""
@@ -364,7 +378,8 @@ class _Run:
         )
         return partitions.table_states(self._instance, status, current)
 
-    def _combine(self, complete: Sequence[str]) -> None:
+    def _combine(self, complete: Sequence[str]) -> bool:
+        """Combine where that is not done already; tell whether nothing failed."""
         summary = self._summary
         stems = (self._settings.unified_table, self._settings.quality_table)
         on_disk = all(find_table(stem) is not None for stem in stems)
@@ -382,6 +397,7 @@ class _Run:
             summary.table = str(path)
             summary.combined = combined
         summary.quality = latest_metadata(self._instance, SERIES_QUALITY)
+        return not any(p.series_instance_uid is None for p in summary.problems)
 
     def _execute(
         self,

@@ -19,7 +19,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import open_instance
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import NullReporter
-from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table, read_table
 from tests.graph import Graph, failure
@@ -174,6 +174,25 @@ def test_a_series_whose_directory_is_gone_stays_and_each_run_says_so(root) -> No
     shutil.copytree(kept, root.raw / "series" / SECOND, copy_function=shutil.copy2)
     root.run()
     require_equal(root.tables(), [before, quality])
+
+
+@pytest.mark.parametrize("table", SERIES_TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("kept", [0.0, 0.5], ids=["empty", "half"])
+def test_a_table_that_is_damaged_is_made_again_from_its_series(root, table, kept) -> None:
+    before = root.tables()
+    path = root.settings().interim / table.name / f"{SECOND}.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    root.settings().unified_table.with_suffix(".parquet").unlink()
+    with open_instance(root.settings()) as instance:
+        graph = Graph(root.data, instance=instance)
+        said = failure(graph.run("unified_metadata"), "unified_metadata")
+        assert f"{table.name}/{SECOND}.parquet" in said
+        assert "taken again by `aneurysm-assets run`" in said
+    path.write_bytes(b"")
+    summary = root.run()
+    assert (summary.materialized, summary.problems) == (1, [])
+    require_equal(root.tables(), before)
 
 
 def test_a_pruned_series_leaves_no_partition_and_no_file(root) -> None:

@@ -64,7 +64,9 @@ def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mater
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         removed = remove_damaged(settings, complete)
         if not removed:
-            raise dg.Failure(f"the unified table: {one_line(error)}", allow_retries=False) from error
+            raise dg.Failure(
+                f"the unified table: {one_line(error)}", allow_retries=False
+            ) from error
         raise InputError(
             "files of tables were damaged and are removed, so that their series are taken again by "
             f"`aneurysm-assets run` or a backfill: {names_in_brief(removed)}"
