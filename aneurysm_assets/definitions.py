@@ -15,6 +15,7 @@ from aneurysm_assets.defs.assets.segmentation_meta import segmentation_meta
 from aneurysm_assets.defs.assets.series_preview import series_preview
 from aneurysm_assets.defs.assets.series_quality import series_quality
 from aneurysm_assets.defs.assets.unified_metadata import unified_metadata
+from aneurysm_assets.defs.assets.volumes import volumes
 from aneurysm_assets.defs.automation import series_automation, table_automation
 from aneurysm_assets.defs.checks import series_quality_checks
 from aneurysm_assets.defs.jobs import (
@@ -63,6 +64,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
                         localizers,
                         segmentation_meta,
                         unified_metadata,
+                        volumes,
                         series_quality,
                         series_preview,
                         dataset_report,

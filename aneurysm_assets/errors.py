@@ -38,6 +38,10 @@ class UnusableNifti(SeriesError):  # noqa: N818 - named as what it is about
         return str(self.args[0])
 
 
+class IrregularVolume(SeriesError):  # noqa: N818 - named as what it is about
+    """A volume is not regular, so that no affine is right for all its voxels; the text says why."""
+
+
 class StoreError(SeriesError):
     """A store does not give a series' object, or not the version that is meant.
 

@@ -146,6 +146,16 @@ class Settings:
         """The table `series_quality` without its suffix."""
         return self.interim / "series_quality"
 
+    @property
+    def volumes_table(self) -> Location:
+        """The table `volumes`, without its suffix."""
+        return self.interim / "volumes"
+
+    @property
+    def dataset_tables(self) -> tuple[Location, ...]:
+        """The tables of the whole data set that are made together, without their suffixes."""
+        return self.unified_table, self.volumes_table, self.quality_table
+
     def table_of_series(self, table: str, series_instance_uid: str) -> Location:
         """Path, without suffix, of one series' file of a table.
 

@@ -23,7 +23,7 @@ from aneurysm_assets.cluster.celery_launcher import WORKER_TAG
 from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.sample import write_sample
-from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import ALL_TABLES, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.storage.table_files import find_table, read_table
@@ -96,7 +96,7 @@ def _backfill(cluster: Cluster, settings: Settings) -> int:
     with dg.DagsterInstance.get() as instance:
         series = take_inventory(settings).series
         register(instance, series)
-        assets = [table.name for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)]
+        assets = [table.name for table in ALL_TABLES]
         backfill = cluster.launch_backfill(assets, series)
         _say(f"backfill {backfill} of {len(series)} series; watch it at {cluster.url}")
         state = _wait(cluster, backfill)

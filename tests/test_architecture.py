@@ -23,7 +23,7 @@ TIERS = (
     ("errors", "messages", "uid", "schema"),
     ("storage", "settings", "parallel", "optional_dependencies"),
     ("volumes", "raw", "dicom", "nifti"),
-    ("unified", "quality", "preview", "report", "sample"),
+    ("unified", "quality", "preview", "loading", "report", "sample"),
     ("dagster_internals", "instance", "runs", "cluster"),
     ("defs", "definitions", "cli"),
 )

@@ -28,7 +28,13 @@ from aneurysm_assets.runs import active_runs, partitions, pruning
 from aneurysm_assets.runs.partitions import latest_metadata
 from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.runs.resources import Reporter
-from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA, Artifact
+from aneurysm_assets.schema.tables import (
+    DATASET_TABLES,
+    SERIES_QUALITY,
+    SERIES_TABLES,
+    UNIFIED_METADATA,
+    Artifact,
+)
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table
 
@@ -341,7 +347,7 @@ class _Run:
         complete = self._complete(self._statuses(partitions.registered(self._instance)))
         self._combine(complete)
         if not complete:
-            for stem in (self._settings.unified_table, self._settings.quality_table):
+            for stem in self._settings.dataset_tables:
                 path = find_table(stem)
                 if path is not None:
                     path.unlink()
@@ -381,16 +387,16 @@ class _Run:
     def _combine(self, complete: Sequence[str]) -> bool:
         """Combine where that is not done already; tell whether nothing failed."""
         summary = self._summary
-        stems = (self._settings.unified_table, self._settings.quality_table)
-        on_disk = all(find_table(stem) is not None for stem in stems)
+        on_disk = all(find_table(stem) is not None for stem in self._settings.dataset_tables)
+        names = [table.name for table in DATASET_TABLES]
         known = partitions.registered(self._instance)
         vanished = partitions.vanished(known, summary.inventory)
         if complete and not (
             on_disk and partitions.is_combined(self._instance, self._settings, complete, vanished)
         ):
-            _LOG.info("%s, %s: begin", UNIFIED_METADATA.name, SERIES_QUALITY.name)
-            self._execute([UNIFIED_METADATA.name, SERIES_QUALITY.name])
-            _LOG.info("%s, %s: end", UNIFIED_METADATA.name, SERIES_QUALITY.name)
+            _LOG.info("%s: begin", ", ".join(names))
+            self._execute(names)
+            _LOG.info("%s: end", ", ".join(names))
         path = find_table(self._settings.unified_table)
         combined = latest_metadata(self._instance, UNIFIED_METADATA)
         if path is not None and combined:

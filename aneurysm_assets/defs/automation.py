@@ -24,7 +24,7 @@ from aneurysm_assets.runs.active_runs import RUN_TAG
 from aneurysm_assets.runs.pending_series import REASONS
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.tick_plan import SensorState, TickPlan, plan_tick
-from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import ALL_TABLES, DATASET_TABLES
 
 REASON_TAG = "aneurysm_assets/reason"
 """On the requested runs: how many series they take for which reason."""
@@ -32,12 +32,11 @@ REASON_TAG = "aneurysm_assets/reason"
 
 @dg.sensor(
     name="series_automation",
-    target=dg.AssetSelection.assets(
-        *(table.name for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY))
-    ),
+    target=dg.AssetSelection.assets(*(table.name for table in ALL_TABLES)),
     description="Registers the series that are new on disk and in train.csv, materializes what is "
-    "missing or has changed in batches, and combines unified_metadata and series_quality when "
-    "nothing is in progress. It retries a failed series once, and then when its input has changed.",
+    "missing or has changed in batches, and combines unified_metadata, volumes and series_quality "
+    "when nothing is in progress. It retries a failed series once, and then when its input has "
+    "changed.",
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
 )
@@ -50,9 +49,9 @@ def series_automation(
 
 @dg.sensor(
     name="table_automation",
-    target=dg.AssetSelection.assets(UNIFIED_METADATA.name, SERIES_QUALITY.name),
+    target=dg.AssetSelection.assets(*(table.name for table in DATASET_TABLES)),
     description="Registers the series that are new on disk and in train.csv, and combines "
-    "unified_metadata and series_quality of the series that are done, when something is newer and "
+    "unified_metadata, volumes and series_quality of what is done, when something is newer and "
     "nothing is in progress. It reads no series: that is asked for by a backfill, by "
     "`aneurysm-assets run`, or by turning series_automation on, which then does this too.",
     default_status=dg.DefaultSensorStatus.RUNNING,
@@ -97,7 +96,7 @@ def _tick(
 def run_requests(plan: TickPlan, series_per_run: int | None = None) -> list[dg.RunRequest]:
     """Return one run for each group of series, in parts of so many, or one run to combine."""
     if plan.combine:
-        keys = [dg.AssetKey(table.name) for table in (UNIFIED_METADATA, SERIES_QUALITY)]
+        keys = [dg.AssetKey(table.name) for table in DATASET_TABLES]
         return [dg.RunRequest(asset_selection=keys, tags={RUN_TAG: "combine", **plan.tags})]
     return [
         _run_request(plan, series[start : start + (series_per_run or len(series))], tables)

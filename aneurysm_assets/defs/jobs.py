@@ -12,11 +12,11 @@ from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register, require_csvs
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.schema.tables import (
+    ALL_TABLES,
     DATASET_REPORT,
+    DATASET_TABLES,
     SERIES_PREVIEW,
-    SERIES_QUALITY,
     SERIES_TABLES,
-    UNIFIED_METADATA,
 )
 
 
@@ -54,14 +54,14 @@ materialize_series = dg.define_asset_job(
 
 combine = dg.define_asset_job(
     "combine",
-    selection=[UNIFIED_METADATA.name, SERIES_QUALITY.name],
-    description="Join the series that are done into the one table, and look for what is wrong "
-    "with them.",
+    selection=[table.name for table in DATASET_TABLES],
+    description="Join the series that are done into the one table, describe their volumes, and "
+    "look for what is wrong with them.",
 )
 
 make_tables = dg.define_asset_job(
     "make_tables",
-    selection=[table.name for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)],
+    selection=[table.name for table in ALL_TABLES],
     description="Read each chosen series, then combine: all but the pictures and the report.",
 )
 

@@ -21,6 +21,7 @@ from aneurysm_assets.schema.tables import (
     SERIES_PREVIEW,
     SERIES_QUALITY,
     UNIFIED_METADATA,
+    VOLUMES,
 )
 
 _DATA_SET = "https://www.kaggle.com/competitions/rsna-intracranial-aneurysm-detection/data"
@@ -46,6 +47,10 @@ DOCS: Mapping[dg.AssetKey, Mapping[str, str]] = {
         "data set": _DATA_SET,
         "DICOM keywords": _KEYWORDS,
         "reading Parquet": "https://docs.pola.rs/user-guide/io/parquet/",
+    },
+    dg.AssetKey(VOLUMES.name): {
+        "pixel to patient": _PIXEL_TO_PATIENT,
+        "affines": "https://nipy.org/nibabel/coordinate_systems.html",
     },
     dg.AssetKey(SERIES_QUALITY.name): {
         "DICOM modules": _MODULES,

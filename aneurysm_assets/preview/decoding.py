@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import groupby
@@ -120,7 +120,7 @@ def _decode_file(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for stored in _stored_values(file, frames):
+            for stored in stored_values(file, frames):
                 number, row = remaining.pop(0)
                 yield number, _in_output_units(stored, row)
     except NoDecoder:
@@ -130,12 +130,33 @@ def _decode_file(
             file.require_given()
         reason = one_line(error) or type(error).__name__
         name = frames[0][1]["dicom_path"]
-        syntax = _syntax_name(frames[0][1]["TransferSyntaxUID"])
+        syntax = syntax_name(frames[0][1]["TransferSyntaxUID"])
         failed = Undecodable(f"{name}: pixels cannot be decoded ({syntax}): {reason}")
         yield from ((number, failed) for number, _ in remaining)
 
 
-def _stored_values(file: Path | ObjectFile, frames: list[tuple[int, Row]]) -> Iterator[Pixels]:
+def stored_values(file: Path | ObjectFile, frames: Sequence[tuple[int, Row]]) -> Iterator[Pixels]:
+    """Yield the stored values of frames of one file, in their order.
+
+    Parameters
+    ----------
+    file : Path or ObjectFile
+        The file.
+    frames : sequence of tuple
+        The rows of its images that are wanted, each with a number, in the order of their frames.
+
+    Yields
+    ------
+    ndarray
+        Grey as rows x columns of stored values without what is in their unused bits; colour as RGB.
+
+    Raises
+    ------
+    NoDecoder
+        A decoder is not installed; the text says what to install.
+    Exception
+        Whatever a decoder raises; ValueError where the pixel data is short.
+    """
     declared = UID(frames[0][1]["TransferSyntaxUID"] or "")
     _require_decoder(file, declared)
     indices = [row["frame_index"] or 0 for _, row in frames]
@@ -173,7 +194,7 @@ def _require_decoder(file: Path | ObjectFile, syntax: UID) -> None:
         if missing
         else f"needs one of: {'; '.join(decoder.missing_dependencies)}"
     )
-    raise NoDecoder(f"{file}: encoded as {_syntax_name(syntax)}, which {what}")
+    raise NoDecoder(f"{file}: encoded as {syntax_name(syntax)}, which {what}")
 
 
 def _syntax_as_read(header: Dataset) -> UID:
@@ -231,26 +252,28 @@ def _any_decoder(source: BinaryIO, syntax: UID, indices: list[int]) -> Iterator[
 def _as_shown(stored: Pixels, header: Dataset, syntax: UID) -> Pixels:
     """Return stored values without what is in their unused bits, palette colour as RGB."""
     if stored.ndim == 2 and (not syntax or not syntax.is_encapsulated or syntax == RLELossless):
-        stored = _stored_bits(stored, header)
+        stored = stored_bits(stored, header)
     if header.get("PhotometricInterpretation") != "PALETTE COLOR":
         return stored
     coloured: Pixels = apply_color_lut(stored, header)[..., :3]
     return (coloured >> 8).astype(np.uint8) if coloured.dtype.itemsize > 1 else coloured
 
 
-def _stored_bits(stored: Pixels, header: Dataset) -> Pixels:
+def stored_bits(stored: Pixels, header: Dataset | Row) -> Pixels:
     """Return the bits that are the value (PS3.5 8.1.1): overlays may lie in the others."""
     allocated, bits = header.get("BitsAllocated"), header.get("BitsStored")
     if stored.dtype.kind not in "iu" or not bits or not allocated or bits >= allocated:
         return stored
-    high = header.get("HighBit", bits - 1)
+    high = header.get("HighBit")
+    high = bits - 1 if high is None else high
     # Up until the highest bit is the type's, then down: unsigned fills with 0, signed with it.
     up = max(8 * stored.dtype.itemsize - 1 - high, 0)
     shown: Pixels = (stored << up) >> (8 * stored.dtype.itemsize - bits)
     return shown
 
 
-def _syntax_name(syntax: str | None) -> str:
+def syntax_name(syntax: str | None) -> str:
+    """Return how a transfer syntax is told to the user: its name and its UID."""
     return f"{UID(syntax).name}, {syntax}" if syntax else "without a transfer syntax"
 
 

@@ -19,7 +19,7 @@ from aneurysm_assets.dagster_internals import (
     BulkActionStatus,
 )
 from aneurysm_assets.instance import run_locks
-from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import ALL_TABLES
 from aneurysm_assets.settings import Settings
 
 RUN_TAG = "aneurysm_assets/automation"
@@ -28,7 +28,7 @@ RUN_TAG = "aneurysm_assets/automation"
 REQUEST_TAG = "aneurysm_assets/automation_request"
 """On those runs too: the digest of all that the tick requested, to know the same request again."""
 
-OURS = {dg.AssetKey(table.name) for table in (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)}
+OURS = {dg.AssetKey(table.name) for table in ALL_TABLES}
 
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,

@@ -22,10 +22,10 @@ from aneurysm_assets.raw.fingerprints import Fingerprints
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
 from aneurysm_assets.runs.pending_series import Status, TableState
 from aneurysm_assets.schema.tables import (
+    DATASET_TABLES,
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
-    SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
     Artifact,
@@ -371,17 +371,20 @@ def is_combined(
 
 
 def latest_events(instance: dg.DagsterInstance) -> tuple[int, int, int]:
-    """Return the latest events of the series' tables, of the unified table and of its quality."""
-    groups = (SERIES_TABLES, (UNIFIED_METADATA,), (SERIES_QUALITY,))
+    """Return the latest events of the series' tables, of the unified table and of what follows it.
+
+    Of the tables that follow it the one that was made first counts.
+    """
+    groups = (SERIES_TABLES, DATASET_TABLES)
     keys = [dg.AssetKey(table.name) for tables in groups for table in tables]
     latest = {
         record.asset_entry.asset_key: record.asset_entry.last_materialization_storage_id or 0
         for record in instance.get_asset_records(keys)
     }
-    upstream, unified, quality = (
-        max(latest.get(dg.AssetKey(table.name), 0) for table in tables) for tables in groups
+    upstream, dataset = (
+        [latest.get(dg.AssetKey(table.name), 0) for table in tables] for tables in groups
     )
-    return upstream, unified, quality
+    return max(upstream), dataset[0], min(dataset[1:])
 
 
 def _name() -> str:

@@ -333,7 +333,7 @@ def _combination_to_request(
     upstream, unified, quality = partitions.latest_events(instance)
     vanished = partitions.vanished(status[DICOM_TAGS.name], inventory)
     series = partitions.digest(complete, vanished)
-    on_disk = all(map(find_table, (settings.unified_table, settings.quality_table)))
+    on_disk = all(map(find_table, settings.dataset_tables))
     if (
         on_disk
         and unified < quality

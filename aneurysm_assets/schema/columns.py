@@ -427,6 +427,152 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
     ),
 )
 
+VOLUME_COLUMNS: tuple[Column, ...] = (
+    Column("volume_index", pl.Int32(), "0 is the largest of its series.", "dicom_tags"),
+    Column(
+        "shape",
+        pl.Array(pl.Int32, 3),
+        "Voxels along i (column of the image), j (its row) and k (slice); null where Rows or "
+        "Columns is missing.",
+        "Columns, Rows, and the images of the volume",
+        "voxel",
+    ),
+    Column(
+        "affine",
+        pl.Array(pl.Float64, (4, 4)),
+        "Voxel (i, j, k, 1) to RAS, as nibabel has it; its third column is the step from the first "
+        "slice to the last by the number of steps, so that a tilt is a shear. Of one slice it is "
+        "the normal, as long as SliceThickness. Null where a number is missing or the positions "
+        "are no line.",
+        "C.7.6.2.1.1",
+        "mm",
+    ),
+    Column(
+        "voxel_size",
+        _float_array(3),
+        "Length of the affine's columns, along i, j, k.",
+        "affine",
+        "mm",
+    ),
+    Column(
+        "slice_spacing_mm",
+        pl.Float64(),
+        "Median gap between neighbouring places, along the normal; null with fewer than two.",
+        "positions",
+        "mm",
+    ),
+    Column(
+        "extent_mm",
+        _float_array(3),
+        "Along i, j, k, from edge to edge of the voxels.",
+        "shape and voxel_size",
+        "mm",
+    ),
+    Column("orientation_plane", pl.String(), "That of its images.", "dicom_tags"),
+    Column(
+        "obliquity_degrees",
+        pl.Float64(),
+        "Angle between the normal and the nearest axis of the patient.",
+        "ImageOrientationPatient",
+        "degree",
+    ),
+    Column(
+        "gantry_tilt_degrees",
+        pl.Float64(),
+        "Angle between the normal and the way from the first slice to the last.",
+        "positions and ImageOrientationPatient",
+        "degree",
+    ),
+    Column("largest_gap_ratio", pl.Float64(), "The largest gap over the median one.", "positions"),
+    Column(
+        "missing_slices",
+        pl.Int32(),
+        "Slices that would fill the gaps wider than one and a half median ones.",
+        "positions",
+    ),
+    Column(
+        "is_regular",
+        pl.Boolean(),
+        "Whether the affine is right for every voxel: slices at different places, evenly spaced, "
+        "none missing, on a line, of one direction that agrees with their positions, and grey "
+        "pixels that are all there.",
+        "computed from the volume; docs/volumes.md",
+    ),
+    Column(
+        "irregular_reason",
+        pl.String(),
+        "Why it is not regular, each reason with its number; null for a regular one.",
+        "computed from the volume",
+    ),
+    Column("volume_split_by", pl.String(), "That of its images.", "dicom_tags"),
+    Column(
+        "files",
+        pl.List(pl.String),
+        "The files of its slices, k by k, relative to the raw root.",
+        "dicom_tags",
+    ),
+    Column(
+        "frames",
+        pl.List(pl.Int32),
+        "The frames of its slices, k by k; null for a single-frame file.",
+        "dicom_tags",
+    ),
+    Column("Modality_dicom", pl.String(), "CT or MR, as the header says.", "(0008,0060), C.7.3.1"),
+    Column("Manufacturer", pl.String(), "The scanner's maker.", "(0008,0070), C.7.5.1"),
+    Column("FrameOfReferenceUID", pl.String(), "That of its images.", "(0020,0052), C.7.4.1"),
+    Column(
+        "TransferSyntaxUID",
+        pl.String(),
+        "How its files are encoded; several are joined by a backslash.",
+        "(0002,0010), PS3.10 7.1",
+    ),
+    Column(
+        "rescale_is_uniform",
+        pl.Boolean(),
+        "Whether all its images have one slope and one intercept.",
+        "dicom_tags",
+    ),
+    Column(
+        "RescaleSlope",
+        pl.Float64(),
+        "That of its images; null where absent, or not uniform.",
+        "(0028,1053), C.11.1",
+    ),
+    Column(
+        "RescaleIntercept",
+        pl.Float64(),
+        "That of its images; null where absent, or not uniform.",
+        "(0028,1052), C.11.1",
+    ),
+    Column(
+        "WindowCenter",
+        pl.Float64(),
+        "That of the slice in the middle, in output units; null where absent.",
+        "(0028,1050), C.11.2",
+    ),
+    Column(
+        "WindowWidth",
+        pl.Float64(),
+        "That of the slice in the middle, in output units; null where absent.",
+        "(0028,1051), C.11.2",
+    ),
+    Column(
+        "images_left_out",
+        pl.Int32(),
+        "Images of the series that are in no volume, and files that cannot be read.",
+        "dicom_tags",
+    ),
+    Column(
+        "left_out_reason",
+        pl.String(),
+        "How many of them are scouts, have no place, or cannot be read; null where none is left "
+        "out.",
+        "dicom_tags",
+    ),
+)
+"""What follows from the images of a volume alone."""
+
+
 FRAME_INDEX_DESCRIPTION = (
     "0-based frame of a multi-frame file; null for a single-frame file, which is not 0."
 )

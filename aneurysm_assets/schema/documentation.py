@@ -15,6 +15,7 @@ from aneurysm_assets.schema.tables import (
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
+    VOLUMES,
     Table,
 )
 
@@ -50,7 +51,8 @@ def replace_generated(text: str, name: str, content: str) -> str:
 def tables_markdown() -> str:
     """Return every table with its columns' type, unit, source and description."""
     parts = [_table(table) for table in SERIES_TABLES]
-    return "\n".join([*parts, _unified(), _table(LOCALIZERS_WITHOUT_IMAGE), _table(SERIES_QUALITY)])
+    others = (LOCALIZERS_WITHOUT_IMAGE, VOLUMES, SERIES_QUALITY)
+    return "\n".join([*parts, _unified(), *map(_table, others)])
 
 
 def checks_markdown() -> str:

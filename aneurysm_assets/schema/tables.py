@@ -20,6 +20,7 @@ from aneurysm_assets.schema.columns import (
     SERIES,
     SERIES_KEY,
     VESSEL_CLASSES,
+    VOLUME_COLUMNS,
     Column,
     segmentation_columns,
     vessel_column,
@@ -321,6 +322,55 @@ SERIES_QUALITY = Table(
     key=(SERIES_KEY,),
 )
 
+POINT = pl.Struct(
+    {
+        "location": pl.String(),
+        **dict.fromkeys(("i", "j", "k", "x_mm", "y_mm", "z_mm"), pl.Float64()),
+    }
+)
+"""An aneurysm point in a volume."""
+
+VOLUMES = Table(
+    name="volumes",
+    description="One row per volume: what it is, whether it is regular, its files in order, and "
+    "its series' labels. A series without a volume has no row.",
+    columns=(
+        SERIES,
+        *VOLUME_COLUMNS,
+        *(
+            replace(column, name="Modality_train") if column.name == "Modality" else column
+            for column in LABELS.columns[1:]
+            if column.name != TRAIN_CSV_EXTRA
+        ),
+        Column(
+            "points",
+            pl.List(POINT),
+            "The aneurysm points on its images: location, voxel (i, j, k), whole at centres, and "
+            "mm in LPS. The voxel is that of the affine; without one, x, y and the slice. Empty "
+            "where there is none.",
+            "localizers and affine",
+        ),
+        Column("nii_path", pl.String(), "The series' image as NIfTI.", "segmentation_meta"),
+        Column("cowseg_path", pl.String(), "The series' vessel labels.", "segmentation_meta"),
+        Column(
+            "segmentation_is_this_grid",
+            pl.Boolean(),
+            "Whether the grid of every usable segmentation file of the series is the volume's; "
+            "null without one, or where the volume is not regular.",
+            "computed from both",
+        ),
+        Column(
+            "geometry_group",
+            pl.String(),
+            "The same for volumes that share FrameOfReferenceUID, or all their positions to the "
+            "last digit: never divide them between training and validation. The first series of "
+            "the group.",
+            "FrameOfReferenceUID, ImagePositionPatient",
+        ),
+    ),
+    key=(SERIES_KEY, "volume_index"),
+)
+
 LOCALIZERS_WITHOUT_IMAGE = Table(
     name="localizers_without_image",
     description="One row per aneurysm point that stands on no row of `unified_metadata`, and why.",
@@ -331,7 +381,10 @@ LOCALIZERS_WITHOUT_IMAGE = Table(
     key=(),
 )
 
-ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY)
+DATASET_TABLES: tuple[Table, ...] = (UNIFIED_METADATA, VOLUMES, SERIES_QUALITY)
+"""The tables of the whole data set that are made together, the first for the others."""
+
+ALL_TABLES: tuple[Table, ...] = (*SERIES_TABLES, *DATASET_TABLES)
 """The tables that are assets; `unified_metadata` writes `LOCALIZERS_WITHOUT_IMAGE` beside it."""
 
 SERIES_PREVIEW = Artifact(

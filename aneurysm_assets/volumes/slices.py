@@ -14,7 +14,8 @@ from aneurysm_assets.schema.tolerances import (
 )
 from aneurysm_assets.volumes.directions import Booleans, Floats, Integers
 
-_A_SLICE_AND_A_HALF = 1.5
+A_SLICE_AND_A_HALF = 1.5
+"""From so many median gaps on, slices are missing in a gap."""
 
 
 def along_normals(positions: Floats, normals: Floats) -> Floats:
@@ -109,7 +110,7 @@ def measure_gaps(along: Floats, places: Floats, normal: Floats) -> Gaps:
         return Gaps(tilt_degrees=tilt)
     spacing = float(np.median(gaps))
     ratios = gaps / spacing
-    wide = ratios[ratios > _A_SLICE_AND_A_HALF]
+    wide = ratios[ratios > A_SLICE_AND_A_HALF]
     return Gaps(spacing, float(ratios.max()), float((np.rint(wide) - 1).sum()), tilt)
 
 

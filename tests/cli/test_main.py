@@ -153,7 +153,7 @@ def test_run_keeps_a_log_of_all_that_happened(first_run) -> None:
         assert f" INFO {table}: begins, 12 series\n" in log
         assert f" INFO {table} {CTA}: done, " in log
         assert f" INFO {table}: ends after " in log
-    assert " INFO unified_metadata, series_quality: end\n" in log
+    assert " INFO unified_metadata, volumes, series_quality: end\n" in log
     assert f" WARNING dicom_tags {DAMAGED}: 2 of its files could not be read\n" in log
     for line in done.stdout.splitlines()[:-1]:
         assert f" INFO summary: {line.strip()}\n" in log

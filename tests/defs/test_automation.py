@@ -128,7 +128,7 @@ def rewrite_a_file(graph: Graph, series: str) -> None:
 
 
 def combining(runs: list[tuple[set[str], list[str]]]) -> bool:
-    return runs == [({"unified_metadata", "series_quality"}, [])]
+    return runs == [({"unified_metadata", "volumes", "series_quality"}, [])]
 
 
 def test_the_switch_that_reads_is_off_and_the_sensor_that_combines_is_on() -> None:

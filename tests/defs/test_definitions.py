@@ -145,7 +145,7 @@ def test_the_code_references_point_at_the_line_of_the_asset() -> None:
     ("job", "assets"),
     [
         ("materialize_series", set(SERIES_TABLES)),
-        ("combine", {"unified_metadata", "series_quality"}),
+        ("combine", {"unified_metadata", "volumes", "series_quality"}),
         ("draw_series_previews", {"series_preview"}),
         ("write_dataset_report", {"dataset_report"}),
     ],

@@ -93,7 +93,7 @@ def runs_of(server: Server) -> list[set[str]]:
     return [{key.to_user_string() for key in run.asset_selection} for run in runs]
 
 
-BOTH = {"unified_metadata", "series_quality"}
+BOTH = {"unified_metadata", "volumes", "series_quality"}
 
 
 def test_the_switch_is_off_until_it_is_turned_on(server) -> None:

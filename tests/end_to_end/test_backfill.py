@@ -161,7 +161,7 @@ def test_dagster_dev_loads_the_project_and_keeps_its_state_under_data_dagster(se
     assert location == {"name": "aneurysm_assets", "loadStatus": "LOADED"}
     assert {"/".join(node["assetKey"]["path"]) for node in answer["assetNodes"]} == {
         *ALL_TABLES,
-        *("series_quality", "series_preview", "dataset_report"),
+        *("volumes", "series_quality", "series_preview", "dataset_report"),
         *("raw/series", "raw/train_csv", "raw/train_localizers_csv", "raw/segmentations"),
     }
     assert (server.data / "dagster" / "history" / "runs.db").is_file()

@@ -17,11 +17,13 @@ from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     LABELS,
     LOCALIZERS,
+    POINT,
     SEGMENTATION_META,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
     UNIFIED_ORIGINS,
+    VOLUMES,
     Table,
 )
 
@@ -99,6 +101,9 @@ DIMENSIONLESS = {
     "nii_determinant_sign": "a sign",
     "cowseg_determinant_sign": "a sign",
     "cowseg_labels": "labels",
+    "frames": "indices",
+    "images_left_out": "a count",
+    "points": "voxel and mm by name",
     **dict.fromkeys((*LOCATIONS_IN_ORDER, "Aneurysm Present"), "0 or 1"),
 }
 """The numbers without a unit, and why."""
@@ -127,9 +132,10 @@ def test_the_tables_are_those_of_the_design() -> None:
         "localizers",
         "segmentation_meta",
         "unified_metadata",
+        "volumes",
         "series_quality",
     ]
-    assert (*SERIES_TABLES, UNIFIED_METADATA, SERIES_QUALITY) == ALL_TABLES
+    assert (*SERIES_TABLES, UNIFIED_METADATA, VOLUMES, SERIES_QUALITY) == ALL_TABLES
     assert all(table.description for table in ALL_TABLES)
 
 
@@ -301,6 +307,7 @@ def test_the_keys_are_those_of_the_design() -> None:
         "localizers": (),
         "segmentation_meta": ("SeriesInstanceUID",),
         "unified_metadata": ("SOPInstanceUID", "frame_index", "localizer_index"),
+        "volumes": ("SeriesInstanceUID", "volume_index"),
         "series_quality": ("SeriesInstanceUID",),
     }
 
@@ -330,8 +337,14 @@ def test_no_column_has_a_null_type_and_only_the_labels_present_vary_in_number(
     table: Table, column: Column
 ) -> None:
     scalars = (pl.String, pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean)
-    if column.name == "cowseg_labels":
-        assert column.dtype == pl.List(pl.Int32)
+    lists = {
+        "cowseg_labels": pl.List(pl.Int32),
+        "files": pl.List(pl.String),
+        "frames": pl.List(pl.Int32),
+        "points": pl.List(POINT),
+    }
+    if column.name in lists:
+        assert column.dtype == lists[column.name]
     else:
         assert isinstance(column.dtype, (pl.Array, *scalars))
 

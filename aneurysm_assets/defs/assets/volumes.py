@@ -1,0 +1,47 @@
+"""`volumes`: what each volume is, from the unified table."""
+
+import dagster as dg
+
+from aneurysm_assets.defs.assets.decorators import table_asset
+from aneurysm_assets.runs.resources import SettingsResource
+from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
+from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
+from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
+from aneurysm_assets.storage.table_files import StoredTable, find_table, scan_tables, write_table
+from aneurysm_assets.unified.volumes import volumes_of
+
+
+@table_asset(VOLUMES, group="dataset", deps=[dg.AssetKey(UNIFIED_METADATA.name)])
+def volumes(
+    context: dg.AssetExecutionContext, settings: SettingsResource
+) -> dg.MaterializeResult[None]:
+    """Describe every volume of the unified table."""
+    run_settings = settings_of_run(context, settings, reads_input=False)
+    with fail_run_with_reason("the volumes"):
+        counts, stored = retry_if_replaced(lambda: _described(run_settings))
+    if stored.warning:
+        context.log.warning(stored.warning)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": stored.rows,
+            "dagster/uri": stored.path.as_uri(),
+            "rows": stored.rows,
+            **counts,
+            "format": stored.format,
+            "path": dg.MetadataValue.path(str(stored.path)),
+        }
+    )
+
+
+def _described(settings: Settings) -> tuple[dict[str, int], StoredTable]:
+    sources = InputSnapshot.now({settings.interim: [settings.unified_table.name]})
+    path = find_table(settings.unified_table)
+    if path is None:
+        raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
+    table = volumes_of(scan_tables(UNIFIED_METADATA, [path]))
+    counts = {
+        "regular": int(table["is_regular"].sum()),
+        "series": table["SeriesInstanceUID"].n_unique(),
+    }
+    return counts, write_table(table, VOLUMES, settings.volumes_table, check=sources.require_same)

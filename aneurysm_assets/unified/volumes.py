@@ -1,0 +1,114 @@
+"""The unified table to `volumes`: what is said of each volume, its series' labels and points."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from aneurysm_assets.schema.columns import SERIES_KEY
+from aneurysm_assets.schema.tables import LABELS, POINT, TRAIN_CSV_EXTRA, VOLUMES
+from aneurysm_assets.volumes.description import NEEDED, VOLUME_KEY, describe_volumes
+from aneurysm_assets.volumes.geometry_groups import geometry_groups
+from aneurysm_assets.volumes.grid import LPS_TO_RAS, Grid, grids_match
+
+_LABELS = [
+    f"{name}_train" if name == "Modality" else name
+    for name in LABELS.column_names[1:]
+    if name != TRAIN_CSV_EXTRA
+]
+
+_SEGMENTATION = [
+    *("nii_path", "nii_shape", "nii_affine"),
+    *("cowseg_path", "cowseg_shape", "cowseg_affine"),
+]
+
+
+def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
+    """Return the table `volumes`.
+
+    Parameters
+    ----------
+    unified : pl.LazyFrame
+        The unified table.
+
+    Returns
+    -------
+    pl.DataFrame
+        With the schema of `tables.VOLUMES`, sorted by series and `volume_index`.
+    """
+    once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
+    needed = [f"{name}_dicom" if name == "Modality" else name for name in NEEDED]
+    images = once.select(needed).rename({"Modality_dicom": "Modality"}).collect()
+    described = describe_volumes(images)
+    groups = geometry_groups(images.lazy())
+    del images
+    of_series = once.group_by(SERIES_KEY).agg(pl.col(*_LABELS, *_SEGMENTATION).first()).collect()
+    table = (
+        described.join(of_series, on=SERIES_KEY, how="left", maintain_order="left")
+        .join(_points(unified, described), on=VOLUME_KEY, how="left", maintain_order="left")
+        .join(groups, on=VOLUME_KEY, how="left", maintain_order="left")
+    )
+    return table.with_columns(
+        pl.Series("segmentation_is_this_grid", _matches(table), dtype=pl.Boolean),
+        pl.col("points").fill_null(pl.lit([], dtype=pl.List(POINT))),
+    ).select(pl.col(name).cast(dtype) for name, dtype in VOLUMES.schema.items())
+
+
+def _points(unified: pl.LazyFrame, described: pl.DataFrame) -> pl.DataFrame:
+    """Return the aneurysm points of each volume that has some, each in its voxels."""
+    millimetres = [pl.col(f"localizer_{axis}_mm").alias(f"{axis}_mm") for axis in "xyz"]
+    placed = (
+        unified.filter(
+            pl.col("localizer_index").is_not_null() & pl.col("volume_index").is_not_null()
+        )
+        .select(*VOLUME_KEY, "volume_slice_index", "location", "x", "y", *millimetres)
+        .collect()
+        .join(described.select(*VOLUME_KEY, "affine"), on=VOLUME_KEY, how="left")
+    )
+    voxels = np.array([_voxel(row) for row in placed.iter_rows(named=True)]).reshape(-1, 3)
+    columns = [
+        pl.Series(name, voxels[:, n], dtype=pl.Float64, nan_to_null=True)
+        for n, name in enumerate("ijk")
+    ]
+    fields = [field.name for field in POINT.fields]
+    return (
+        placed.with_columns(columns)
+        .sort(*VOLUME_KEY, "volume_slice_index", "y", "x")
+        .group_by(VOLUME_KEY, maintain_order=True)
+        .agg(pl.struct(fields).alias("points"))
+    )
+
+
+def _voxel(row: dict[str, Any]) -> list[float]:
+    """Return the voxel of a point: that of the affine, else its pixel and slice."""
+    lps = [row[f"{axis}_mm"] for axis in "xyz"]
+    if row["affine"] is None or None in lps:
+        numbers = (row["x"], row["y"], row["volume_slice_index"])
+        return [np.nan if number is None else float(number) for number in numbers]
+    to_voxels = np.linalg.inv(np.array(row["affine"], float))
+    voxel: list[float] = (to_voxels @ LPS_TO_RAS @ [*lps, 1.0])[:3].tolist()
+    return voxel
+
+
+def _matches(table: pl.DataFrame) -> list[bool | None]:
+    """Tell of each volume whether the segmentations of its series have its grid."""
+    names = ["is_regular", "shape", "affine", *_SEGMENTATION]
+    has_one = pl.any_horizontal(pl.col(f"{file}_affine").is_not_null() for file in _FILES)
+    found: list[bool | None] = [None] * table.height
+    rows = table.select(names).with_row_index("row").filter(has_one & pl.col("is_regular"))
+    for row in rows.iter_rows(named=True):
+        grid = _grid(row["shape"], row["affine"])
+        found[row["row"]] = all(
+            grids_match(grid, _grid(row[f"{file}_shape"], row[f"{file}_affine"]))
+            for file in _FILES
+            if row[f"{file}_affine"] is not None
+        )
+    return found
+
+
+_FILES = ("nii", "cowseg")
+
+
+def _grid(shape: Any, affine: Any) -> Grid:  # noqa: ANN401 - as polars gives rows
+    i, j, k = (int(length) for length in np.asarray(shape).tolist())
+    return Grid((i, j, k), np.array(affine, float))
