@@ -128,13 +128,14 @@ def _image(
 ) -> "Nifti1Image":
     from nibabel import Nifti1Image  # noqa: PLC0415
 
-    image: Nifti1Image = Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    image: Any = Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")
     if affine is not None:
         image.set_sform(affine, code="scanner", update_affine=False)
         if tilt_degrees < _SHEARED_DEGREES:
             image.set_qform(affine, code="scanner", update_affine=False)
-    return image
+    loaded: Nifti1Image = image
+    return loaded
 
 
 def _volume(volumes: pl.DataFrame, index: int, directory: object) -> dict[str, Any]:
