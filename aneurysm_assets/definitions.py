@@ -17,7 +17,7 @@ from aneurysm_assets.defs.assets.series_quality import series_quality
 from aneurysm_assets.defs.assets.unified_metadata import unified_metadata
 from aneurysm_assets.defs.assets.volumes import volumes
 from aneurysm_assets.defs.automation import series_automation, table_automation
-from aneurysm_assets.defs.checks import series_quality_checks
+from aneurysm_assets.defs.checks import series_quality_checks, shares_geometry
 from aneurysm_assets.defs.jobs import (
     combine,
     draw_series_previews,
@@ -72,7 +72,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
                 ),
             ]
         ),
-        asset_checks=[series_quality_checks],
+        asset_checks=[series_quality_checks, shares_geometry],
         jobs=[
             register_series,
             materialize_series,

@@ -1,4 +1,4 @@
-"""Asset checks: one a problem, read from `series_quality`, so quick, and at one with it."""
+"""Asset checks, read from the tables: one a problem of `series_quality`, and one of `volumes`."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,9 @@ from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import fail_run_with_reason
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS, Problem
-from aneurysm_assets.schema.tables import SERIES_QUALITY
+from aneurysm_assets.schema.tables import SERIES_QUALITY, VOLUMES
 from aneurysm_assets.storage.table_files import find_table, read_table
+from aneurysm_assets.volumes.geometry_groups import series_sharing
 
 _NAMED = 200
 """Series that a check's result names; the table names all."""
@@ -80,4 +81,33 @@ def _table(problem: Problem, found: pl.DataFrame) -> dg.MetadataValue:
             dg.TableRecord({"series": series, "finding": finding or ""})
             for series, finding in zip(found[SERIES_KEY], line, strict=True)
         ]
+    )
+
+
+@dg.asset_check(
+    asset=dg.AssetKey(VOLUMES.name),
+    name="shares_geometry",
+    description="Finds: series that share a FrameOfReferenceUID, or all positions of a volume, "
+    "with another series. Keep each `geometry_group` together when you divide the data.",
+)
+def shares_geometry(settings: SettingsResource) -> dg.AssetCheckResult:
+    """Name the series that must not be divided between training and validation."""
+    with fail_run_with_reason("the check shares_geometry"):
+        path = find_table(settings.get().volumes_table)
+        if path is None:
+            raise dg.Failure("there is no volumes yet: materialize it", allow_retries=False)
+        found = series_sharing(read_table(VOLUMES, path))
+    metadata: dict[str, dg.MetadataValue | int] = {"series_found": found.height}
+    if found.height:
+        metadata["series"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord({"series": series, "shares with": other, "others": others})
+                for series, other, others in found.head(_NAMED).iter_rows()
+            ]
+        )
+    return dg.AssetCheckResult(
+        passed=found.height == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{found.height} series share their geometry with another",
+        metadata=metadata,
     )

@@ -1,5 +1,6 @@
 """The unified table to `volumes`: what is said of each volume, its series' labels and points."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ _LABELS = [
     for name in LABELS.column_names[1:]
     if name != TRAIN_CSV_EXTRA
 ]
+
+_AT_A_TIME = 100_000
+"""Images that are described together."""
 
 _SEGMENTATION = [
     *("nii_path", "nii_shape", "nii_affine"),
@@ -39,7 +43,7 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
     once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
     needed = [f"{name}_dicom" if name == "Modality" else name for name in NEEDED]
     images = once.select(needed).rename({"Modality_dicom": "Modality"}).collect()
-    described = describe_volumes(images)
+    described = pl.concat(map(describe_volumes, _parts(images))).sort(VOLUME_KEY)
     groups = geometry_groups(images.lazy())
     del images
     of_series = once.group_by(SERIES_KEY).agg(pl.col(*_LABELS, *_SEGMENTATION).first()).collect()
@@ -52,6 +56,21 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
         pl.Series("segmentation_is_this_grid", _matches(table), dtype=pl.Boolean),
         pl.col("points").fill_null(pl.lit([], dtype=pl.List(POINT))),
     ).select(pl.col(name).cast(dtype) for name, dtype in VOLUMES.schema.items())
+
+
+def _parts(images: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Yield the images of some series at a time, so that little is in memory twice."""
+    starts = images.select(
+        (pl.col(SERIES_KEY).rle_id().diff().fill_null(1) > 0).arg_true()
+    ).to_series()
+    if len(starts) != images[SERIES_KEY].n_unique():
+        images = images.sort(SERIES_KEY)
+        starts = images[SERIES_KEY].rle_id().search_sorted(range(images[SERIES_KEY].n_unique()))
+    first = 0
+    for start in [*starts.to_list(), images.height]:
+        if start - first >= _AT_A_TIME or start == images.height:
+            yield images[first:start]
+            first = start
 
 
 def _points(unified: pl.LazyFrame, described: pl.DataFrame) -> pl.DataFrame:

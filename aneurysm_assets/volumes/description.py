@@ -354,11 +354,6 @@ def _any(flags: pl.Series, starts: Integers) -> Booleans:
 
 
 def _columns(shapes: _Shapes) -> list[pl.Series]:
-    def array(values: Floats) -> pl.Series:
-        unknown = _has_nan(values).tolist()
-        rows = [None if n else row for row, n in zip(values.tolist(), unknown, strict=True)]
-        return pl.Series(rows, dtype=pl.Array(pl.Float64, values.shape[1:]))
-
     shape = np.column_stack([shapes.columns, shapes.rows, shapes.counts])
     numbers = {
         "slice_spacing_mm": shapes.spacing,
@@ -369,15 +364,21 @@ def _columns(shapes: _Shapes) -> list[pl.Series]:
     }
     planes = plane_numbers(shapes.normals).tolist()
     return [
-        array(shape).alias("shape"),
-        array(shapes.affine_ras).alias("affine"),
-        array(shapes.voxel_size).alias("voxel_size"),
-        array(shapes.voxel_size * shape).alias("extent_mm"),
+        _array(shape).alias("shape"),
+        _array(shapes.affine_ras).alias("affine"),
+        _array(shapes.voxel_size).alias("voxel_size"),
+        _array(shapes.voxel_size * shape).alias("extent_mm"),
         *(pl.Series(name, values, nan_to_null=True) for name, values in numbers.items()),
         pl.Series("orientation_plane", [PLANES[n] for n in planes], dtype=pl.String),
         pl.Series("is_regular", [reason is None for reason in shapes.reasons]),
         pl.Series("irregular_reason", shapes.reasons, dtype=pl.String),
     ]
+
+
+def _array(values: Floats) -> pl.Series:
+    """Return rows of numbers as a column, null where one of them is NaN."""
+    column = pl.DataFrame({"values": values, "known": ~_has_nan(values)})
+    return column.select(pl.when("known").then("values")).to_series()
 
 
 def _texts(slices: pl.DataFrame, shapes: _Shapes) -> pl.DataFrame:
