@@ -96,6 +96,12 @@ def values(dtype: pl.DataType) -> st.SearchStrategy[Any]:
         return st.none() | st.lists(of_one, min_size=dtype.size, max_size=dtype.size)
     if isinstance(dtype, pl.List):
         return st.none() | st.lists(values(dtype.inner), max_size=5)  # type: ignore[arg-type]
+    if isinstance(dtype, pl.Struct):
+        # Neither null nor of nulls alone, which no table holds and polars does not tell apart.
+        fields = {field.name: values(field.dtype) for field in dtype.fields}  # type: ignore[arg-type]
+        return st.fixed_dictionaries(fields).filter(
+            lambda row: any(v is not None for v in row.values())
+        )
     if dtype == pl.Boolean:
         return st.none() | st.booleans()
     if dtype == pl.String:
