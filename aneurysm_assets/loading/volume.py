@@ -119,7 +119,8 @@ def load_volume(
     except SeriesError as error:
         raise SeriesError(f"{directory}: volume {index}: {error}") from error
     pixels = read_pixels(location.parent, slices, target, threads)
-    affine = None if volume["affine"] is None else np.array(volume["affine"], float)
+    numbers = volume["affine"]
+    affine = None if numbers is None else np.array(numbers, float).reshape(4, 4)
     return _image(pixels.T, affine, volume["gantry_tilt_degrees"] or 0.0)
 
 

@@ -439,11 +439,11 @@ VOLUME_COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "affine",
-        pl.Array(pl.Float64, (4, 4)),
-        "Voxel (i, j, k, 1) to RAS, as nibabel has it; its third column is the step from the first "
-        "slice to the last by the number of steps, so that a tilt is a shear. Of one slice it is "
-        "the normal, as long as SliceThickness. Null where a number is missing or the positions "
-        "are no line.",
+        _float_array(16),
+        "Voxel (i, j, k, 1) to RAS: the four rows of the matrix, one after the other. Its third "
+        "column is the step from the first slice to the last by the number of steps, so that a "
+        "tilt is a shear; of one slice it is the normal, as long as SliceThickness. Null where a "
+        "number is missing or the positions are no line.",
         "C.7.6.2.1.1",
         "mm",
     ),

@@ -60,12 +60,11 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
 
 def _parts(images: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield the images of some series at a time, so that little is in memory twice."""
-    starts = images.select(
-        (pl.col(SERIES_KEY).rle_id().diff().fill_null(1) > 0).arg_true()
-    ).to_series()
-    if len(starts) != images[SERIES_KEY].n_unique():
+    begins = (pl.col(SERIES_KEY) != pl.col(SERIES_KEY).shift()).arg_true()
+    starts = images.select(begins).to_series()
+    if len(starts) + 1 > images[SERIES_KEY].n_unique():
         images = images.sort(SERIES_KEY)
-        starts = images[SERIES_KEY].rle_id().search_sorted(range(images[SERIES_KEY].n_unique()))
+        starts = images.select(begins).to_series()
     first = 0
     for start in [*starts.to_list(), images.height]:
         if start - first >= _AT_A_TIME or start == images.height:
@@ -104,7 +103,7 @@ def _voxel(row: dict[str, Any]) -> list[float]:
     if row["affine"] is None or None in lps:
         numbers = (row["x"], row["y"], row["volume_slice_index"])
         return [np.nan if number is None else float(number) for number in numbers]
-    to_voxels = np.linalg.inv(np.array(row["affine"], float))
+    to_voxels = np.linalg.inv(np.array(row["affine"], float).reshape(4, 4))
     voxel: list[float] = (to_voxels @ LPS_TO_RAS @ [*lps, 1.0])[:3].tolist()
     return voxel
 
@@ -130,4 +129,4 @@ _FILES = ("nii", "cowseg")
 
 def _grid(shape: Any, affine: Any) -> Grid:  # noqa: ANN401 - as polars gives rows
     i, j, k = (int(length) for length in np.asarray(shape).tolist())
-    return Grid((i, j, k), np.array(affine, float))
+    return Grid((i, j, k), np.array(affine, float).reshape(4, 4))

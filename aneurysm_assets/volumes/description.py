@@ -31,11 +31,12 @@ from aneurysm_assets.volumes.directions import (
 )
 from aneurysm_assets.volumes.grid import LPS_TO_RAS
 from aneurysm_assets.volumes.slices import A_SLICE_AND_A_HALF
+from aneurysm_assets.volumes.vectors import vectors
 
 VOLUME_KEY = (SERIES_KEY, "volume_index")
 
 _SCHEMA = pl.Schema(
-    {SERIES_KEY: pl.String(), **{column.name: column.dtype for column in VOLUME_COLUMNS}}
+    {SERIES_KEY: pl.String(), **{column.name: column.stored_dtype for column in VOLUME_COLUMNS}}
 )
 
 NEEDED = (
@@ -106,10 +107,10 @@ def _measure(slices: pl.DataFrame, starts: Integers) -> _Shapes:
     """Measure volumes whose slices stand one behind the other, in their order."""
     counts = np.diff(np.append(starts, slices.height))
     volume_of = np.repeat(np.arange(len(starts)), counts)
-    positions = slices["ImagePositionPatient"].to_numpy()
-    all_cosines = slices["ImageOrientationPatient"].to_numpy()
+    positions = vectors(slices, "ImagePositionPatient")
+    all_cosines = vectors(slices, "ImageOrientationPatient")
     cosines = _firsts(all_cosines, starts)
-    pixel_spacing = _firsts(slices["PixelSpacing"].to_numpy(), starts)
+    pixel_spacing = _firsts(vectors(slices, "PixelSpacing"), starts)
     sides = [_firsts(slices[side].cast(pl.Float64).to_numpy(), starts) for side in _SIDES]
     thickness = _firsts(slices["SliceThickness"].to_numpy(), starts)
     normals = slice_normals(cosines)
@@ -376,9 +377,10 @@ def _columns(shapes: _Shapes) -> list[pl.Series]:
 
 
 def _array(values: Floats) -> pl.Series:
-    """Return rows of numbers as a column, null where one of them is NaN."""
-    column = pl.DataFrame({"values": values, "known": ~_has_nan(values)})
-    return column.select(pl.when("known").then("values")).to_series()
+    """Return rows of numbers as a column of lists, null where one of them is NaN."""
+    flat = values.reshape(len(values), -1)
+    column = pl.DataFrame({"values": flat, "known": ~_has_nan(values)})
+    return column.select(pl.when("known").then(pl.col("values").arr.to_list())).to_series()
 
 
 def _texts(slices: pl.DataFrame, shapes: _Shapes) -> pl.DataFrame:

@@ -23,7 +23,7 @@ def geometry_groups(images: pl.LazyFrame) -> pl.DataFrame:
         Per volume, sorted: SeriesInstanceUID, `volume_index`, and as `geometry_group` the first
         series of its group. Positions of volumes that are all at one place tell nothing.
     """
-    position = pl.col("ImagePositionPatient").arr
+    position = pl.col("ImagePositionPatient").list
     place = pl.struct(x=position.get(0), y=position.get(1), z=position.get(2)).hash()
     volumes = (
         images.filter(pl.col("volume_index").is_not_null())

@@ -1,5 +1,6 @@
 """The code in docs/volumes.md runs, and does what its headings say."""
 
+import ast
 import json
 import re
 import shutil
@@ -43,10 +44,12 @@ def data(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return aa.open_dataset(root)
 
 
-def test_no_recipe_is_longer_than_a_dozen_lines():
+def test_no_recipe_has_more_than_ten_statements():
     codes = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
     assert len(codes) == 6
-    assert max(len(code.splitlines()) for code in codes) <= 13
+    for code in codes:
+        statements = sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(code)))
+        assert statements <= 10, code
 
 
 def test_loading(data, tmp_path, monkeypatch):
@@ -60,7 +63,7 @@ def test_loading(data, tmp_path, monkeypatch):
     given: dict[str, Any] = {}
     exec(code, given)
     assert given["volumes"]["is_regular"].to_list() == [True]
-    assert list(given["image"].shape) == given["volumes"]["shape"].to_list()[0].to_list()
+    assert list(given["image"].shape) == given["volumes"]["shape"].to_list()[0]
 
 
 def test_the_volumes_to_train_on(data, tmp_path, monkeypatch):
@@ -111,7 +114,7 @@ def test_a_data_set(data):
     item = made[1]
     assert item["image"].dtype == np.float32
     assert list(item["image"].shape) == [1, *regular["shape"][1].to_list()]
-    assert item["affine"].tolist() == regular.row(1, named=True)["affine"]
+    assert item["affine"].ravel().tolist() == regular.row(1, named=True)["affine"]
     assert item["label"] == regular["Aneurysm Present"][1]
 
 

@@ -65,7 +65,7 @@ def graph(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Graph:
 def test_a_volume_says_where_it_is_and_what_its_files_are():
     (volume,) = volumes(*stack("1.2", WindowCenter=40.0)[::-1])
     assert volume["shape"] == [30, 40, 4]
-    assert volume["affine"] == [
+    assert np.reshape(volume["affine"], (4, 4)).tolist() == [
         [-0.25, 0.0, 0.0, 10.0],
         [0.0, -0.5, 0.0, 20.0],
         [0.0, 0.0, 2.0, 0.0],
@@ -182,7 +182,7 @@ def test_the_voxel_of_each_point_leads_through_the_affine_to_its_millimetres(gra
     assert len(rows) >= 6
     for row in rows:
         point = row["points"]
-        ras = np.array(row["affine"]) @ (point["i"], point["j"], point["k"], 1.0)
+        ras = np.reshape(row["affine"], (4, 4)) @ (point["i"], point["j"], point["k"], 1.0)
         lps = ras[:3] * (-1, -1, 1)
         assert np.abs(lps - [point[f"{axis}_mm"] for axis in "xyz"]).max() < 1e-6
         assert abs(point["k"] - round(point["k"])) < 1e-3
@@ -200,7 +200,7 @@ def test_what_is_loaded_is_what_the_table_says(graph):
     for row in data.volumes().filter("is_regular").to_dicts():
         loaded = data.load_volume(row["SeriesInstanceUID"], row["volume_index"])
         assert list(loaded.shape) == row["shape"]
-        assert loaded.affine.tolist() == row["affine"]
+        assert loaded.affine.ravel().tolist() == row["affine"]
     assert (
         data.quality().height == data.images().select("SeriesInstanceUID").unique().collect().height
     )
@@ -222,3 +222,25 @@ def test_tables_that_are_not_there_are_named(tmp_path):
 def test_without_the_unified_table_the_volumes_fail_with_a_sentence(data):
     result = Graph(data).run("volumes")
     assert "there is no unified table at" in failure(result, "volumes")
+
+
+def test_the_check_names_the_series_that_share_their_geometry(graph):
+    result = graph.run("volumes")
+    assert result.success
+    (found,) = result.get_asset_check_evaluations()
+    table = aa.open_dataset(graph.data).volumes()
+    shared = table.group_by("geometry_group").agg(pl.col("SeriesInstanceUID").n_unique())
+    several = shared.filter(pl.col("SeriesInstanceUID") > 1)["SeriesInstanceUID"].sum()
+    assert found.check_name == "shares_geometry"
+    assert not found.passed
+    assert found.metadata["series_found"].value == several > 1
+    named = {record.data["series"] for record in found.metadata["series"].records}
+    assert len(named) == several
+    assert {record.data["shares with"] for record in found.metadata["series"].records} <= named
+
+
+def test_rows_of_a_series_may_lie_apart(monkeypatch):
+    rows = [row for pair in zip(stack("1.2"), stack("1.3"), strict=True) for row in pair]
+    monkeypatch.setattr("aneurysm_assets.unified.volumes._AT_A_TIME", 3)
+    assert volumes(*rows) == volumes(*stack("1.2"), *stack("1.3"))
+    assert len(volumes(*rows)) == 2

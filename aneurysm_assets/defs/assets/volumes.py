@@ -2,7 +2,8 @@
 
 import dagster as dg
 
-from aneurysm_assets.defs.assets.decorators import table_asset
+from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset
+from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
@@ -19,7 +20,7 @@ def volumes(
     """Describe every volume of the unified table."""
     run_settings = settings_of_run(context, settings, reads_input=False)
     with fail_run_with_reason("the volumes"):
-        counts, stored = retry_if_replaced(lambda: _described(run_settings))
+        counts, stored = retry_if_replaced(lambda: _described(context, run_settings))
     if stored.warning:
         context.log.warning(stored.warning)
     return dg.MaterializeResult(
@@ -34,7 +35,10 @@ def volumes(
     )
 
 
-def _described(settings: Settings) -> tuple[dict[str, int], StoredTable]:
+def _described(
+    context: dg.AssetExecutionContext, settings: Settings
+) -> tuple[dict[str, int], StoredTable]:
+    complete, _ = partitions.complete(context.instance, settings)
     sources = InputSnapshot.now({settings.interim: [settings.unified_table.name]})
     path = find_table(settings.unified_table)
     if path is None:
@@ -44,4 +48,10 @@ def _described(settings: Settings) -> tuple[dict[str, int], StoredTable]:
         "regular": int(table["is_regular"].sum()),
         "series": table["SeriesInstanceUID"].n_unique(),
     }
-    return counts, write_table(table, VOLUMES, settings.volumes_table, check=sources.require_same)
+    return counts, write_table(
+        table,
+        VOLUMES,
+        settings.volumes_table,
+        metadata=file_metadata(VOLUMES, settings, complete),
+        check=sources.require_same,
+    )
