@@ -516,19 +516,22 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
     if summary.vanished:
         yield "they stay in the table; `aneurysm-assets prune` removes them", None
     for name, value in _summary_rows(summary).items():
-        bad = name == "series failed" and value
+        bad = name == "failed" and value
         yield f"{name:>34}  {value}", "red" if bad else None
 
 
 def _summary_rows(summary: "Summary") -> dict[str, object]:
     combined = summary.combined
     rows: dict[str, object] = {
-        "series materialized": summary.materialized,
-        "series materialized before": summary.skipped,
-        "series changed and read again": summary.changed,
-        "series failed": len(summary.failed_series),
-        "series in progress in another run": summary.in_progress,
-        "series not on disk": len(summary.inventory.not_on_disk),
+        "series": summary.series,
+        "of them materialized": summary.materialized,
+        "materialized before": summary.skipped,
+        "failed": summary.failed,
+        "in progress in another run": summary.in_progress,
+        **({"left, run it again": summary.left} if summary.left else {}),
+        **({"kept, their directory is gone": summary.kept} if summary.kept else {}),
+        "not on disk": summary.not_on_disk,
+        "changed and read again": summary.changed,
         "images": combined.get("images", 0),
         "unreadable files": combined.get("unreadable_files", 0),
         "images with localizers": combined.get("images_with_localizers", 0),

@@ -62,10 +62,18 @@ class Summary:
         Series that are materialized in all four tables now, and that this run took in some.
     skipped : int
         Series asked for that were materialized in all four tables before.
+    failed : int
+        Series that failed, and so are not materialized in all four.
     in_progress : int
         Series left to another live run of Dagster.
     problems : list of Problem
         Failed series, and failures that are no series' own.
+    left : int
+        Series that are neither: a run of them was canceled, or ended before it came to them.
+    kept : int
+        Series that were read before, and whose directory is gone.
+    not_on_disk : int
+        Rows of train.csv whose series was never on disk.
     changed : int
         Series taken again in at least one table as their input had changed.
     live_runs : list of str
@@ -88,7 +96,11 @@ class Summary:
     inventory: Inventory
     materialized: int = 0
     skipped: int = 0
+    failed: int = 0
     in_progress: int = 0
+    left: int = 0
+    kept: int = 0
+    not_on_disk: int = 0
     changed: int = 0
     problems: list[Problem] = field(default_factory=list)
     live_runs: list[str] = field(default_factory=list)
@@ -99,6 +111,12 @@ class Summary:
     table: str | None = None
     combined: Mapping[str, Any] = field(default_factory=dict)
     quality: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def series(self) -> int:
+        """How many series were asked about; each is counted in one of the numbers."""
+        done = self.materialized + self.skipped + self.kept
+        return done + self.failed + self.in_progress + self.left + self.not_on_disk
 
     @property
     def failed_series(self) -> dict[str, list[Problem]]:
@@ -264,6 +282,7 @@ class _Run:
         listing: FingerprintProcesses | None,
     ) -> None:
         self._listing = listing
+        self._in_progress: set[str] = set()
         self._instance = instance
         self._settings = settings
         self._summary = Summary(inventory)
@@ -319,9 +338,24 @@ class _Run:
                 taken |= once_more
                 complete = self._complete(status)
                 self._combine(complete)
-        summary.materialized = len(taken & set(complete))
-        summary.skipped = len(set(wanted) & set(complete) - taken)
+        self._count(set(wanted), taken, set(complete))
         return summary
+
+    def _count(self, wanted: set[str], taken: set[str], complete: set[str]) -> None:
+        """Count each series of the inventory once: the numbers add up to `Summary.series`."""
+        summary = self._summary
+        summary.materialized = len(wanted & taken & complete)
+        failed = summary.failed_series.keys() & wanted - complete
+        summary.failed = len(failed)
+        # Their former tables are in the unified one meanwhile.
+        in_progress = wanted & self._in_progress - taken - failed
+        summary.in_progress = len(in_progress)
+        summary.skipped = len(wanted & complete - taken - in_progress)
+        summary.left = len(wanted - complete - failed - in_progress)
+        if wanted == set(summary.inventory.series):
+            not_on_disk = set(summary.inventory.not_on_disk)
+            summary.kept = len(not_on_disk & complete)
+            summary.not_on_disk = len(not_on_disk - complete)
 
     def _take_pending(
         self, registered: Sequence[str], options: Options
@@ -330,7 +364,7 @@ class _Run:
         summary = self._summary
         status = self._statuses(registered)
         pending = pending_series(self._table_states(status, options), options)
-        summary.in_progress = len(pending.in_progress)
+        self._in_progress = set(pending.in_progress)
         if pending.in_progress:
             summary.live_runs = active_runs.alive(self._instance)
         summary.changed += len(set().union(*pending.with_reason("changed").values()))

@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
@@ -30,6 +31,10 @@ _MAX_SHOWN_COLUMNS = 40
 # csv accepts a space before a quoted field, not one behind it. Each quoted field is matched
 # whole, so that a comma within it is not taken for its end.
 _SPACE_BEHIND_QUOTED = re.compile(r'(?<![^,\s])("(?:[^"]|"")*+")[ \t]*(?=[,\r\n]|\Z)')
+
+
+_MOST_BYTES = 200_000_000
+"""Of a CSV: that of the competition has 0.5 MB; one of this size takes some 2 GB in memory."""
 
 
 class FieldError(Exception):
@@ -124,6 +129,7 @@ class SeriesCsv:
             The file cannot be read, is no CSV, or lacks columns.
         """
         try:
+            _refuse_unbounded(path)
             data = path.read_bytes()
         except FileNotFoundError:
             raise
@@ -197,6 +203,27 @@ def quoted(text: str) -> str:
     shown = shortened(text)
     quote = '"' if "'" in shown else "'"
     return f"{quote}{shown}{quote}"
+
+
+def _refuse_unbounded(path: Location) -> None:
+    """Refuse what would be read for ever, or would fill the memory.
+
+    Raises
+    ------
+    OSError
+        It is not there, or cannot be looked at.
+    InputError
+        It is no regular file, or a too large one.
+    """
+    state = path.stat()
+    if isinstance(path, Path) and not path.is_file():
+        what = "a directory" if path.is_dir() else "no regular file"
+        raise InputError(f"{path}: is {what}: put the CSV itself there")
+    if state.st_size > _MOST_BYTES:
+        raise InputError(
+            f"{path}: has {state.st_size:,} bytes, and a CSV of at most {_MOST_BYTES:,} is read: "
+            "is it the right file?"
+        )
 
 
 def _rows_by_series(

@@ -3,7 +3,9 @@ import hashlib
 import io
 import json
 import math
+import os
 import pickle
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +83,21 @@ def test_a_missing_file_is_left_to_the_caller(tmp_path):
     for read in (TrainCsv.read, LocalizersCsv.read):
         with pytest.raises(FileNotFoundError):
             read(tmp_path / "train.csv")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "sparse"])
+def test_a_file_that_would_be_read_for_ever_is_refused_at_once(tmp_path, kind) -> None:
+    path = tmp_path / "train.csv"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, 1 << 40)
+    said = "has 1,099,511,627,776 bytes" if kind == "sparse" else "is no regular file"
+    with pytest.raises(InputError, match=re.escape(f"{path}: {said}")):
+        TrainCsv.read(path)
 
 
 def test_a_directory_in_place_of_the_file_is_named(tmp_path):
