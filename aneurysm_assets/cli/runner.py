@@ -344,14 +344,15 @@ class _Run:
     def _count(self, wanted: set[str], taken: set[str], complete: set[str]) -> None:
         """Count each series of the inventory once: the numbers add up to `Summary.series`."""
         summary = self._summary
-        summary.materialized = len(wanted & taken & complete)
         failed = summary.failed_series.keys() & wanted - complete
+        # Where their former tables are there, these are in the unified one meanwhile.
+        in_progress = wanted & self._in_progress - failed
+        done = wanted & complete - in_progress
         summary.failed = len(failed)
-        # Their former tables are in the unified one meanwhile.
-        in_progress = wanted & self._in_progress - taken - failed
         summary.in_progress = len(in_progress)
-        summary.skipped = len(wanted & complete - taken - in_progress)
-        summary.left = len(wanted - complete - failed - in_progress)
+        summary.materialized = len(done & taken)
+        summary.skipped = len(done - taken)
+        summary.left = len(wanted - done - failed - in_progress)
         if wanted == set(summary.inventory.series):
             not_on_disk = set(summary.inventory.not_on_disk)
             summary.kept = len(not_on_disk & complete)
