@@ -19,8 +19,8 @@ demo: $(VENV)/.installed ## a small sample into demo/, read and combined; prints
 	series = images.filter(pl.col('read_error').is_null()).group_by(pl.col('SeriesInstanceUID').str.tail(8).alias('series')); \
 	pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True); \
 	print(series.agg(pl.len().alias('rows'), *(pl.col(c).drop_nulls().first() for c in columns)).sort('series').collect())"
-	@echo "The table is demo/interim/dicom_metadata_with_csv.parquet, one row per image. For the Dagster UI at http://127.0.0.1:3000:"
-	@echo "    ANEURYSM_DATA=demo $(BIN)/dagster dev"
+	@echo "The table is demo/interim/dicom_metadata_with_csv.parquet, one row per image. For the Dagster UI:"
+	@echo "    $(BIN)/aneurysm-assets ui --data demo"
 
 cluster-demo: $(VENV)/.installed-cluster ## the sample in a bucket, by two workers, with real servers
 	@$(BIN)/python -m deploy.cluster_demo

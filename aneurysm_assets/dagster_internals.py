@@ -34,6 +34,18 @@ from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 # What it raises where a class that a `dagster.yaml` names is not found. Public: `DagsterError`.
 from dagster._check import CheckError
 
+# How an instance is handed to a webserver and a daemon, as `dagster dev` does. Public: an option of
+# both that names a configuration.
+from dagster._serdes import serialize_value
+
+# What a run says of the code location that it is of. Public: a parameter of `execute_in_process`.
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+
 # --- The event log: batches of events in one transaction.
 # The storages whose writing is replaced, and the table they write. Public: stock storage that
 # writes a batch in one transaction.
@@ -107,10 +119,15 @@ __all__ = [
     "DagsterSqliteStorage",
     "InMemoryRunStorage",
     "InstanceRef",
+    "LoadableTargetOrigin",
     "LocalComputeLogManager",
+    "ManagedGrpcPythonEnvCodeLocationOrigin",
+    "RemoteJobOrigin",
+    "RemoteRepositoryOrigin",
     "SqlEventLogStorage",
     "SqlEventLogStorageTable",
     "SqliteEventLogStorage",
     "SqliteRunStorage",
     "redirect_to_file",
+    "serialize_value",
 ]

@@ -74,6 +74,7 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
         """Read the settings from environment variables.
 
+        Without ANEURYSM_DATA the data root is the one that DAGSTER_HOME belongs to, else `data`.
         Roots that none names are those that are recorded with the progress of the data root, else
         `raw` and `interim` below it.
 
@@ -93,7 +94,7 @@ class Settings:
             A variable has a value that cannot be used.
         """
         values = os.environ if environment is None else environment
-        data = _path(DATA, values.get(DATA) or "data")
+        data = _data(values)
         recorded = recorded_roots(data)
         return cls(
             data=data,
@@ -182,6 +183,30 @@ def roots_file(data: Path) -> Path:
     return data / "dagster" / "roots.json"
 
 
+OF_DATA_ROOT = "# The Dagster instance of an aneurysm-assets data root"
+"""How the first line of `<data>/dagster/dagster.yaml` begins."""
+
+
+def data_of_dagster_home(environment: Mapping[str, str]) -> Path | None:
+    """Return the data root to which the directory that DAGSTER_HOME names belongs.
+
+    Returns
+    -------
+    Path or None
+        The folder above it, wherever it was moved; None where it is the home of another instance.
+    """
+    home = environment.get("DAGSTER_HOME")
+    if not home:
+        return None
+    try:
+        with (Path(home) / "dagster.yaml").open(encoding="utf-8") as file:
+            return (
+                Path(home).absolute().parent if file.readline().startswith(OF_DATA_ROOT) else None
+            )
+    except (OSError, ValueError):
+        return None
+
+
 def recorded_roots(data: Path) -> Mapping[str, Any]:
     """Return the recorded roots of a data root, relative to it or URLs; empty where there are none.
 
@@ -205,6 +230,19 @@ def recorded_roots(data: Path) -> Mapping[str, Any]:
 def _default(data: Path, recorded: Mapping[str, Any], name: str) -> str:
     root = str(recorded.get(name, name))
     return root if "://" in root else str(data / root)
+
+
+def _data(values: Mapping[str, str]) -> Path:
+    of_home = data_of_dagster_home(values)
+    if not values.get(DATA):
+        return of_home or _path(DATA, "data")
+    data = _path(DATA, values[DATA])
+    if of_home is not None and os.path.realpath(of_home) != os.path.realpath(data):
+        raise InputError(
+            f"DAGSTER_HOME={values['DAGSTER_HOME']} keeps the progress of {of_home}, not of "
+            f"{data}: unset it, or work on {of_home}"
+        )
+    return data
 
 
 def _as_name(series_instance_uid: str) -> str:

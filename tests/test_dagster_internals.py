@@ -42,6 +42,8 @@ class Use:
 
 IN_BATCHES = "events are not written in batches: a partition takes 22 ms and not 1"
 NO_INSTANCE = "the instance of a data root cannot be opened: no command works"
+NO_UI = "`aneurysm-assets ui` cannot open the instance that `run` works on"
+NO_ORIGIN = "the timeline of the UI does not show the runs of `aneurysm-assets run`"
 NO_LOGS = "what the steps of a run print goes to the terminal, or nowhere"
 NO_LAUNCHER = "a cluster starts no runs, or leaves those of dead workers STARTED for ever"
 NO_WORKER = "a Celery worker executes no runs"
@@ -94,6 +96,11 @@ PRIVATE = {
     "IO_TYPE_EXTENSION": Use(NO_LOGS),
     "ComputeIOType": Use(NO_LOGS, attributes=("STDOUT", "STDERR")),
     "CapturedLogContext": Use(NO_LOGS, call=given(["key"])),
+    "serialize_value": Use(NO_UI, call=given("reference")),
+    "LoadableTargetOrigin": Use(NO_ORIGIN, call=given(module_name="module")),
+    "ManagedGrpcPythonEnvCodeLocationOrigin": Use(NO_ORIGIN, call=given("target", "location")),
+    "RemoteRepositoryOrigin": Use(NO_ORIGIN, call=given("location", "repository")),
+    "RemoteJobOrigin": Use(NO_ORIGIN, call=given("repository", "job")),
     "redirect_to_file": Use(NO_LOGS, call=given("stream", "path")),
     "CheckError": Use("a dagster.yaml that names a class wrongly ends in a traceback"),
     "InMemoryRunStorage": Use("whether hosts share an instance cannot be told"),
@@ -187,6 +194,7 @@ PUBLIC = {
         "progress is neither recorded nor read",
         methods={
             "add_run_tags": given("run_id", {}),
+            "create_run_for_job": given(job_def="job", run_id="id", remote_job_origin="origin"),
             "all_logs": given("run_id", of_type="type"),
             "get_backfills": given(filters=None),
             "get_execution_plan_snapshot": given("id"),

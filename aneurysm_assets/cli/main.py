@@ -8,6 +8,7 @@ import gc
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -259,6 +260,41 @@ def status(as_json: bool, unlabelled: bool) -> None:
         _print_status(overview)
 
 
+@cli.command(short_help="Open the Dagster UI on the same state.")
+@_paths
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65_535),
+    help="Port of 127.0.0.1.  [default: 3000, or a free one]",
+)
+def ui(port: int | None) -> None:
+    """Serve the Dagster UI of the data root until Ctrl-C, to this machine only.
+
+    Its webserver and daemon work on the state that `run` works on. The address is printed once it
+    answers. Ctrl-C ends both, and the runs that were started there; what is done is done. Exits
+    with 0 then, with 1 when one of the two ended by itself, with 2 when the data root or the port
+    cannot be used. DATA/logs keeps what they say.
+
+    \b
+    Examples:
+      aneurysm-assets ui
+      aneurysm-assets ui --data try --port 3333
+    """
+    with _exit_with_reason("nothing was started"):
+        from aneurysm_assets.cli.ui import PartEndedError, serve
+
+        try:
+            serve(Settings.from_environment(), port, ready=_print_address)
+        except KeyboardInterrupt:
+            click.echo("ended")
+        except PartEndedError as error:
+            _fail(str(error), 1)
+
+
+def _print_address(url: str, log: Path) -> None:
+    click.echo(f"the Dagster UI is at {_styled(url, 'green')}; Ctrl-C ends it (log: {log})")
+
+
 @cli.command(short_help="Remove series whose directory is gone.")
 @_paths
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -486,7 +522,15 @@ def _print_summary(summary: "Summary", log: "RunLog") -> None:
         log.summary(line)
         click.echo(_styled(line, colour))
     kept = str(log.path) if log.trouble is None else f"not whole: {log.trouble}"
+    log.summary(f"{'log':>32}  {kept}")
     click.echo(f"{'log':>32}  {_styled(kept, 'yellow' if log.trouble else None)}")
+    click.echo(f"to see it in the Dagster UI: {_ui_command()}")
+
+
+def _ui_command() -> str:
+    """Return what opens the UI on the same data from here."""
+    data = os.environ.get(variables.DATA)
+    return "aneurysm-assets ui" + (f" --data {shlex.quote(data)}" if data else "")
 
 
 def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:

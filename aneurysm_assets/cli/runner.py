@@ -18,6 +18,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim, open_instance
 from aneurysm_assets.instance.input_root import record_input, require_input
+from aneurysm_assets.instance.run_origin import record_origin
 from aneurysm_assets.parallel.pool import workers_kept
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
@@ -37,6 +38,9 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table
+
+STARTED_BY = "aneurysm_assets/started_by"
+"""The tag that tells a run of the command line from those of the UI."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -294,7 +298,9 @@ class _Run:
         from aneurysm_assets.definitions import build_defs
 
         definitions = build_defs({"reporter": self._reporter})
-        return definitions.resolve_implicit_global_asset_job_def()
+        job = definitions.resolve_implicit_global_asset_job_def()
+        record_origin(self._instance, job)
+        return job
 
     def take(self, wanted: Sequence[str], *, force: bool, replace_raw: bool) -> Summary:
         """Materialize what is left of the wanted series, then combine.
@@ -454,7 +460,7 @@ class _Run:
             result = self._job.execute_in_process(
                 instance=self._instance,
                 asset_selection=[dg.AssetKey(table) for table in tables],
-                tags=dict(tags or {}),
+                tags={STARTED_BY: "aneurysm-assets run", **(tags or {})},
                 run_config={
                     "ops": {table: {"config": config} for table in tables} if config else {},
                     # The log is in the instance for who wants it; a terminal shows the progress.

@@ -1,19 +1,23 @@
 """The Dagster instance of a data root: where its state is, and whose progress it keeps.
 
 `dagster.yaml` names the classes below, so that `dagster dev`, `dagster asset materialize` and
-`aneurysm-assets` find the same state, at `<data>/dagster`, without an environment variable.
-ANEURYSM_DATA names another data root; DAGSTER_HOME overrides both.
+`aneurysm-assets` find the same state, at `<data>/dagster`: the one of the project without an
+environment variable (ANEURYSM_DATA names another data root), the one that each data root has where
+DAGSTER_HOME is `<data>/dagster`. Another DAGSTER_HOME overrides both.
 """
 
+import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
 import yaml
+from dagster import Field, StringSource
 
 from aneurysm_assets.dagster_internals import (
     IO_TYPE_EXTENSION,
@@ -31,7 +35,8 @@ from aneurysm_assets.instance.databases import make_databases
 from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.instance.run_locks import is_shared
 from aneurysm_assets.messages import one_line
-from aneurysm_assets.settings import Settings
+from aneurysm_assets.settings import OF_DATA_ROOT, Settings, data_of_dagster_home
+from aneurysm_assets.storage.atomic_files import atomic_write
 from aneurysm_assets.storage.object_path import ObjectPath, list_directory
 from aneurysm_assets.storage.object_store import NO_SUCH_BUCKET
 
@@ -55,6 +60,29 @@ CONFIG: Mapping[str, Any] = {
 
 _CLAIM = "aneurysm_assets/interim"
 
+_OF_DATA = {"data": Field(StringSource, is_required=False)}
+"""Of which data root the storage and the logs are, where DAGSTER_HOME is not that of another."""
+
+
+def _home(config_value: Mapping[str, Any]) -> Path:
+    """Return where an instance of a data root keeps its state.
+
+    Raises
+    ------
+    InputError
+        The data root that its `dagster.yaml` names is not there, as it was moved.
+    """
+    named = config_value.get("data")
+    if named is None:
+        return Settings.from_environment().dagster_home
+    data = data_of_dagster_home(os.environ) or Path(named)
+    if not data.is_dir():
+        raise InputError(
+            f"the data root {data} is not there: if it was moved, `aneurysm-assets status --data` "
+            "with its new place says so to Dagster"
+        )
+    return data / "dagster"
+
 
 class DataRootStorage(DagsterSqliteStorage):
     """Dagster's embedded SQLite storage, at `<data>/dagster`, with events written in batches."""
@@ -76,8 +104,8 @@ class DataRootStorage(DagsterSqliteStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """No configuration: the place follows from ANEURYSM_DATA."""
-        return {}
+        """Name the data root; without it the place follows from ANEURYSM_DATA."""
+        return _OF_DATA
 
     @classmethod
     def from_config_value(
@@ -86,8 +114,7 @@ class DataRootStorage(DagsterSqliteStorage):
         config_value: Mapping[str, Any],
     ) -> Self:
         """Open or create the storage."""
-        home = Settings.from_environment().dagster_home
-        return cls.from_local(base_dir=str(home), inst_data=inst_data)
+        return cls.from_local(base_dir=str(_home(config_value)), inst_data=inst_data)
 
 
 class DataRootComputeLogManager(LocalComputeLogManager):
@@ -95,8 +122,8 @@ class DataRootComputeLogManager(LocalComputeLogManager):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """No configuration: the place follows from ANEURYSM_DATA."""
-        return {}
+        """Name the data root; without it the place follows from ANEURYSM_DATA."""
+        return _OF_DATA
 
     @classmethod
     def from_config_value(
@@ -105,8 +132,7 @@ class DataRootComputeLogManager(LocalComputeLogManager):
         config_value: Mapping[str, Any],
     ) -> Self:
         """Make the manager."""
-        home = Settings.from_environment().dagster_home
-        return cls(base_dir=str(home / "storage"), inst_data=inst_data)
+        return cls(base_dir=str(_home(config_value) / "storage"), inst_data=inst_data)
 
 
 class SilentComputeLogManager(DataRootComputeLogManager):
@@ -154,9 +180,53 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     try:
         if os.environ.get("DAGSTER_HOME"):
             return dg.DagsterInstance.get()
+        with suppress(OSError):  # all that runs on the data can do without
+            write_dagster_yaml(settings)
         return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home)))
     except (dg.DagsterError, CheckError, yaml.YAMLError) as error:
         raise InputError(f"the Dagster instance cannot be opened: {one_line(error)}") from error
+
+
+def write_dagster_yaml(settings: Settings) -> None:
+    """Write what makes `DAGSTER_HOME=<data>/dagster` this instance for every command of Dagster's.
+
+    What somebody added to the file stays; one that is not ours is left alone.
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    path, data = settings.dagster_home / "dagster.yaml", str(settings.data.resolve())
+    try:
+        held = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        held = _dagster_yaml(data)
+    else:
+        if not held.startswith(OF_DATA_ROOT) or _data_roots(held) == {data}:
+            return
+        held = _DATA_LINE.sub(lambda line: line[1] + json.dumps(data), held)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, lambda partial: partial.write_text(held, encoding="utf-8"))
+
+
+_DATA_LINE = re.compile(r"^( *data: )(.*)$", re.MULTILINE)
+
+
+def _data_roots(text: str) -> set[str]:
+    return {str(yaml.safe_load(found)) for _, found in _DATA_LINE.findall(text)}
+
+
+def _dagster_yaml(data: str) -> str:
+    """Return `CONFIG` as a file that names its data root."""
+    config = json.loads(json.dumps(CONFIG))
+    for of_class in (config["storage"]["custom"], config["compute_logs"]):
+        of_class["config"]["data"] = data
+    return (
+        f"{OF_DATA_ROOT}: DAGSTER_HOME may name this folder.\n"
+        "# Add what you like (run_retries, concurrency, ...): only `data` is renewed, where the\n"
+        "# data root was moved.\n"
+    ) + "".join(yaml.safe_dump({key: value}, sort_keys=False) for key, value in config.items())
 
 
 def _reference(home: Path) -> InstanceRef:

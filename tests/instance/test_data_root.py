@@ -172,3 +172,67 @@ def test_the_command_refuses_an_instance_that_belongs_to_other_tables(
     assert refused.returncode == 2
     assert "set another DAGSTER_HOME or data root" in refused.stderr
     assert not (tmp_path / "two" / "interim").exists()
+
+
+# The dagster.yaml of a data root.
+
+
+def test_a_data_root_has_a_dagster_yaml_that_says_what_ours_does_and_where(
+    tmp_path, monkeypatch
+) -> None:
+    with opened(monkeypatch, ANEURYSM_DATA="mine"):
+        pass
+    held = yaml.safe_load((tmp_path / "mine" / "dagster" / "dagster.yaml").read_text())
+    for of_class in (held["storage"]["custom"], held["compute_logs"]):
+        assert of_class["config"] == {"data": str(tmp_path / "mine")}
+        of_class["config"] = {}
+    assert held == instances.CONFIG
+
+
+def test_by_dagster_home_alone_the_data_root_is_found_also_where_it_was_moved(
+    tmp_path, monkeypatch
+) -> None:
+    with opened(monkeypatch, ANEURYSM_DATA="mine") as (instance, _):
+        register(instance, ["1.2.3"])
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    with opened(monkeypatch, DAGSTER_HOME=tmp_path / "moved" / "dagster") as (instance, settings):
+        assert registered(instance) == ["1.2.3"]
+        assert settings.data == tmp_path / "moved"
+        claim(instance, settings)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_was_added_to_the_dagster_yaml_stays_and_the_place_is_renewed(
+    tmp_path, monkeypatch
+) -> None:
+    with opened(monkeypatch, ANEURYSM_DATA="mine"):
+        pass
+    with (tmp_path / "mine" / "dagster" / "dagster.yaml").open("a") as file:
+        file.write("run_retries:\n  enabled: true\n")
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    with opened(monkeypatch, ANEURYSM_DATA="moved") as (instance, _):
+        assert instance.run_retries_enabled
+    held = yaml.safe_load((tmp_path / "moved" / "dagster" / "dagster.yaml").read_text())
+    assert held["run_retries"] == {"enabled": True}
+    assert held["storage"]["custom"]["config"] == {"data": str(tmp_path / "moved")}
+
+
+def test_a_dagster_yaml_of_somebody_elses_is_left_alone(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "mine" / "dagster" / "dagster.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("telemetry:\n  enabled: false\n")
+    with opened(monkeypatch, ANEURYSM_DATA="mine") as (instance, _):
+        register(instance, ["1.2.3"])
+    assert path.read_text() == "telemetry:\n  enabled: false\n"
+
+
+def test_the_dagster_home_of_one_data_root_does_not_serve_another(tmp_path, monkeypatch) -> None:
+    for name in ("one", "two"):
+        with opened(monkeypatch, ANEURYSM_DATA=name):
+            pass
+    home = tmp_path / "one" / "dagster"
+    with (
+        pytest.raises(InputError, match=r"keeps the progress of .*/one, not of .*/two"),
+        opened(monkeypatch, DAGSTER_HOME=home, ANEURYSM_DATA="two"),
+    ):
+        pass
