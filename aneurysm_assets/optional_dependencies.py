@@ -28,7 +28,7 @@ def missing_packages(extra: str) -> list[str]:
 
 def how_to_install(extra: str) -> str:
     """Return the command that installs one of the extras of `pyproject.toml`."""
-    return f"pip install -e '.[{extra}]'"
+    return f"pip install 'aneurysm-assets[{extra}]'"
 
 
 def require_pillow() -> None:

@@ -168,8 +168,8 @@ def test_without_the_extras_the_definitions_load_and_what_needs_them_says_so() -
     result = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
-    assert "pip install -e '.[preview]'" in result.stdout
-    assert "pip install -e '.[report]'" in result.stdout
+    assert "pip install 'aneurysm-assets[preview]'" in result.stdout
+    assert "pip install 'aneurysm-assets[report]'" in result.stdout
 
 
 def test_whoever_hands_out_the_work_waits_for_no_reader_of_dicom_or_nifti() -> None:

@@ -1,14 +1,14 @@
 """The Dagster instance of a data root: where its state is, and whose progress it keeps.
 
 `dagster.yaml` names the classes below, so that `dagster dev`, `dagster asset materialize` and
-`aneurysm-assets` find the same state, at `<data>/dagster`: the one of the project without an
-environment variable (ANEURYSM_DATA names another data root), the one that each data root has where
-DAGSTER_HOME is `<data>/dagster`. Another DAGSTER_HOME overrides both.
+`aneurysm-assets` find the same state, at `<data>/dagster`, without an environment variable.
+ANEURYSM_DATA names another data root; DAGSTER_HOME overrides both. Where it is `<data>/dagster`,
+every command of Dagster's finds this state from any folder: the `dagster.yaml` there names no
+class, as stock storage keeps the same files in the same place, also where the data root is moved or
+copied.
 """
 
-import json
 import os
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import dagster as dg
 import yaml
-from dagster import Field, StringSource
 
 from aneurysm_assets.dagster_internals import (
     IO_TYPE_EXTENSION,
@@ -58,30 +57,19 @@ CONFIG: Mapping[str, Any] = {
 }
 """What `dagster.yaml` says; a test keeps the two the same."""
 
+_DAGSTER_YAML = f"""\
+{OF_DATA_ROOT}: DAGSTER_HOME may name this folder.
+# What you add (run_retries, concurrency, ...) counts for `aneurysm-assets` too, and stays.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+"""
+
+_OF_FILES = {"DataRootStorage", DagsterSqliteStorage.__name__}
+"""Storages that keep their files where the instance is."""
+
 _CLAIM = "aneurysm_assets/interim"
-
-_OF_DATA = {"data": Field(StringSource, is_required=False)}
-"""Of which data root the storage and the logs are, where DAGSTER_HOME is not that of another."""
-
-
-def _home(config_value: Mapping[str, Any]) -> Path:
-    """Return where an instance of a data root keeps its state.
-
-    Raises
-    ------
-    InputError
-        The data root that its `dagster.yaml` names is not there, as it was moved.
-    """
-    named = config_value.get("data")
-    if named is None:
-        return Settings.from_environment().dagster_home
-    data = data_of_dagster_home(os.environ) or Path(named)
-    if not data.is_dir():
-        raise InputError(
-            f"the data root {data} is not there: if it was moved, `aneurysm-assets status --data` "
-            "with its new place says so to Dagster"
-        )
-    return data / "dagster"
 
 
 class DataRootStorage(DagsterSqliteStorage):
@@ -104,8 +92,8 @@ class DataRootStorage(DagsterSqliteStorage):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Name the data root; without it the place follows from ANEURYSM_DATA."""
-        return _OF_DATA
+        """No configuration: the place follows from ANEURYSM_DATA."""
+        return {}
 
     @classmethod
     def from_config_value(
@@ -114,7 +102,8 @@ class DataRootStorage(DagsterSqliteStorage):
         config_value: Mapping[str, Any],
     ) -> Self:
         """Open or create the storage."""
-        return cls.from_local(base_dir=str(_home(config_value)), inst_data=inst_data)
+        home = Settings.from_environment().dagster_home
+        return cls.from_local(base_dir=str(home), inst_data=inst_data)
 
 
 class DataRootComputeLogManager(LocalComputeLogManager):
@@ -122,8 +111,8 @@ class DataRootComputeLogManager(LocalComputeLogManager):
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """Name the data root; without it the place follows from ANEURYSM_DATA."""
-        return _OF_DATA
+        """No configuration: the place follows from ANEURYSM_DATA."""
+        return {}
 
     @classmethod
     def from_config_value(
@@ -132,7 +121,8 @@ class DataRootComputeLogManager(LocalComputeLogManager):
         config_value: Mapping[str, Any],
     ) -> Self:
         """Make the manager."""
-        return cls(base_dir=str(_home(config_value) / "storage"), inst_data=inst_data)
+        home = Settings.from_environment().dagster_home
+        return cls(base_dir=str(home / "storage"), inst_data=inst_data)
 
 
 class SilentComputeLogManager(DataRootComputeLogManager):
@@ -169,8 +159,8 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
     Returns
     -------
     dg.DagsterInstance
-        That of DAGSTER_HOME where set; else as the `dagster.yaml` of the working directory says,
-        as `dagster dev` does; else the one at `<data>/dagster`.
+        That of DAGSTER_HOME where it is not that of the data root; else as the `dagster.yaml` of
+        the working directory says, as `dagster dev` does; else the one at `<data>/dagster`.
 
     Raises
     ------
@@ -178,61 +168,35 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         DAGSTER_HOME, or a `dagster.yaml`, is not what Dagster can use.
     """
     try:
-        if os.environ.get("DAGSTER_HOME"):
+        home = os.environ.get("DAGSTER_HOME")
+        if home and data_of_dagster_home(os.environ) is None:
             return dg.DagsterInstance.get()
         with suppress(OSError):  # all that runs on the data can do without
             write_dagster_yaml(settings)
-        return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home)))
+        config = None if home or not Path("dagster.yaml").is_file() else Path.cwd()
+        return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home, config)))
     except (dg.DagsterError, CheckError, yaml.YAMLError) as error:
         raise InputError(f"the Dagster instance cannot be opened: {one_line(error)}") from error
 
 
 def write_dagster_yaml(settings: Settings) -> None:
-    """Write what makes `DAGSTER_HOME=<data>/dagster` this instance for every command of Dagster's.
-
-    What somebody added to the file stays; one that is not ours is left alone.
+    """Write what tells that `<data>/dagster` is the DAGSTER_HOME of the data root; once for all.
 
     Raises
     ------
     OSError
         It cannot be written.
     """
-    path, data = settings.dagster_home / "dagster.yaml", str(settings.data.resolve())
-    try:
-        held = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        held = _dagster_yaml(data)
-    else:
-        if not held.startswith(OF_DATA_ROOT) or _data_roots(held) == {data}:
-            return
-        held = _DATA_LINE.sub(lambda line: line[1] + json.dumps(data), held)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, lambda partial: partial.write_text(held, encoding="utf-8"))
+    path = settings.dagster_home / "dagster.yaml"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, lambda partial: partial.write_text(_DAGSTER_YAML, encoding="utf-8"))
 
 
-_DATA_LINE = re.compile(r"^( *data: )(.*)$", re.MULTILINE)
-
-
-def _data_roots(text: str) -> set[str]:
-    return {str(yaml.safe_load(found)) for _, found in _DATA_LINE.findall(text)}
-
-
-def _dagster_yaml(data: str) -> str:
-    """Return `CONFIG` as a file that names its data root."""
-    config = json.loads(json.dumps(CONFIG))
-    for of_class in (config["storage"]["custom"], config["compute_logs"]):
-        of_class["config"]["data"] = data
-    return (
-        f"{OF_DATA_ROOT}: DAGSTER_HOME may name this folder.\n"
-        "# Add what you like (run_retries, concurrency, ...): only `data` is renewed, where the\n"
-        "# data root was moved.\n"
-    ) + "".join(yaml.safe_dump({key: value}, sort_keys=False) for key, value in config.items())
-
-
-def _reference(home: Path) -> InstanceRef:
+def _reference(home: Path, config: Path | None) -> InstanceRef:
     home.mkdir(parents=True, exist_ok=True)
-    if Path("dagster.yaml").is_file():
-        return InstanceRef.from_dir(str(home), config_dir=str(Path.cwd()))
+    if config is not None:
+        return InstanceRef.from_dir(str(home), config_dir=str(config))
     return InstanceRef.from_dir(str(home), overrides=dict(CONFIG))
 
 
@@ -262,7 +226,7 @@ def claim(instance: dg.DagsterInstance, settings: Settings) -> None:
         The instance keeps the progress of another interim root, or the bucket cannot be used.
     """
     mine = settings.interim
-    base = settings.data if _belongs_to_data(instance) else Path("/")
+    base = settings.data if _belongs_to_data(instance, settings) else Path("/")
     store = instance.daemon_cursor_storage
     held = store.get_cursor_values({_CLAIM}).get(_CLAIM)
     if isinstance(mine, ObjectPath):
@@ -324,8 +288,13 @@ def _exists(base: Path, held: str) -> bool:
     return True
 
 
-def _belongs_to_data(instance: dg.DagsterInstance) -> bool:
+def _belongs_to_data(instance: dg.DagsterInstance, settings: Settings) -> bool:
     if not instance.is_persistent:
         return False
     storage = instance.get_ref().storage_data
-    return storage is not None and storage.class_name == DataRootStorage.__name__
+    if storage is None or storage.class_name not in _OF_FILES:
+        return False
+    home = instance.root_directory
+    return storage.class_name == DataRootStorage.__name__ or os.path.realpath(
+        home
+    ) == os.path.realpath(settings.dagster_home)

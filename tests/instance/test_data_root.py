@@ -177,16 +177,17 @@ def test_the_command_refuses_an_instance_that_belongs_to_other_tables(
 # The dagster.yaml of a data root.
 
 
-def test_a_data_root_has_a_dagster_yaml_that_says_what_ours_does_and_where(
+def test_with_dagster_home_in_the_data_root_our_storage_is_used_and_nothing_told(
     tmp_path, monkeypatch
 ) -> None:
-    with opened(monkeypatch, ANEURYSM_DATA="mine"):
-        pass
-    held = yaml.safe_load((tmp_path / "mine" / "dagster" / "dagster.yaml").read_text())
-    for of_class in (held["storage"]["custom"], held["compute_logs"]):
-        assert of_class["config"] == {"data": str(tmp_path / "mine")}
-        of_class["config"] = {}
-    assert held == instances.CONFIG
+    for variables in ({"ANEURYSM_DATA": "mine"}, {"DAGSTER_HOME": tmp_path / "mine" / "dagster"}):
+        with opened(monkeypatch, **variables) as (instance, settings):
+            assert type(instance.event_log_storage).__name__ == "BatchingSqliteEventLogStorage"
+            assert not instance.telemetry_enabled
+            assert not instance.nux_enabled
+            assert settings.dagster_home == tmp_path / "mine" / "dagster"
+    with record.instance_of(tmp_path / "mine") as stock:
+        assert not stock.telemetry_enabled
 
 
 def test_by_dagster_home_alone_the_data_root_is_found_also_where_it_was_moved(
@@ -198,23 +199,19 @@ def test_by_dagster_home_alone_the_data_root_is_found_also_where_it_was_moved(
     with opened(monkeypatch, DAGSTER_HOME=tmp_path / "moved" / "dagster") as (instance, settings):
         assert registered(instance) == ["1.2.3"]
         assert settings.data == tmp_path / "moved"
-        claim(instance, settings)
     assert not (tmp_path / "mine").exists()
 
 
-def test_what_was_added_to_the_dagster_yaml_stays_and_the_place_is_renewed(
-    tmp_path, monkeypatch
-) -> None:
+def test_what_was_added_to_the_dagster_yaml_stays_and_counts(tmp_path, monkeypatch) -> None:
     with opened(monkeypatch, ANEURYSM_DATA="mine"):
         pass
-    with (tmp_path / "mine" / "dagster" / "dagster.yaml").open("a") as file:
+    path = tmp_path / "mine" / "dagster" / "dagster.yaml"
+    with path.open("a") as file:
         file.write("run_retries:\n  enabled: true\n")
-    (tmp_path / "mine").rename(tmp_path / "moved")
-    with opened(monkeypatch, ANEURYSM_DATA="moved") as (instance, _):
+    before = path.read_text()
+    with opened(monkeypatch, ANEURYSM_DATA="mine") as (instance, _):
         assert instance.run_retries_enabled
-    held = yaml.safe_load((tmp_path / "moved" / "dagster" / "dagster.yaml").read_text())
-    assert held["run_retries"] == {"enabled": True}
-    assert held["storage"]["custom"]["config"] == {"data": str(tmp_path / "moved")}
+    assert path.read_text() == before
 
 
 def test_a_dagster_yaml_of_somebody_elses_is_left_alone(tmp_path, monkeypatch) -> None:
@@ -236,3 +233,12 @@ def test_the_dagster_home_of_one_data_root_does_not_serve_another(tmp_path, monk
         opened(monkeypatch, DAGSTER_HOME=home, ANEURYSM_DATA="two"),
     ):
         pass
+
+
+def test_a_claim_is_the_same_through_dagster_home(tmp_path, monkeypatch) -> None:
+    claimed(monkeypatch, ANEURYSM_DATA="mine")
+    settings = Settings.from_environment({"ANEURYSM_DATA": "mine"})
+    with record.instance_of(tmp_path / "mine") as stock:
+        held = stock.daemon_cursor_storage.get_cursor_values({instances._CLAIM})
+        claim(stock, settings)
+        assert stock.daemon_cursor_storage.get_cursor_values({instances._CLAIM}) == held

@@ -104,7 +104,7 @@ def test_without_the_decoder_the_error_says_which_file_and_what_to_install(
         decoded(tmp_path, row(name))
     assert name in str(raised.value)
     assert syntax in str(raised.value)
-    assert "pip install -e '.[preview]'" in str(raised.value)
+    assert "pip install 'aneurysm-assets[preview]'" in str(raised.value)
 
 
 def test_an_encoding_that_pydicom_does_not_know_is_named(tmp_path) -> None:
