@@ -134,7 +134,8 @@ def _measure(slices: pl.DataFrame, starts: Integers) -> _Shapes:
         turned_pixels=turned / pixel_spacing.min(axis=1),
         mosaics=_any(slices["ImageType"].str.contains(r"(^|\\) *MOSAIC *(\\|$)"), starts),
         coloured=_any(_is_coloured(slices), starts),
-        short=np.add.reduceat(_known(slices["pixel_data_short"]), starts),
+        short=_count(slices["pixel_data_short"], starts),
+        without_pixels=_count(slices["pixel_data_short"].is_null(), starts),
     )
     return _Shapes(
         counts=counts,
@@ -226,6 +227,7 @@ class _Findings:
     mosaics: Booleans
     coloured: Booleans
     short: Integers
+    without_pixels: Integers
 
     def of(self, n: int) -> Iterator[str]:
         """Yield each reason why a volume is not regular."""
@@ -246,6 +248,8 @@ class _Findings:
             yield "its images are in colour"
         if self.short[n]:
             yield f"{counted(int(self.short[n]), 'image')} with too few bytes of pixels"
+        if self.without_pixels[n]:
+            yield f"{counted(int(self.without_pixels[n]), 'image')} of which no pixels were found"
         if not self.has_size[n]:
             yield "Rows or Columns is missing"
         if not self.has_pixel_spacing[n]:
@@ -346,12 +350,13 @@ def _is_coloured(slices: pl.DataFrame) -> pl.Series:
     return slices.select((pl.col("SamplesPerPixel") > 1) | palette).to_series()
 
 
-def _known(flags: pl.Series) -> Booleans:
-    return flags.fill_null(value=False).to_numpy().astype(np.int64)
+def _count(flags: pl.Series, starts: Integers) -> Integers:
+    known = flags.fill_null(value=False).to_numpy().astype(np.int64)
+    return np.asarray(np.add.reduceat(known, starts))
 
 
 def _any(flags: pl.Series, starts: Integers) -> Booleans:
-    return np.asarray(np.add.reduceat(_known(flags), starts) > 0)
+    return np.asarray(_count(flags, starts) > 0)
 
 
 def _columns(shapes: _Shapes) -> list[pl.Series]:

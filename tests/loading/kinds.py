@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import (
     UID,
@@ -190,6 +190,12 @@ def _cut(folder: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
 
+def _remove_pixels(folder: Path) -> None:
+    data = dcmread(folder / "0004.dcm")
+    del data.PixelData
+    data.save_as(folder / "0004.dcm")
+
+
 def _add_text(folder: Path) -> None:
     (folder / "0099.dcm").write_bytes(b"no DICOM file")
 
@@ -351,6 +357,9 @@ KINDS: dict[str, Kind] = {
     ),
     "palette colour": Kind(
         stack(tags={"PhotometricInterpretation": "PALETTE COLOR"}), [(10, "in colour")]
+    ),
+    "a file without pixels": Kind(
+        stack(), [(10, "1 image of which no pixels were found")], after=_remove_pixels
     ),
     "a file cut short": Kind(stack(), [(10, "1 image with too few bytes")], after=_cut),
 }

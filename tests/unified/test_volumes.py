@@ -30,6 +30,7 @@ def image(series: str, k: int, volume: int | None = 0, **values: Any) -> dict[st
         "Columns": 30,
         "dicom_path": f"series/{series}/{k}.dcm",
         "FrameOfReferenceUID": f"{series}.1",
+        "pixel_data_short": False,
         **values,
     }
 
