@@ -23,6 +23,7 @@ from aneurysm_assets import settings as variables
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
+from aneurysm_assets.schema.extra_tags import TAGS
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.uid import is_uid
 
@@ -163,6 +164,13 @@ def cli() -> None:
     shell_complete=_complete_series,
     help="Take this series only. Repeatable.",
 )
+@click.option(
+    "--tag",
+    multiple=True,
+    metavar="KEYWORD",
+    help="Read this DICOM attribute too, such as RepetitionTime. Repeatable; what was read without "
+    f"it is read again.  [default: {TAGS}]",
+)
 @click.option("--force", is_flag=True, help="Take series again that are done.")
 @click.option(
     "--replace-raw",
@@ -174,6 +182,7 @@ def run(  # noqa: PLR0917 - click gives each option by its name
     threads: int | None,
     unlabelled: bool,
     series: tuple[str, ...],
+    tag: tuple[str, ...],
     force: bool,
     replace_raw: bool,
 ) -> None:
@@ -196,6 +205,7 @@ def run(  # noqa: PLR0917 - click gives each option by its name
             variables.WORKERS: workers,
             variables.THREADS: threads,
             variables.UNLABELLED: "1" if unlabelled else None,
+            TAGS: ",".join(tag) or None,
         }
     )
     settings = Settings.from_environment()

@@ -11,20 +11,28 @@ from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass
 
 import polars as pl
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
-from aneurysm_assets.schema.columns import COMPETITION_TAGS, OPTIONAL_TAGS, SERIES_KEY
+from aneurysm_assets.schema.columns import COMPETITION_TAGS, EXTRA_TAGS, OPTIONAL_TAGS, SERIES_KEY
 from aneurysm_assets.schema.tolerances import UNIT_COSINES
 
 Value = int | float | str | tuple[float, ...] | None
 DTYPES: Mapping[str, pl.DataType] = {
-    **{column.name: column.dtype for column in (*COMPETITION_TAGS, *OPTIONAL_TAGS)},
+    **{column.name: column.dtype for column in (*COMPETITION_TAGS, *OPTIONAL_TAGS, *EXTRA_TAGS)},
     "NumberOfFrames": pl.Int32(),
     SERIES_KEY: pl.String(),
 }
 """Each attribute that is read, by keyword, and the dtype of its column."""
 
-FIRST_OF_SEVERAL = ("WindowCenter", "WindowWidth")
+FIRST_OF_SEVERAL = (
+    "WindowCenter",
+    "WindowWidth",
+    *(
+        column.name
+        for column in EXTRA_TAGS
+        if isinstance(column.dtype, pl.Float64) and dictionary_VM(column.name) != "1"
+    ),
+)
 """Attributes that may hold several numbers; the table keeps the first (PS3.3 C.11.2.1.2)."""
 
 GROUPS: Mapping[str, str] = {

@@ -5,11 +5,13 @@ in `tables`, how a value is found in the folders above. Columns that are DICOM a
 DICOM keyword of PS3.6, ours are snake_case, those of a CSV keep its header.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
+from aneurysm_assets.errors import InputError
+from aneurysm_assets.schema.extra_tags import TAGS, extra_tags
 from aneurysm_assets.schema.tolerances import (
     CORNER_VOXELS,
     OBLIQUE_COSINE,
@@ -318,6 +320,62 @@ OPTIONAL_TAGS: tuple[Column, ...] = (
     ),
 )
 """Tags beyond the competition's, for those who have them."""
+
+_DTYPE_OF_VR: Mapping[str, pl.DataType] = {
+    **dict.fromkeys(("AS", "CS", "DA", "DT", "TM", "LO", "SH", "UI"), pl.String()),
+    **dict.fromkeys(("DS", "FD"), pl.Float64()),
+    **dict.fromkeys(("IS", "US"), pl.Int32()),
+}
+"""The value representations that a column can be made of."""
+
+
+def extra_columns(keywords: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns of attributes that a user asks for, typed by their VR in PS3.6.
+
+    Raises
+    ------
+    InputError
+        A keyword is not in PS3.6, is read already, or its values fit no column.
+    """
+    return tuple(map(_extra_column, keywords))
+
+
+def _extra_column(keyword: str) -> Column:
+    # With pydicom, which nobody waits for who asks for no attribute.
+    from pydicom.datadict import (  # noqa: PLC0415
+        dictionary_description,
+        dictionary_VM,
+        dictionary_VR,
+        tag_for_keyword,
+    )
+
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise InputError(f"{TAGS}: {keyword} is no keyword of DICOM's dictionary (PS3.6)")
+    if keyword in _TAKEN or keyword in {c.name for c in (*COMPETITION_TAGS, *OPTIONAL_TAGS)}:
+        raise InputError(f"{TAGS}: {keyword} is the name of a column already: leave it out")
+    vr, vm = dictionary_VR(keyword), dictionary_VM(keyword)
+    dtype = _DTYPE_OF_VR.get(vr)
+    is_first_of_several = vm != "1" and not isinstance(dtype, pl.String)
+    if dtype is None or tag >> 16 < 8 or (is_first_of_several and vr != "DS"):
+        raise InputError(
+            f"{TAGS}: {keyword} cannot be a column: values of {vr} with multiplicity {vm}"
+        )
+    kept = "the first of its numbers" if is_first_of_several else "as the header has it"
+    return Column(
+        keyword,
+        dtype,
+        f"{dictionary_description(keyword)}, {kept}; null where absent. Asked for by {TAGS}.",
+        f"({tag >> 16:04X},{tag & 0xFFFF:04X})",
+        since=f"tag {keyword}",
+    )
+
+
+_TAKEN = ("NumberOfFrames", SERIES_KEY, "PatientAge", "PatientSex")
+"""Names that are columns, of the tables of headers or of train.csv, and no optional tag."""
+
+EXTRA_TAGS: tuple[Column, ...] = extra_columns(extra_tags())
+"""Tags that the user asks for in the environment."""
 
 GEOMETRY_COLUMNS: tuple[Column, ...] = (
     Column(

@@ -11,6 +11,7 @@ import polars as pl
 from aneurysm_assets.schema.columns import (
     ANEURYSM_PRESENT,
     COMPETITION_TAGS,
+    EXTRA_TAGS,
     FRAME_INDEX_DESCRIPTION,
     GEOMETRY_COLUMNS,
     LOCALIZER_INDEX,
@@ -92,6 +93,7 @@ DICOM_TAGS = Table(
             "PS3.3 C.7.6.16",
         ),
         *OPTIONAL_TAGS,
+        *EXTRA_TAGS,
         *GEOMETRY_COLUMNS,
         Column(
             "dicom_path", pl.String(), "The file, relative to the raw root, `/` between.", "disk"

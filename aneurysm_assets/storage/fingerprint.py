@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.schema.extra_tags import extra_tags
 from aneurysm_assets.storage.litter import without_litter
 
 UNREADABLE = "unreadable"
@@ -39,6 +40,12 @@ class Version(Protocol):
 
 READING = b"3"
 """Counts up where the same DICOM files are read to other values: what was read before is stale."""
+
+
+def _reading() -> bytes:
+    """Return by which rules DICOM files are read, and for which attributes a user asks."""
+    return b" ".join([READING, *(name.encode() for name in extra_tags())])
+
 
 _DIGEST_BYTES = 16
 _NOT_THERE = (-1, -1)
@@ -96,7 +103,7 @@ def fingerprint_of_versions(files: Mapping[str, Version]) -> str:
 
 def fingerprint_of_objects(files: Mapping[str, Version]) -> str:
     """Return the fingerprint of a series' directory in a bucket, from its listing."""
-    rules = READING.decode()
+    rules = _reading().decode()
     kept = without_litter(sorted(files))
     return fingerprint_of_rows(
         [(rules,), *((name, str(files[name].st_size), files[name].version) for name in kept)]
@@ -123,7 +130,7 @@ def _fingerprint(names: Sequence[str], descriptor: int) -> str:
         files.append(name)
         states.append(size)
         states.append(modified)
-    return _digest(files, states, READING)
+    return _digest(files, states, _reading())
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import one_line
+from aneurysm_assets.schema.columns import EXTRA_TAGS
 from aneurysm_assets.schema.tables import Table
 from aneurysm_assets.storage.atomic_files import StagedFiles, atomic_write
 from aneurysm_assets.storage.bucket_files import fetch_file, put_file, scan_objects
@@ -522,7 +523,10 @@ def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -
         held = [each for each in table.columns if each.since not in absent]
         schema = {to_former.get(each.name, each.name): each.stored_dtype for each in held}
         schema |= dict(arrays)
-        scan = pl.scan_parquet(files, schema=schema, glob=False, hive_partitioning=False)
+        # Attributes that were asked for once, and are no more, stand in files of that time.
+        scan = pl.scan_parquet(
+            files, schema=schema, glob=False, hive_partitioning=False, extra_columns="ignore"
+        )
         scan = scan.with_columns(arrays_as_lists(arrays))
         if to_former or absent:
             scan = _with_nulls(scan.rename({old: new for new, old in to_former.items()}), table)
@@ -541,6 +545,8 @@ def _with_nulls(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
     return frame.with_columns(absent).select(table.column_names)
 
 
+_EXTRA = {column.name for column in EXTRA_TAGS}
+
 _Arrays = tuple[tuple[str, pl.DataType], ...]
 """The columns of a former Parquet file that hold arrays, each with its dtype."""
 
@@ -550,6 +556,10 @@ def _layout(
 ) -> tuple[tuple[str, ...], _Arrays]:
     """Return which of the names a Parquet file bears, and which of its columns are arrays."""
     names = _names_held((_WRITTEN_BY, *looked_for), source)
+    if _EXTRA & set(names):
+        # Of names that a user gives one may be part of another, or stand among values.
+        held = _schema_held(source)
+        names = tuple(name for name in names if name not in _EXTRA or name in held)
     if names[:1] == (_WRITTEN_BY,):
         return names[1:], ()
     return names, _former_arrays(table, source)
@@ -559,18 +569,22 @@ def _former_arrays(table: Table, source: Path | IO[bytes]) -> _Arrays:
     lengths = {c.name: c.dtype.size for c in table.columns if isinstance(c.dtype, pl.Array)}
     if not lengths:
         return ()
+    return tuple(
+        (name, dtype)
+        for name, dtype in _schema_held(source).items()
+        if isinstance(dtype, pl.Array) and math.prod(dtype.shape) == lengths.get(name)
+    )
+
+
+def _schema_held(source: Path | IO[bytes]) -> Mapping[str, pl.DataType]:
+    """Return the columns of a Parquet file; of a damaged one none: its scan says what is wrong."""
     try:
-        held = pl.read_parquet_schema(source)
+        return pl.read_parquet_schema(source)
     except pl.exceptions.PolarsError:
-        return ()  # its scan says what is wrong with it
+        return {}
     finally:
         if not isinstance(source, Path):
             source.seek(0)
-    return tuple(
-        (name, dtype)
-        for name, dtype in held.items()
-        if isinstance(dtype, pl.Array) and math.prod(dtype.shape) == lengths.get(name)
-    )
 
 
 def arrays_as_lists(arrays: Iterable[tuple[str, pl.DataType]]) -> list[pl.Expr]:
@@ -624,6 +638,8 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     held = next(csv.reader([header.decode("utf-8", "replace")]), [])
     absent = {each.name for each in table.columns if each.since and each.name not in held}
     as_written = {former.get(n, n): dtype for n, dtype in as_text.items() if n not in absent}
+    if not as_written.keys() >= set(held):  # as in Parquet
+        as_written = {name: as_written.get(name, pl.String()) for name in held}
     frame = pl.read_csv(source, schema=as_written, glob=False)
     frame = frame.rename({old: name for name, old in former.items()})
     frame = frame.with_columns(pl.lit(None, as_text[name]).alias(name) for name in absent)
