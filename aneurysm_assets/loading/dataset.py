@@ -10,7 +10,12 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA, VOLUMES, Table
 from aneurysm_assets.settings import DATA, INTERIM, RAW, Settings
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import find_table, read_table, scan_tables
+from aneurysm_assets.storage.table_files import (
+    find_table,
+    holds_asked_tags,
+    read_table,
+    scan_tables,
+)
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image
@@ -32,12 +37,17 @@ class Dataset:
     def images(self) -> pl.LazyFrame:
         """Return the unified table: one row per image, and per further point on it.
 
+        On a disk also with the attributes that `run --tag` asked for.
+
         Raises
         ------
         InputError
             It was not made yet.
         """
-        return scan_tables(UNIFIED_METADATA, [_file(UNIFIED_METADATA, self.settings.unified_table)])
+        path = _file(UNIFIED_METADATA, self.settings.unified_table)
+        if isinstance(path, Path) and holds_asked_tags(path):
+            return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+        return scan_tables(UNIFIED_METADATA, [path])
 
     def volumes(self) -> pl.DataFrame:
         """Return the table `volumes`: one row per volume.

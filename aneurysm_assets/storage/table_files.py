@@ -453,7 +453,9 @@ def _write_parquet(
     metadata: Mapping[str, str] | None,
     to: Path | IO[bytes],
 ) -> int:
-    of_file = {_WRITTEN_BY: _version(), **(metadata or {})}
+    tags = [name for name in table.column_names if name in _EXTRA]
+    of_file = {_WRITTEN_BY: _version(), **({_TAGS: ",".join(tags)} if tags else {})}
+    of_file |= metadata or {}
     schema = None if metadata is None else described_schema(table)
     if isinstance(frame, pl.DataFrame):
         frame.write_parquet(to, metadata=of_file, arrow_schema=schema)
@@ -514,7 +516,7 @@ def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -
     """Scan files as one table; columns that an earlier version did not write are null."""
     former_names = {each.former_name: each.name for each in table.columns if each.former_name}
     first_since = {each.since: each.name for each in reversed(table.columns) if each.since}
-    looked_for = (*former_names, *first_since.values())
+    looked_for = (_TAGS, *former_names, *first_since.values())
     scans = []
     for (names, arrays), group in groupby(sources, key=partial(_layout, table, looked_for)):
         files = cast("list[Path] | list[IO[bytes]]", list(group))
@@ -524,8 +526,9 @@ def _scan_parquet(table: Table, sources: Sequence[Path] | Sequence[IO[bytes]]) -
         schema = {to_former.get(each.name, each.name): each.stored_dtype for each in held}
         schema |= dict(arrays)
         # Attributes that were asked for once, and are no more, stand in files of that time.
+        others: Literal["ignore", "raise"] = "ignore" if _TAGS in names else "raise"
         scan = pl.scan_parquet(
-            files, schema=schema, glob=False, hive_partitioning=False, extra_columns="ignore"
+            files, schema=schema, glob=False, hive_partitioning=False, extra_columns=others
         )
         scan = scan.with_columns(arrays_as_lists(arrays))
         if to_former or absent:
@@ -547,6 +550,9 @@ def _with_nulls(frame: pl.LazyFrame, table: Table) -> pl.LazyFrame:
 
 _EXTRA = {column.name for column in EXTRA_TAGS}
 
+_TAGS = "aneurysm_assets.tags"
+"""Metadata of a Parquet file that holds attributes which a user asked for: their keywords."""
+
 _Arrays = tuple[tuple[str, pl.DataType], ...]
 """The columns of a former Parquet file that hold arrays, each with its dtype."""
 
@@ -556,7 +562,7 @@ def _layout(
 ) -> tuple[tuple[str, ...], _Arrays]:
     """Return which of the names a Parquet file bears, and which of its columns are arrays."""
     names = _names_held((_WRITTEN_BY, *looked_for), source)
-    if _EXTRA & set(names):
+    if not _EXTRA.isdisjoint(names):
         # Of names that a user gives one may be part of another, or stand among values.
         held = _schema_held(source)
         names = tuple(name for name in names if name not in _EXTRA or name in held)
@@ -574,6 +580,11 @@ def _former_arrays(table: Table, source: Path | IO[bytes]) -> _Arrays:
         for name, dtype in _schema_held(source).items()
         if isinstance(dtype, pl.Array) and math.prod(dtype.shape) == lengths.get(name)
     )
+
+
+def holds_asked_tags(path: Location) -> bool:
+    """Tell whether a table's file holds attributes that a user asked for, now or once."""
+    return isinstance(path, Path) and path.suffix == ".parquet" and bool(_names_held([_TAGS], path))
 
 
 def _schema_held(source: Path | IO[bytes]) -> Mapping[str, pl.DataType]:
@@ -638,8 +649,6 @@ def _read_csv(table: Table, source: Path | IO[bytes]) -> pl.DataFrame:
     held = next(csv.reader([header.decode("utf-8", "replace")]), [])
     absent = {each.name for each in table.columns if each.since and each.name not in held}
     as_written = {former.get(n, n): dtype for n, dtype in as_text.items() if n not in absent}
-    if not as_written.keys() >= set(held):  # as in Parquet
-        as_written = {name: as_written.get(name, pl.String()) for name in held}
     frame = pl.read_csv(source, schema=as_written, glob=False)
     frame = frame.rename({old: name for name, old in former.items()})
     frame = frame.with_columns(pl.lit(None, as_text[name]).alias(name) for name in absent)

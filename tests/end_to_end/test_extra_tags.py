@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+import aneurysm_assets as aa
 from aneurysm_assets.sample.dicom import uid, write_slices
 from aneurysm_assets.sample.grid import Grid
 
@@ -49,6 +50,8 @@ def test_an_attribute_that_is_asked_for_is_a_column_and_makes_series_stale(root)
     found = table(root)
     assert found["KVP"].to_list() == [120.0] * 6
     assert found["ConvolutionKernel"].to_list() == ["H20f"] * 6
+    images = aa.open_dataset(root).images().select("KVP", "volume_index").collect()
+    assert images.rows() == [(120.0, 0)] * 6
     assert "series changed and read again  0" in run(root, ANEURYSM_TAGS="ConvolutionKernel,KVP")
 
 
