@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import click
 from dotenv import load_dotenv
@@ -350,40 +350,59 @@ def _is_agreed(question: str) -> bool:
         return False
 
 
-@cli.command(short_help="Write the table in parts, for polars, pandas, DuckDB.")
+@cli.command(short_help="Write the table as CSV, per series, or in parts.")
 @_paths
 @click.option(
     "--to",
     required=True,
     type=_Directory(),
-    metavar="DIR",
-    help="Directory to make; there all at once, or not at all.",
+    metavar="PATH",
+    help="File to make (.csv, .parquet), or with --by a directory; there whole, or not at all.",
 )
 @click.option(
     "--by",
     multiple=True,
-    required=True,
     metavar="COLUMN",
     shell_complete=_complete_column,
-    help="Divide by this. Repeatable.",
+    help="Divide by this, in a directory. Repeatable.",
+)
+@click.option(
+    "--rows",
+    type=click.Choice(["image", "series"]),
+    default="image",
+    help="What a row of the file is.  [default: image]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export; nothing else ever is.")
-def export(to: Path, by: tuple[str, ...], overwrite: bool) -> None:
-    """Write the unified table hive-partitioned, for polars, pandas and DuckDB.
+def export(
+    to: Path, by: tuple[str, ...], rows: Literal["image", "series"], overwrite: bool
+) -> None:
+    """Write the unified table as one file, or hive-partitioned by columns.
 
-    docs/command-line.md has a query for each. A value stands in the name of its directory, not
-    in the file; null is __HIVE_DEFAULT_PARTITION__.
+    A file has a row per image, or per series with its labels, segmentation, geometry and problems.
+    In a CSV, lists are JSON. docs/command-line.md has a query for each reader of parts. There a
+    value stands in the name of its directory, not in the file; null is __HIVE_DEFAULT_PARTITION__.
 
     \b
     Examples:
-      aneurysm-assets export --to by_modality --by Modality_train
+      aneurysm-assets export --to series.csv --rows series
+      aneurysm-assets export --to images.csv
       aneurysm-assets export --to parts --by Modality_train --by PatientSex
       aneurysm-assets export --to parts --by orientation_plane --overwrite
     """
     from aneurysm_assets.unified.export import export as export_table
+    from aneurysm_assets.unified.one_file import SUFFIXES, export_file
 
+    if by and rows != "image":
+        raise click.UsageError("--by divides the rows of images: it does not go with --rows series")
+    if not by and to.suffix not in SUFFIXES:
+        raise click.UsageError(f"--to {to}: name a .csv or .parquet file, or columns by --by")
+    settings = Settings.from_environment()
     with _exit_with_reason(f"what was at {to} before is untouched"):
-        exported = export_table(Settings.from_environment(), to, by, overwrite=overwrite)
+        if not by:
+            written = export_file(settings, to, rows, overwrite=overwrite)
+            click.echo(f"wrote {written} rows to {to}")
+            return
+        exported = export_table(settings, to, by, overwrite=overwrite)
     click.echo(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
 
 

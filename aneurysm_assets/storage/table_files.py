@@ -493,7 +493,7 @@ def described_schema(table: Table) -> pa.Schema:
 
 def _write_csv(frame: pl.DataFrame | pl.LazyFrame, to: Path | IO[bytes]) -> int:
     frame = frame.lazy().collect()
-    frame.with_columns(_lists_as_json(frame.schema)).write_csv(to, quote_style="non_numeric")
+    frame.with_columns(lists_as_json(frame.schema)).write_csv(to, quote_style="non_numeric")
     return frame.height
 
 
@@ -501,7 +501,8 @@ def _list_columns(schema: pl.Schema) -> dict[str, pl.DataType]:
     return {name: dtype for name, dtype in schema.items() if isinstance(dtype, pl.List)}
 
 
-def _lists_as_json(schema: pl.Schema) -> list[pl.Expr]:
+def lists_as_json(schema: pl.Schema) -> list[pl.Expr]:
+    """Return the columns that are lists as texts, as a CSV has them."""
     return [
         pl.col(name).map_batches(_to_json, return_dtype=pl.String) for name in _list_columns(schema)
     ]
