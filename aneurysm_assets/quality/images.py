@@ -213,21 +213,26 @@ def _images_with_problems(once: pl.LazyFrame) -> pl.DataFrame:
 
 
 def _slices(main: pl.LazyFrame) -> pl.DataFrame:
-    """Return the images with a position, each group of a series together, ordered as they lie."""
-    order = [*_GROUP, "slice_index"]
+    """Return the images with a position, each volume of a series together, ordered as they lie."""
+    # A table that an earlier version wrote knows no volumes.
+    volume = pl.col("volume_index").fill_null(0)
+    place = pl.coalesce("volume_slice_index", "slice_index")
+    order = [*_GROUP, "volume", "place"]
     return (
         main.filter(pl.col("slice_position_mm").is_not_null())
         .select(
-            *order,
+            *_GROUP,
             "slice_spacing_mm",
             "ImagePositionPatient",
             "ImageOrientationPatient",
             "dicom_path",
             "frame_index",
+            volume=volume,
+            place=place,
         )
         .collect(engine="streaming")
         .sort(order)
-        .with_columns(group=pl.struct(_GROUP).rle_id())
+        .with_columns(group=pl.struct([*_GROUP, "volume"]).rle_id())
     )
 
 
@@ -239,6 +244,7 @@ def _gaps_and_uneven_images(slices: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
     offset = [place - place.first().over("group") for place in _PLACE]
     gaps = slices.select(
         *_GROUP,
+        "group",
         "dicom_path",
         "frame_index",
         "slice_spacing_mm",
@@ -248,7 +254,8 @@ def _gaps_and_uneven_images(slices: pl.DataFrame) -> tuple[pl.DataFrame, pl.Data
         down=_dot(offset, _COLUMN),
     )
     spreads = [pl.col(side).max() - pl.col(side).min() for side in ("across", "down")]
-    shifts = gaps.group_by(_GROUP).agg(pl.max_horizontal(spreads).alias("shift"))
+    of_volumes = gaps.group_by([*_GROUP, "group"]).agg(pl.max_horizontal(spreads).alias("shift"))
+    shifts = of_volumes.group_by(_GROUP).agg(pl.col("shift").max())
     apart = pl.col("way") > DISTINCT_MM
     off = (pl.col("along") - pl.col("slice_spacing_mm")).abs()
     uneven = (off > SPACING_RELATIVE * pl.col("slice_spacing_mm")) & (pl.col("along") > DISTINCT_MM)

@@ -123,7 +123,7 @@ PROBLEMS: tuple[Problem, ...] = (
     ),
     Problem(
         "positions_not_distinct",
-        "Two images of one group have the same position.",
+        "Two images of one volume have the same position.",
         tolerance=f"{DISTINCT_MM} mm",
         source=_IDC,
     ),

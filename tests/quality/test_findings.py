@@ -128,6 +128,15 @@ def twice_at(name: str, number: int) -> MadeUp:
     return series
 
 
+def in_two_passes(name: str) -> MadeUp:
+    """Return a series in which all positions are taken twice, as at two points in time."""
+    series = ct(name)
+    for number, image in enumerate(list(series.images), start=len(series.images) + 1):
+        again = {"SOPInstanceUID": f"{series.uid}.{number}", "InstanceNumber": number}
+        series.images.append(image | again)
+    return series
+
+
 def shifted(name: str, number: int, by: float) -> MadeUp:
     series = ct(name)
     x, y, z = series.images[number]["ImagePositionPatient"]
@@ -662,6 +671,7 @@ CLEAN: dict[str, Build] = {
     "a CT whose slope is 4096/4095": lambda name: ct(name).every(RescaleSlope=1.000244),
     "axial slices turned in their plane": lambda name: ct(name, orientation=TURNED),
     "three slices": lambda name: ct(name, 3),
+    "two volumes at the same places": in_two_passes,
     "slices numbered against their order": numbered_backwards,
     "cosines that differ by their rounding": lambda name: trembling(
         mr(name, orientation=AT_A_LIMIT)
