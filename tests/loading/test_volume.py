@@ -199,6 +199,19 @@ def test_a_file_cut_short_is_named_also_where_irregular_ones_are_allowed(tmp_pat
         aa.load_volume(folder, allow_irregular=True)
 
 
+@pytest.mark.parametrize("name", ["axial", "run-length", "multi-frame, reversed"])
+def test_a_series_in_a_bucket_is_loaded_as_from_a_disk(tmp_path, bucket, name):
+    folder = written(tmp_path, KINDS[name])
+    there = bucket / "series" / SERIES
+    for path in folder.iterdir():
+        (there / path.name).upload(path)
+    on_disk = aa.load_volume(folder)
+    for given in (there, str(there)):
+        loaded = aa.load_volume(given)
+        assert np.array_equal(np.asarray(loaded.dataobj), np.asarray(on_disk.dataobj))
+        assert np.array_equal(loaded.affine, on_disk.affine)
+
+
 # --- irregular ones, and what is not there ------------------------------------------------------
 
 
