@@ -20,7 +20,7 @@ MODULES = {
 }
 
 TIERS = (
-    ("errors", "messages", "uid", "schema"),
+    ("errors", "limits", "messages", "uid", "schema"),
     ("storage", "settings", "parallel", "optional_dependencies"),
     ("volumes", "raw", "dicom", "nifti"),
     ("unified", "quality", "preview", "loading", "report", "sample"),

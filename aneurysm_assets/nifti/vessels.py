@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aneurysm_assets.limits import MAX_NEIGHBOURHOOD_VOXELS
 from aneurysm_assets.nifti.segmentation import read_header
 from aneurysm_assets.nifti.volume import Volume, labels_of, planes, series_error
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
@@ -94,17 +95,18 @@ def vessels_at(path: Location, points_lps_mm: ArrayLike) -> list[VesselAtPoint]:
     Raises
     ------
     SeriesError
-        The file is missing, is broken, or holds a value near a point that is no label.
+        The file is missing, is broken, is larger than may be read, or holds a value near a point
+        that is no label; or more voxels are near a point than are searched.
     """
     volume = read_header(path)
     coordinates = place_in_volume(points_lps_mm, volume.grid.affine_ras)
     voxels = [_rounded(point) for point in coordinates]
-    balls = {
-        number: _ball(volume, coordinates[number])
-        for number, voxel in enumerate(voxels)
-        if voxel is not None
-    }
     with series_error(path):
+        balls = {
+            number: _ball(volume, coordinates[number])
+            for number, voxel in enumerate(voxels)
+            if voxel is not None
+        }
         found = _search(volume, balls)
     return [VesselAtPoint(voxel, _vessel(found.get(number))) for number, voxel in enumerate(voxels)]
 
@@ -129,6 +131,12 @@ def _ball(volume: Volume, centre: Floats) -> _Ball:
     upper = np.ceil(np.minimum(centre + reach, np.array(volume.grid.shape) - 1.0)).tolist()
     i, j, k = (int(index) for index in lower)
     past_i, past_j, past_k = (max(int(index) + 1, 0) for index in upper)
+    near = max(past_i - i, 0) * max(past_j - j, 0) * max(past_k - k, 0)
+    if near > MAX_NEIGHBOURHOOD_VOXELS:
+        raise ValueError(
+            f"its voxels are too small: {near} are within {VESSEL_RADIUS_MM:g} mm of a point, and "
+            f"at most {MAX_NEIGHBOURHOOD_VOXELS} are searched"
+        )
     return _Ball(centre, (i, j, k), (past_i, past_j, past_k))
 
 

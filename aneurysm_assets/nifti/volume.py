@@ -17,6 +17,7 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from aneurysm_assets.errors import SeriesError, UnusableNifti
+from aneurysm_assets.limits import MAX_NIFTI_BYTES, MAX_NIFTI_PLANE_BYTES
 from aneurysm_assets.nifti.gzip_stream import GzipStream
 from aneurysm_assets.storage.fetching import store_error
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -121,7 +122,8 @@ def label_counts(volume: Volume) -> dict[int, int]:
     Raises
     ------
     SeriesError
-        The file cannot be read, or is too short, or holds a value that is no label.
+        The file cannot be read, or is too short, or has more bytes than `MAX_NIFTI_BYTES`, or
+        holds a value that is no label.
     """
     counts: Counter[int] = Counter()
     with series_error(volume.path):
@@ -179,6 +181,12 @@ def planes(volume: Volume, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray
         the planes are, and a compressed one is decompressed as far as the last plane wanted.
     wanted : iterable of int
         The planes' k, ascending.
+
+    Raises
+    ------
+    ValueError
+        What is not mapped has more bytes, in a plane or in all, than may be read; or the file is
+        too short.
     """
     width, height, depth = volume.grid.shape
     if not volume.is_compressed and isinstance(volume.path, Path):
@@ -187,23 +195,39 @@ def planes(volume: Volume, wanted: Iterable[int]) -> Iterator[tuple[int, NDArray
         mapped = np.memmap(volume.path, volume.dtype, "r", offset, shape, order="F")
         yield from ((k, mapped[:, :, k]) for k in wanted)
         return
+    _require_few_bytes("its voxels", _voxel_bytes(volume), MAX_NIFTI_BYTES)
     length = width * height * volume.dtype.itemsize
+    _require_few_bytes("a plane", length, MAX_NIFTI_PLANE_BYTES)
+    offset = _offset(volume)
+    _require_few_bytes("what stands before its voxels", offset, MAX_NIFTI_BYTES)
     with _stream(volume) as stream:
         for k in wanted:
-            stream.seek(_offset(volume) + k * length)
+            stream.seek(offset + k * length)
             plane = np.frombuffer(b"".join(_chunks(stream, length)), volume.dtype)
             yield k, plane.reshape((width, height), order="F")
 
 
 def _slabs(volume: Volume) -> Iterator[NDArray[Any]]:
     """Yield all stored values in the order of the file."""
-    length = math.prod(volume.grid.shape) * volume.dtype.itemsize
+    offset, length = _offset(volume), _voxel_bytes(volume)
+    _require_few_bytes("its voxels", length, MAX_NIFTI_BYTES)
+    _require_few_bytes("what stands before its voxels", offset, MAX_NIFTI_BYTES)
     with _stream(volume) as stream:
-        stream.seek(_offset(volume))
+        stream.seek(offset)
         for chunk in _chunks(stream, length):
             yield np.frombuffer(chunk, volume.dtype)
-        while volume.is_compressed and stream.read(_SLAB):
-            pass  # to the end, where the checksum is compared
+        while volume.is_compressed and (behind := stream.read(_SLAB)):
+            length += len(behind)  # to the end, where the checksum is compared
+            _require_few_bytes("its inflated data", length, MAX_NIFTI_BYTES)
+
+
+def _voxel_bytes(volume: Volume) -> int:
+    return math.prod(volume.grid.shape) * volume.dtype.itemsize
+
+
+def _require_few_bytes(what: str, length: int, most: int) -> None:
+    if length > most:
+        raise ValueError(f"too large: {what} would take {length} bytes; at most {most} are read")
 
 
 def _chunks(stream: Stream, length: int) -> Iterator[bytes]:
