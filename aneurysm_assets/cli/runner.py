@@ -473,10 +473,13 @@ class _Run:
             run = self._instance.get_run_by_id(run_id)
             if run is not None and not run.is_finished:
                 self._instance.report_run_canceled(run, message="Interrupted from the keyboard.")
-            raise
-        finally:
             run_locks.release(self._settings, run_id)
+            raise
+        # Before the lock goes: where the end of the run could not be recorded, as on a full disk,
+        # the lock that this process leaves shows the next one that the run is dead.
         run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            run_locks.release(self._settings, run_id)
         if run is not None and run.status == dg.DagsterRunStatus.CANCELED:
             raise KeyboardInterrupt
         if not result.success:

@@ -5,6 +5,7 @@ begin at once, would leave databases that no command can use. What is written to
 `event_log`, where they are to `data_root`.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -60,8 +61,11 @@ def make_databases(home: Path) -> None:
 
 
 def _put_in_place(new: Path, path: Path) -> None:
-    with closing(sqlite3.connect(new)) as database:
-        database.execute("pragma wal_checkpoint(truncate)")
+    try:
+        with closing(sqlite3.connect(new)) as database:
+            database.execute("pragma wal_checkpoint(truncate)")
+    except sqlite3.Error as error:
+        raise OSError(errno.EIO, f"the database cannot be written ({error})", str(path)) from error
     with new.open("rb") as file:
         os.fsync(file.fileno())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +108,8 @@ def reason_of(error: SQLAlchemyError, home: Path) -> str:
     said = str(error.orig) if isinstance(error, DBAPIError) else one_line(error)
     if "locked" in said:
         return f"another process holds a database in {home} ({said}): wait for it, or end it"
-    if "full" in said:
-        return f"the disk of {home} is full: make room there"
+    if "full" in said or "disk I/O" in said:
+        return f"the disk of {home} does not take what is written ({said}): make room there"
     if "readonly" in said or "unable to open" in said:
         return f"a database in {home} cannot be written ({said}): make that directory writable"
     damaged = [f"{home / name} (with it goes {LOST_WITH[name]})" for name in _damaged(home)]

@@ -6,6 +6,7 @@ one over the input as it is in the end.
 
 import csv
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table, read_table
 from tests.graph import Graph, failure
 from tests.made_up import ct, mr, multi_frame, uid_of, write
-from tests.processes import call
+from tests.processes import SCRIPTS, call
 
 FIRST, SECOND, THIRD = (uid_of(name) for name in ("first", "second", "third"))
 
@@ -193,6 +194,21 @@ def test_a_table_that_is_damaged_is_made_again_from_its_series(root, table, kept
     summary = root.run()
     assert (summary.materialized, summary.problems) == (1, [])
     require_equal(root.tables(), before)
+
+
+def test_a_run_on_a_full_disk_says_so_and_one_with_room_completes(root, tmp_path, is_long) -> None:
+    # A limit on the size of a file fails the databases, the tables and the log as a full disk does.
+    for kilobytes in range(8, 1_200, 20) if is_long else (8, 110, 300, 650):
+        full = Root(tmp_path / f"{kilobytes}", root._patch)
+        shutil.copytree(root.raw, full.raw)
+        command = ("aneurysm-assets", "run", "--data", full.data, "--workers", 1)
+        limit = ("prlimit", f"--fsize={kilobytes << 10}", SCRIPTS / command[0], *command[1:])
+        said = subprocess.run(list(map(str, limit)), capture_output=True, text=True, check=False)
+        assert said.returncode == 1, said
+        assert "Traceback" not in said.stderr
+        done = call(*command)
+        assert done.returncode == 0, done.stderr
+        require_equal(full.tables(), root.tables())
 
 
 def test_a_pruned_series_leaves_no_partition_and_no_file(root) -> None:

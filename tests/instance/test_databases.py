@@ -125,6 +125,7 @@ def test_a_damaged_database_is_named_with_what_is_lost_by_it(tmp_path) -> None:
     [
         ("database is locked", "wait for it, or end it"),
         ("database or disk is full", "make room there"),
+        ("disk I/O error", "make room there"),
         ("attempt to write a readonly database", "make that directory writable"),
         ("unable to open database file", "make that directory writable"),
         ("no such table: runs", "cannot be used (no such table: runs)"),
