@@ -617,6 +617,8 @@ def _summary_rows(summary: "Summary") -> dict[str, object]:
         share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
         rows["headers read without pydicom"] = share
     rows["table"] = summary.table or "none: no series is materialized in all four tables"
+    if summary.table and not summary.materialized + summary.skipped + summary.kept:
+        rows["table"] = f"{summary.table}, of before: no series is materialized in all four now"
     return rows
 
 

@@ -334,11 +334,15 @@ class _Run:
         partitions.register(self._instance, summary.inventory.series)
         registered = partitions.registered(self._instance)
         summary.vanished = partitions.vanished(registered, summary.inventory)
-        taken, status = self._take_pending(registered, Options(wanted, force=force))
+        kept: set[str] = set()
+        if set(wanted) == set(summary.inventory.series):
+            kept = set(summary.vanished) & set(summary.inventory.not_on_disk)
+        options = Options(wanted, kept, force=force)
+        taken, status = self._take_pending(registered, options)
         complete = self._complete(status)
         if not self._combine(complete):
             # Tables that could not be read are gone, and their series are missing now.
-            once_more, status = self._take_pending(registered, Options(wanted))
+            once_more, status = self._take_pending(registered, Options(wanted, kept))
             if once_more:
                 summary.problems = [p for p in summary.problems if p.series_instance_uid]
                 taken |= once_more
@@ -410,6 +414,7 @@ class _Run:
     ) -> dict[str, TableState]:
         """Return what is known of each table; inputs are looked at where that decides anything."""
         may_have_changed = set() if options.force else set(options.wanted)
+        may_have_changed |= set(options.without_directory)
         to_look_at = sorted(
             {
                 uid

@@ -120,10 +120,12 @@ def is_held(settings: Settings, name: str) -> bool:
 
 def end_killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Tell Dagster that a run's process is gone: it becomes CANCELED."""
+    was_queued = run.status == dg.DagsterRunStatus.QUEUED
     # A run in CANCELING ended as its user wished.
     if run.status != dg.DagsterRunStatus.CANCELING:
         instance.add_run_tags(run.run_id, {CUT_OFF_TAG: KILLED})
-    instance.report_run_canceled(run, message="The run's process was killed.")
+    reason = "No daemon was there to begin the run." if was_queued else None
+    instance.report_run_canceled(run, message=reason or "The run's process was killed.")
 
 
 def end_dead_runs(instance: dg.DagsterInstance, settings: Settings) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from aneurysm_assets.schema.tables import DICOM_TAGS
 from aneurysm_assets.storage.fingerprint import UNREADABLE
 
 Status = Literal["materialized", "failed", "in_progress", "missing"]
@@ -66,6 +67,9 @@ class Options:
     ----------
     wanted : collection of str
         Series to have materialized: those of `--series`, else all that the inventory says.
+    without_directory : collection of str
+        Series whose directory is gone and whose row is there: what is read from the CSVs and the
+        segmentations is kept up to date, so that no old label stands in the table.
     force : bool
         Whether wanted series that are materialized are taken all the same.
     skip_unreadable : bool
@@ -74,6 +78,7 @@ class Options:
     """
 
     wanted: Collection[str]
+    without_directory: Collection[str] = ()
     force: bool = False
     skip_unreadable: bool = False
 
@@ -161,13 +166,15 @@ def pending_series(tables: Mapping[str, TableState], options: Options) -> Pendin
         Each table of `tables` is in it, also where it needs nothing.
     """
     wanted = set(options.wanted)
+    headers = tables.get(DICOM_TAGS.name, TableState({})).status
+    kept = {uid for uid in options.without_directory if headers.get(uid) == "materialized"}
     reasons: dict[str, dict[str, Reason]] = {table: {} for table in tables}
     in_progress: set[str] = set()
     given_up: set[str] = set()
     for table, state in tables.items():
         for uid, status in state.status.items():
             reason: Reason | None = None
-            if uid not in wanted:
+            if uid not in wanted and (uid not in kept or table == DICOM_TAGS.name):
                 continue
             if status == "in_progress":
                 in_progress.add(uid)
@@ -188,7 +195,8 @@ def _reason(state: TableState, uid: str, options: Options) -> Reason | None:
     if status == "failed":
         # One retry per input needs to know the input.
         return "failed" if state.retried is None or uid in state.current else None
-    return _if_changed(state, uid, options) or ("forced" if options.force else None)
+    is_forced = options.force and uid not in options.without_directory
+    return _if_changed(state, uid, options) or ("forced" if is_forced else None)
 
 
 def _if_changed(state: TableState, uid: str, options: Options) -> Reason | None:

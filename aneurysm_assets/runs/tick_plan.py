@@ -232,10 +232,8 @@ def _series_to_request(
     """Return the series to request, the tags of their runs, and what is waited for instead."""
     tables = _table_states(instance, settings, inventory, status, state, seconds=seconds)
     registered = list(status[DICOM_TAGS.name])
-    options = Options(
-        wanted=inventory.series,
-        skip_unreadable=True,
-    )
+    kept = set(registered) & set(inventory.not_on_disk)
+    options = Options(wanted=inventory.series, without_directory=kept, skip_unreadable=True)
     pending = pending_series(tables, options)
     upstream, *_ = partitions.latest_events(instance)
     request = _digest(upstream, pending.with_reason("missing", "changed"))
@@ -263,10 +261,11 @@ def _table_states(
     """Return what is known of each table; what `state` says of series that no longer fail goes."""
     of_headers = status[DICOM_TAGS.name]
     on_disk = [uid for uid in inventory.series if uid in of_headers]
+    kept = [uid for uid in inventory.not_on_disk if uid in of_headers]
     worth_listing = [uid for uid in on_disk if of_headers[uid] in {"materialized", "failed"}]
     current: dict[str, Fingerprints] = {
         DICOM_TAGS.name: _list_some(settings, worth_listing, state, seconds),
-        **take_light_fingerprints(settings, on_disk),
+        **take_light_fingerprints(settings, [*on_disk, *kept]),
     }
     state.failed = {
         table.name: {

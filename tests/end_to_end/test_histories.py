@@ -177,6 +177,21 @@ def test_a_series_whose_directory_is_gone_stays_and_each_run_says_so(root) -> No
     require_equal(root.tables(), [before, quality])
 
 
+def test_a_label_that_changes_after_the_directory_is_gone_changes_in_the_table(root) -> None:
+    root.without_directory(FIRST)
+    root.run()
+    path = root.raw / "train.csv"
+    header, *rows = csv.reader(path.read_text().splitlines())
+    for row in rows:
+        row[header.index("PatientAge")] = "77"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    assert root.run().problems == []
+    unified, _ = root.tables()
+    assert unified["PatientAge"].unique().to_list() == [77]
+    assert unified.filter("directory_vanished")["SeriesInstanceUID"].unique().to_list() == [FIRST]
+
+
 @pytest.mark.parametrize("table", SERIES_TABLES, ids=lambda table: table.name)
 @pytest.mark.parametrize("kept", [0.0, 0.5], ids=["empty", "half"])
 def test_a_table_that_is_damaged_is_made_again_from_its_series(root, table, kept) -> None:
