@@ -47,7 +47,8 @@ def make_databases(home: Path) -> None:
     OSError
         The directory cannot be written.
     """
-    if all(_is_whole(home / name) for name in LOST_WITH):
+    is_left = any(home.glob(f"{_NEW}*"))  # by a process that was killed, or one makes them now
+    if not is_left and all(_is_whole(home / name) for name in LOST_WITH):
         return
     (home / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(home / "locks" / "databases"):
