@@ -1,6 +1,7 @@
 """Where the data stand: what `aneurysm-assets status` shows, Dagster's record held against disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -8,7 +9,12 @@ from typing import Any
 import dagster as dg
 
 from aneurysm_assets.instance import run_locks
-from aneurysm_assets.instance.data_root import claim, open_instance
+from aneurysm_assets.instance.data_root import (
+    claim,
+    is_read_only,
+    open_copy,
+    open_instance,
+)
 from aneurysm_assets.instance.input_root import require_same_root
 from aneurysm_assets.raw.fingerprints import (
     Fingerprints,
@@ -116,11 +122,7 @@ def take_overview(settings: Settings) -> Overview:
     """
     require_same_root(settings)
     inventory = take_inventory(settings)
-    with open_instance(settings) as instance:
-        claim(instance, settings)
-        # The series of a killed run would be shown as in progress for ever.
-        run_locks.end_dead_runs(instance, settings)
-        active_runs.end_dead(instance, settings)
+    with _record(settings) as instance:
         registered = partitions.registered(instance)
         options = Options(inventory.series)
         current = take_fingerprints(settings, inventory.series, processes=settings.workers)
@@ -150,6 +152,21 @@ def take_overview(settings: Settings) -> Overview:
             series_quality=latest_metadata(instance, SERIES_QUALITY),
             series_preview=_preview_status(instance, settings, fingerprints_of_previews(current)),
         )
+
+
+@contextmanager
+def _record(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open the record; where it cannot be written, a copy, which shows dead runs as they stand."""
+    if is_read_only(settings):
+        with open_copy(settings) as instance:
+            yield instance
+        return
+    with open_instance(settings) as instance:
+        claim(instance, settings)
+        # The series of a killed run would be shown as in progress for ever.
+        run_locks.end_dead_runs(instance, settings)
+        active_runs.end_dead(instance, settings)
+        yield instance
 
 
 def _asset_overview(

@@ -9,10 +9,12 @@ copied.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import dagster as dg
@@ -30,7 +32,7 @@ from aneurysm_assets.dagster_internals import (
     redirect_to_file,
 )
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.instance.databases import make_databases
+from aneurysm_assets.instance.databases import LOST_WITH, make_databases
 from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
 from aneurysm_assets.instance.run_locks import is_shared
 from aneurysm_assets.messages import one_line
@@ -177,6 +179,35 @@ def open_instance(settings: Settings) -> dg.DagsterInstance:
         return dg.DagsterInstance.from_ref(_without_echo(_reference(settings.dagster_home, config)))
     except (dg.DagsterError, CheckError, yaml.YAMLError) as error:
         raise InputError(f"the Dagster instance cannot be opened: {one_line(error)}") from error
+
+
+def is_read_only(settings: Settings) -> bool:
+    """Tell whether the record is with the data, and cannot be written there."""
+    if os.environ.get("DAGSTER_HOME") and data_of_dagster_home(os.environ) is None:
+        return False
+    home = settings.dagster_home
+    return not os.access(home if home.exists() else settings.data, os.W_OK)
+
+
+@contextmanager
+def open_copy(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open a copy of the record of a data root that cannot be written, and remove it in the end.
+
+    SQLite writes beside a database also where it is only read.
+
+    Raises
+    ------
+    OSError
+        The record cannot be read, or there is no room for the copy in the temporary directory.
+    """
+    with TemporaryDirectory() as copy:
+        for name in LOST_WITH:
+            (Path(copy) / name).parent.mkdir(parents=True, exist_ok=True)
+            for path in settings.dagster_home.glob(f"{name}*"):
+                shutil.copyfile(path, Path(copy) / name.replace(Path(name).name, path.name))
+        stock = {"storage": {"sqlite": {"base_dir": copy}}}
+        with dg.DagsterInstance.from_ref(InstanceRef.from_dir(copy, overrides=stock)) as instance:
+            yield instance
 
 
 def write_dagster_yaml(settings: Settings) -> None:

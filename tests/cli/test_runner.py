@@ -1,5 +1,6 @@
 """One run over the data, in the test's own process: what it takes, leaves and refuses."""
 
+import os
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from dagster._core.events import AssetMaterializationPlannedData, DagsterEvent
 from aneurysm_assets.cli import runner
 from aneurysm_assets.cli.status import take_overview
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.instance import data_root
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.settings import Settings
@@ -260,6 +262,17 @@ def begin(instance: dg.DagsterInstance, run_id: str, table: str, series: str) ->
     planned = AssetMaterializationPlannedData(dg.AssetKey(table), partition=series)
     event = DagsterEvent.build_asset_materialization_planned_event("a_job", table, planned)
     instance.report_dagster_event(event, run_id)
+
+
+def test_the_overview_of_a_data_root_that_cannot_be_written_writes_nothing(
+    two_done, monkeypatch
+) -> None:
+    expected = take_overview(two_done)
+    before = {path: path.stat().st_mtime_ns for path in two_done.data.rglob("*")}
+    # A directory of this machine's own that even root cannot write is not to be had everywhere.
+    monkeypatch.setattr(data_root.os, "access", lambda _, mode, **__: mode != os.W_OK)
+    assert take_overview(two_done) == expected
+    assert {path: path.stat().st_mtime_ns for path in two_done.data.rglob("*")} == before
 
 
 def test_before_any_run_every_series_on_disk_is_missing(settings) -> None:
