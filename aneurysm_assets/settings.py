@@ -227,6 +227,18 @@ def recorded_roots(data: Path) -> Mapping[str, Any]:
     return roots
 
 
+def recorded_tags() -> str:
+    """Return the attributes that were read beside the usual ones, as the variable has them.
+
+    Raises
+    ------
+    InputError
+        The record of the data root cannot be used.
+    """
+    tags = recorded_roots(_data(os.environ)).get("tags", [])
+    return ",".join(map(str, tags)) if isinstance(tags, list) else ""
+
+
 def _default(data: Path, recorded: Mapping[str, Any], name: str) -> str:
     root = str(recorded.get(name, name))
     return root if "://" in root else str(data / root)

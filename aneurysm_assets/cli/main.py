@@ -24,7 +24,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.schema.extra_tags import TAGS
-from aneurysm_assets.settings import Settings
+from aneurysm_assets.settings import Settings, recorded_tags
 from aneurysm_assets.uid import is_uid
 
 if TYPE_CHECKING:
@@ -96,6 +96,11 @@ def _paths(command: Callable[P, None]) -> Callable[..., None]:
     ) -> None:
         _load_dotenv()
         _export({variables.DATA: data, variables.RAW: raw, variables.INTERIM: interim})
+        tag = kwargs.get("tag")
+        if isinstance(tag, tuple) and tag:
+            _export({TAGS: ",".join(map(str, tag))})
+        if TAGS not in os.environ and (known := recorded_tags()):
+            _export({TAGS: known})
         command(*args, **kwargs)
 
     return with_paths
@@ -169,7 +174,7 @@ def cli() -> None:
     multiple=True,
     metavar="KEYWORD",
     help="Read this DICOM attribute too, such as RepetitionTime. Repeatable; what was read without "
-    f"it is read again.  [default: {TAGS}]",
+    f"it is read again; '' for none.  [default: {TAGS}, else those of before]",
 )
 @click.option("--force", is_flag=True, help="Take series again that are done.")
 @click.option(
@@ -205,7 +210,6 @@ def run(  # noqa: PLR0917 - click gives each option by its name
             variables.WORKERS: workers,
             variables.THREADS: threads,
             variables.UNLABELLED: "1" if unlabelled else None,
-            TAGS: ",".join(tag) or None,
         }
     )
     settings = Settings.from_environment()

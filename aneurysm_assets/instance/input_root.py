@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.schema.extra_tags import TAGS, extra_tags
 from aneurysm_assets.settings import Settings, recorded_roots, roots_file
 from aneurysm_assets.storage.atomic_files import atomic_write
 from aneurysm_assets.storage.listing import entries_of
@@ -55,6 +56,7 @@ def record_input(settings: Settings) -> None:
         "raw": _as_recorded(settings.data, settings.raw),
         "interim": _as_recorded(settings.data, settings.interim),
         "csvs": csvs,
+        "tags": list(extra_tags()),
     }
     if roots == held:
         return
@@ -76,6 +78,7 @@ def require_same_root(settings: Settings) -> None:
 
 
 def _require_same_root(settings: Settings, recorded: Mapping[str, object]) -> None:
+    _require_tags(settings, recorded)
     raw = recorded.get("raw")
     if not isinstance(raw, str) or _is_same(settings.data, raw, settings.raw):
         return
@@ -86,6 +89,17 @@ def _require_same_root(settings: Settings, recorded: Mapping[str, object]) -> No
         f"--data; if the same files were moved there, `aneurysm-assets run --raw {settings.raw} "
         "--replace-raw` goes on with them, and what is not there leaves the table"
     )
+
+
+def _require_tags(settings: Settings, recorded: Mapping[str, object]) -> None:
+    """Refuse to go on without the attributes that were read: their columns would be lost."""
+    tags = recorded.get("tags", [])
+    if isinstance(tags, list) and tags and TAGS not in os.environ:
+        named = ",".join(map(str, tags))
+        raise InputError(
+            f"the tables of {settings.data} have the attributes {named}, for which this process "
+            f"was not asked: set {TAGS}={named}, or {TAGS}= to leave them out"
+        )
 
 
 def _is_same(data: Path, recorded: str, root: Location) -> bool:
