@@ -1,4 +1,14 @@
-"""How much of a NIfTI file is read before it is refused; why, stands at each limit."""
+"""How much of a file is read before it is refused; why, stands at each limit."""
+
+MAX_FRAMES = 100_000
+"""Images in one DICOM file. No scanner writes more; a header that claims more is damaged."""
+
+MAX_INFLATED_BYTES = 256 << 20
+"""Bytes of a deflated data set, its pixels included: 1 MB of a file can become 1 GB."""
+
+MAX_ITEMS = 250_000
+"""Items of sequences in a deflated data set, or of the functional groups: pydicom takes some 60
+microseconds and 2 kB for each. 10,000 frames with 20 items each have 200,000."""
 
 MAX_NIFTI_BYTES = 4 << 30
 """Bytes of the voxels of vessel labels, inflated. The largest series, 1,441 slices of 512 x 512

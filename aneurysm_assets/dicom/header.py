@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from aneurysm_assets.dicom.attributes import ATTRIBUTES, DTYPES, Value
+from aneurysm_assets.limits import MAX_FRAMES
 
 PixelData = Literal["whole", "cut", "none", "unknown"]
 
@@ -25,9 +26,6 @@ NO_DICOM = "is no DICOM file"
 NO_IMAGE = "is DICOM but no image: it has neither Rows nor pixel data"
 NO_REGULAR_FILE = "is no regular file, or a link to nothing"
 """Why a file has no image, as `read_error` says it after the file's name."""
-
-MAX_FRAMES = 100_000
-"""No scanner writes more frames into one file; a header that claims more is damaged."""
 
 _FRAMES_BELIEVED = 1_000
 """Up to so many frames are believed whatever the size of the file."""
@@ -62,7 +60,7 @@ class Header:
 
 
 def number_of_images(number_of_frames: Value, per_frame_items: int, size: int) -> int | None:
-    """Return how many images a file holds, None where its NumberOfFrames cannot be true.
+    """Return how many images a file holds, None where that cannot be true.
 
     A damaged NumberOfFrames must not become rows without end: beyond a thousand, a frame takes
     at least the eight bytes of an item's header (PS3.5 7.5).
@@ -77,7 +75,7 @@ def number_of_images(number_of_frames: Value, per_frame_items: int, size: int) -
         Bytes of the file.
     """
     if not isinstance(number_of_frames, int):
-        return max(1, per_frame_items)
+        return max(1, per_frame_items) if per_frame_items <= MAX_FRAMES else None
     believed = number_of_frames <= _FRAMES_BELIEVED or number_of_frames <= size // 8
     if not 0 <= number_of_frames <= MAX_FRAMES or not believed:
         return None

@@ -57,6 +57,7 @@ from aneurysm_assets.dicom.top_level import (
     tag_name,
 )
 from aneurysm_assets.errors import SeriesError, UnreadableFile
+from aneurysm_assets.limits import MAX_INFLATED_BYTES, MAX_ITEMS
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile
@@ -80,9 +81,6 @@ _ACR_NEMA_GROUP = 8
 _LONGEST_READ = 64 << 20
 """Bytes of the longest value that is read; pydicom reads a deflated data set as one value."""
 
-_MOST_INFLATED = 256 << 20
-"""Bytes of the largest deflated data set, its pixels included, that is read."""
-
 _INFLATED_AT_ONCE = 16 << 20
 
 _MOST_READS = 300_000
@@ -90,6 +88,8 @@ _MOST_READS = 300_000
 
 _MACHINE_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 """Errors of opening that concern this machine and not the file."""
+
+_BEGINS_OF_ITEM = (bytes.fromhex("FEFF00E0"), bytes.fromhex("FFFEE000"))
 
 _ITEMS = frozenset(bytes.fromhex(tag) for tag in ("FEFF00E0", "FFFEE000", "FEFFDDE0", "FFFEE0DD"))
 """The tags of an item and of the end of items, in both byte orders."""
@@ -247,17 +247,32 @@ class _Watched(io.BufferedReader):
 def _require_little_inflated(deflated: bytes) -> None:
     """Refuse a deflated data set of a few bytes that would take all memory."""
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated = 0
+    inflated = items = 0
     try:
         while deflated:
-            inflated += len(inflate.decompress(deflated, _INFLATED_AT_ONCE))
-            if inflated > _MOST_INFLATED:
+            part = inflate.decompress(deflated, _INFLATED_AT_ONCE)
+            inflated += len(part)
+            items += _items_in(part)
+            if inflated > MAX_INFLATED_BYTES:
                 raise UnreadableFile(
-                    f"has a deflated data set of more than {_MOST_INFLATED >> 20} MB"
+                    f"has a deflated data set of more than {MAX_INFLATED_BYTES >> 20} MB"
                 )
+            _require_few_items(items)
             deflated = inflate.unconsumed_tail
     except zlib.error:
         return  # pydicom meets the same error and reports it
+
+
+def _items_in(data: bytes) -> int:
+    """Return how many items of sequences the bytes have at most, in either byte order."""
+    return max(data.count(tag) for tag in _BEGINS_OF_ITEM)
+
+
+def _require_few_items(items: int) -> None:
+    if items > MAX_ITEMS:
+        raise UnreadableFile(
+            f"has a header that cannot be: its sequences have more than {MAX_ITEMS} items"
+        )
 
 
 def _without(raw: io.RawIOBase, size: int, hidden: Sequence[Range]) -> tuple[io.RawIOBase, int]:
@@ -362,7 +377,8 @@ def _header(
     per_frame, shared = _groups(dataset, PER_FRAME), _groups(dataset, SHARED)
     frames = number_of_images(number_of_frames, len(per_frame), file.size)
     if frames is None:
-        raise UnreadableFile(f"declares {number_of_frames} frames, which cannot be")
+        claimed = len(per_frame) if number_of_frames is None else number_of_frames
+        raise UnreadableFile(f"declares {claimed} frames, which cannot be")
     images: list[dict[str, Value]] = []
     for index in range(frames):
         groups = [
@@ -386,6 +402,8 @@ def _groups(dataset: Dataset, name: str) -> Sequence[Dataset]:
     _require_items(dataset, name)
     raw = dataset.get_item(name) if name in dataset else None
     value = getattr(raw, "value", None)
+    if isinstance(value, bytes):
+        _require_few_items(_items_in(value))
     if isinstance(value, bytes) and getattr(raw, "VR", None) == "UN":
         return convert_SQ(value, is_implicit_VR=True, is_little_endian=True)
     return dataset.get(name) or ()

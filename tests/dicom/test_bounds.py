@@ -1,5 +1,6 @@
 """Whatever a header declares, reading it takes bounded memory and ends."""
 
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -8,8 +9,10 @@ import polars as pl
 import pytest
 
 from aneurysm_assets.dicom.attributes import PER_FRAME, tag_of
+from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.dicom.series import read_series
-from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.errors import SeriesError, UnreadableFile
+from aneurysm_assets.limits import MAX_FRAMES
 from tests.dicom_bytes import (
     DEFLATED,
     UNDEFINED,
@@ -86,3 +89,27 @@ def test_frames_that_the_file_has_no_room_for_do_not_become_rows(
     else:
         with pytest.raises(SeriesError, match=f"declares {frames} frames"):
             read_series(series, series.parent.parent)
+
+
+@pytest.mark.parametrize("items", [MAX_FRAMES + 1, 3_000_000])
+@pytest.mark.parametrize(
+    ("is_deflated", "is_undefined"), [(True, True), (True, False), (False, False)]
+)
+def test_items_without_end_and_no_number_of_frames_do_not_become_rows(
+    tmp_path, is_deflated, items, is_undefined
+) -> None:
+    value = item() * items
+    length = UNDEFINED if is_undefined else len(value)
+    end = bytes.fromhex("FEFFDDE000000000") if is_undefined else b""
+    body = image(element(tag_of(PER_FRAME), "SQ", value, length) + end)
+    if is_deflated:
+        deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        content = dicom(deflate.compress(body), deflate.flush(), syntax=DEFLATED)
+    else:
+        content = dicom(body)
+    path = tmp_path / "vast.dcm"
+    path.write_bytes(content)
+    before = time.process_time()
+    with pytest.raises(UnreadableFile, match="cannot be"):
+        read_header(path)
+    assert time.process_time() - before < 15

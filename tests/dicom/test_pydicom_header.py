@@ -22,9 +22,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, format_number_as_ds
 
 from aneurysm_assets.dicom.attributes import BELOW, VALUE_RULES
-from aneurysm_assets.dicom.header import MAX_FRAMES, Header
+from aneurysm_assets.dicom.header import Header
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import UnreadableFile
+from aneurysm_assets.limits import MAX_FRAMES
 from tests.dicom_files import (
     MACROS,
     NATIVE,

@@ -11,7 +11,7 @@ from struct import Struct
 from pydicom.datadict import dictionary_VR
 
 from aneurysm_assets.dicom.fast_parser.values import MAX_LENGTH, FallBackToPydicom, encoding_of
-from aneurysm_assets.dicom.header import MAX_FRAMES
+from aneurysm_assets.limits import MAX_FRAMES
 from aneurysm_assets.storage.read_ahead import FIRST_READ
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
