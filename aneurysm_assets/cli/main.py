@@ -551,7 +551,7 @@ def _styled(text: str, colour: str | None) -> str:
 
 
 def _print_summary(summary: "Summary", log: "RunLog") -> None:
-    for line, colour in _summary_lines(summary):
+    for line, colour in summary_lines(summary):
         log.summary(line)
         click.echo(_styled(line, colour))
     kept = str(log.path) if log.trouble is None else f"not whole: {log.trouble}"
@@ -566,7 +566,7 @@ def _ui_command() -> str:
     return "aneurysm-assets ui" + (f" --data {shlex.quote(data)}" if data else "")
 
 
-def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
+def summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
     """Yield the lines of the closing summary, each with its colour."""
     inventory = summary.inventory
     if not inventory.has_train_csv:
@@ -574,6 +574,8 @@ def _summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
         yield warning, "yellow"
     if summary.interrupted_runs:
         yield f"took up what {summary.interrupted_runs} killed run(s) had left", None
+    if notes := summary.combined.get("notes"):
+        yield f"warning: unified_metadata: {notes}; the next run tries again", "yellow"
     for problem in summary.problems:
         of = f" {problem.series_instance_uid}" if problem.series_instance_uid else ""
         yield f"failed: {problem.table}{of}: {problem.reason}", "red"

@@ -433,7 +433,9 @@ class _Run:
     def _combine(self, complete: Sequence[str]) -> bool:
         """Combine where that is not done already; tell whether nothing failed."""
         summary = self._summary
-        on_disk = all(find_table(stem) is not None for stem in self._settings.dataset_tables)
+        paths = [find_table(stem) for stem in self._settings.dataset_tables]
+        # A table that could not be written as Parquet is made again until it can.
+        on_disk = all(path is not None and path.name.endswith(".parquet") for path in paths)
         names = [table.name for table in DATASET_TABLES]
         known = partitions.registered(self._instance)
         vanished = partitions.vanished(known, summary.inventory)

@@ -15,6 +15,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.cli import runner
+from aneurysm_assets.cli.main import summary_lines
 from aneurysm_assets.cli.status import take_overview
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import open_instance
@@ -22,6 +23,7 @@ from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage import table_files
 from aneurysm_assets.storage.table_files import find_table, read_table
 from tests.graph import Graph, failure
 from tests.made_up import ct, mr, multi_frame, uid_of, write
@@ -190,6 +192,27 @@ def test_a_label_that_changes_after_the_directory_is_gone_changes_in_the_table(r
     unified, _ = root.tables()
     assert unified["PatientAge"].unique().to_list() == [77]
     assert unified.filter("directory_vanished")["SeriesInstanceUID"].unique().to_list() == [FIRST]
+
+
+def test_a_table_that_had_to_be_csv_is_said_and_is_parquet_again_by_the_next_run(
+    root, monkeypatch
+) -> None:
+    before = root.tables()
+    root.settings().unified_table.with_suffix(".parquet").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(table_files, "_write_parquet", broken)
+        summary = root.run()
+    assert summary.table is not None
+    assert summary.table.endswith(".csv")
+    (warning,) = (line for line, _ in summary_lines(summary) if line.startswith("warning: unif"))
+    assert "Parquet could not be written (ComputeError: no compressor)" in warning
+    root.run()
+    assert not list(root.settings().interim.glob("*.csv"))
+    require_equal(root.tables(), before)
+
+
+def broken(*_: object) -> int:
+    raise pl.exceptions.ComputeError("no compressor")
 
 
 @pytest.mark.parametrize("table", SERIES_TABLES, ids=lambda table: table.name)
