@@ -23,6 +23,7 @@ THREADS = "ANEURYSM_THREADS"
 UNLABELLED = "ANEURYSM_UNLABELLED"
 PIXEL_COORDINATES = "ANEURYSM_PIXEL_COORDINATES"
 SERIES_PER_RUN = "ANEURYSM_SERIES_PER_RUN"
+TABLE_AUTOMATION = "ANEURYSM_TABLE_AUTOMATION"
 
 _MOST_THREADS = 256
 
@@ -271,6 +272,12 @@ def default_workers() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return max(1, os.cpu_count() or 1)
+
+
+def is_table_automation_on(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether the sensor that combines is on where nobody turned it on or off."""
+    values = os.environ if environment is None else environment
+    return values.get(TABLE_AUTOMATION, "").strip().lower() not in {"0", "off", "false"}
 
 
 def series_per_run(environment: Mapping[str, str] | None = None) -> int | None:

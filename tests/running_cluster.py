@@ -84,6 +84,7 @@ class Cluster(deploy.cluster.Cluster):
         variables = {
             "ANEURYSM_DATA": str(data),
             "ANEURYSM_SERIES_PER_RUN": "50",
+            "ANEURYSM_TABLE_AUTOMATION": "0",  # the tests count runs
             "ANEURYSM_WORKERS": "1",
             "HELD_SERIES": str(self._held),
             "PYTHONPATH": os.pathsep.join([str(quick), *_python_path()]),

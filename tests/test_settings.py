@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.errors import InputError, SeriesError
-from aneurysm_assets.settings import Settings, default_workers
+from aneurysm_assets.settings import Settings, default_workers, is_table_automation_on
+
+
+@pytest.mark.parametrize(("text", "is_on"), [("", True), ("1", True), ("0", False), ("off", False)])
+def test_the_sensor_that_combines_is_on_unless_the_environment_says_no(text, is_on) -> None:
+    assert is_table_automation_on({"ANEURYSM_TABLE_AUTOMATION": text}) == is_on
 
 
 def test_with_nothing_set_everything_is_below_data_in_the_working_directory(

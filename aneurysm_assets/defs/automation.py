@@ -25,6 +25,7 @@ from aneurysm_assets.runs.pending_series import REASONS
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.tick_plan import SensorState, TickPlan, plan_tick
 from aneurysm_assets.schema.tables import ALL_TABLES, DATASET_TABLES
+from aneurysm_assets.settings import is_table_automation_on
 
 REASON_TAG = "aneurysm_assets/reason"
 """On the requested runs: how many series they take for which reason."""
@@ -54,7 +55,9 @@ def series_automation(
     "unified_metadata, volumes and series_quality of what is done, when something is newer and "
     "nothing is in progress. It reads no series: that is asked for by a backfill, by "
     "`aneurysm-assets run`, or by turning series_automation on, which then does this too.",
-    default_status=dg.DefaultSensorStatus.RUNNING,
+    default_status=dg.DefaultSensorStatus.RUNNING
+    if is_table_automation_on()
+    else dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
 )
 def table_automation(
