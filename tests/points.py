@@ -24,4 +24,8 @@ def points_in_mm(
             "PixelSpacing": np.asarray(pixel_spacing, float).reshape(-1, 2).tolist(),
         }
     )
+    vectors = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+    frame = frame.cast(
+        dict.fromkeys(vectors, pl.List(pl.Float64)) | {"x": pl.Float64, "y": pl.Float64}
+    )
     return frame.select(in_patient_coordinates()).to_numpy().reshape(*np.shape(x), 3)
