@@ -202,9 +202,10 @@ def open_copy(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """
     with TemporaryDirectory() as copy:
         for name in LOST_WITH:
-            (Path(copy) / name).parent.mkdir(parents=True, exist_ok=True)
+            copied = Path(copy) / name
+            copied.parent.mkdir(parents=True, exist_ok=True)
             for path in settings.dagster_home.glob(f"{name}*"):
-                shutil.copyfile(path, Path(copy) / name.replace(Path(name).name, path.name))
+                shutil.copyfile(path, copied.with_name(path.name))
         stock = {"storage": {"sqlite": {"base_dir": copy}}}
         with dg.DagsterInstance.from_ref(InstanceRef.from_dir(copy, overrides=stock)) as instance:
             yield instance

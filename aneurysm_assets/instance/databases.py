@@ -80,13 +80,17 @@ def _is_whole(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(_open_to_read(path)) as database:
             return (
                 # Both are Dagster's last steps when it makes a database.
                 _has_rows(database, "alembic_version") and _has_rows(database, "secondary_indexes")
             ) or any(_has_rows(database, table) for table in _RECORDS.values())
     except sqlite3.Error:
         return path.stat().st_size > 0
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def _has_rows(database: sqlite3.Connection, table: str) -> bool:
@@ -128,7 +132,7 @@ def _damaged(home: Path) -> list[str]:
 
 def _is_sound(path: Path) -> bool:
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(_open_to_read(path)) as database:
             return bool(database.execute("pragma quick_check(1)").fetchone() == ("ok",))
     except sqlite3.Error:
         return False

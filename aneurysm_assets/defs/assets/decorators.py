@@ -19,6 +19,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location
+from aneurysm_assets.storage.table_files import StoredTable
 
 T = TypeVar("T")
 
@@ -202,6 +203,18 @@ def is_to_be_left_out(context: dg.AssetExecutionContext, require: Callable[[], N
         context.log.warning(f"left out: {error}")
         return True
     return False
+
+
+def metadata_of(stored: StoredTable, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a materialization of a table of the data set says of it: where, and how many."""
+    return {
+        "dagster/row_count": stored.rows,
+        "dagster/uri": stored.path.as_uri(),
+        "rows": stored.rows,
+        **counts,
+        "format": stored.format,
+        "path": dg.MetadataValue.path(str(stored.path)),
+    }
 
 
 def read_csv_once(

@@ -1,9 +1,11 @@
 """`series_quality`: which problems each series has, from the unified table."""
 
+from typing import Any
+
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset
+from aneurysm_assets.defs.assets.decorators import file_metadata, metadata_of, table_asset
 from aneurysm_assets.quality.assess import assess_series
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
@@ -26,17 +28,11 @@ def series_quality(
     if stored.warning:
         context.log.warning(stored.warning)
     problems = {problem.name: int(quality[problem.name].sum()) for problem in PROBLEMS}
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": stored.rows,
-            "dagster/uri": stored.path.as_uri(),
-            "rows": stored.rows,
-            "series_with_problems": int(quality["findings"].is_not_null().sum()),
-            "problems": dg.MetadataValue.json({k: n for k, n in problems.items() if n}),
-            "format": stored.format,
-            "path": dg.MetadataValue.path(str(stored.path)),
-        }
-    )
+    counts: dict[str, Any] = {
+        "series_with_problems": int(quality["findings"].is_not_null().sum()),
+        "problems": dg.MetadataValue.json({k: n for k, n in problems.items() if n}),
+    }
+    return dg.MaterializeResult(metadata=metadata_of(stored, counts))
 
 
 def _assessed(

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset
+from aneurysm_assets.defs.assets.decorators import file_metadata, metadata_of, table_asset
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
@@ -23,16 +23,7 @@ def volumes(
         counts, stored = retry_if_replaced(lambda: _described(context, run_settings))
     if stored.warning:
         context.log.warning(stored.warning)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": stored.rows,
-            "dagster/uri": stored.path.as_uri(),
-            "rows": stored.rows,
-            **counts,
-            "format": stored.format,
-            "path": dg.MetadataValue.path(str(stored.path)),
-        }
-    )
+    return dg.MaterializeResult(metadata=metadata_of(stored, counts))
 
 
 def _described(
