@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from celery import Celery
+
 from deploy.procfile import make_home, process_of
 from deploy.servers.postgresql import PostgresqlServer
 from deploy.servers.process import ServerProcess, answers, free_ports
@@ -100,17 +102,31 @@ class Cluster:
         self._stack = ExitStack()
 
     def _process(self, kind: str, name: str = "", *arguments: str) -> ServerProcess:
-        ready = {"webserver": lambda: answers(self.port)}.get(kind, lambda: True)
-        return process_of(kind, self.home, self.variables, *arguments, name=name, ready=ready)
+        ready = {"webserver": lambda: answers(self.port), "worker": lambda: self._has_worker(name)}
+        return process_of(
+            kind,
+            self.home,
+            self.variables,
+            *arguments,
+            name=name,
+            ready=ready.get(kind, lambda: True),
+        )
+
+    def _has_worker(self, name: str) -> bool:
+        control = Celery(broker=self.redis.url).control
+        return bool(control.ping(destination=[f"{name}@here"], timeout=1.0))
 
     def __enter__(self) -> Self:
-        """Start everything, and wait until the webserver answers."""
+        """Start everything, and wait until the webserver and each worker answer."""
         with ExitStack() as stack:
             for server in (self.postgresql, self.redis):
                 stack.enter_context(server)
-            for process in (*self.workers.values(), self._daemon, self._webserver):
+            processes = (*self.workers.values(), self._daemon, self._webserver)
+            for process in processes:
                 stack.callback(process.kill)
-                process.start()
+                process.begin()
+            for process in processes:
+                process.wait_until_ready()
             self._stack = stack.pop_all()
         return self
 
@@ -168,7 +184,16 @@ class Cluster:
         return str(launched["backfillId"])
 
     def backfill(self, backfill_id: str) -> dict[str, Any]:
-        """Return the status of a backfill and its runs."""
+        """Return the status of a backfill and its runs.
+
+        Raises
+        ------
+        ClusterFailed
+            There is no such backfill, or the webserver does not answer.
+        ServerFailed
+            The daemon, which works on backfills, has ended by itself.
+        """
+        self._daemon.require_running()
         found = self.ask(STATE, id=backfill_id)["partitionBackfillOrError"]
         if found["__typename"] != "PartitionBackfill":
             raise ClusterFailed(f"backfill {backfill_id}: {found}")

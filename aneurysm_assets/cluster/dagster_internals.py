@@ -30,6 +30,10 @@ from dagster_postgres.utils import DagsterPostgresException
 from dagster_postgres.auth import PgTokenProvider
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 
+# How they connect, to make the tables of a new database one process at a time. Public: storages
+# that wait for one another where several begin at once.
+from dagster_postgres.utils import create_pg_engine, retry_pg_connection_fn
+
 # --- Failures told in their time (dagster-io/dagster#34204). Public: that end.
 from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, PartitionBackfill
 from dagster._core.storage.runs.schema import RunsTable
@@ -52,7 +56,9 @@ __all__ = [
     "PgTokenProvider",
     "RunsTable",
     "WorkerStatus",
+    "create_pg_engine",
     "get_token_provider_from_config",
     "pg_url_from_config",
+    "retry_pg_connection_fn",
     "unpack_value",
 ]

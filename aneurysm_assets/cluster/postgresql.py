@@ -7,19 +7,22 @@ events say and how they are read stays; `backfill_failures` has what Dagster lea
 
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Self, TypedDict, Unpack
 
 from dagster import EventLogEntry
 from dagster_postgres import DagsterPostgresStorage
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, NullPool, inspect, select, text
 
 from aneurysm_assets.cluster.backfill_failures import FailureEventLogStorage, FailureRunStorage
 from aneurysm_assets.cluster.dagster_internals import (
     PgTokenProvider,
+    create_pg_engine,
     get_token_provider_from_config,
     pg_url_from_config,
+    retry_pg_connection_fn,
 )
 from aneurysm_assets.dagster_internals import (
     ASSET_CHECK_EVENTS,
@@ -36,6 +39,14 @@ from aneurysm_assets.instance.event_log import (
 
 _WRITERS = 7_021_462_094_371_985_401
 """The advisory lock of writers: any number that nobody else locks in this database."""
+
+_MAKERS = _WRITERS + 1
+"""The advisory lock of who makes the tables."""
+
+_LAST_TABLES = frozenset({"runs", "instance_info", "event_logs", "jobs"})
+"""Of each of Dagster's storages; where they are there, all are."""
+
+_LOOK_AGAIN_AFTER_SECONDS = 0.2
 
 _IDLE_MILLISECONDS = 30_000
 """After this PostgreSQL ends a silent writer. One whose host lost its power would otherwise keep
@@ -190,8 +201,37 @@ def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> set[str]:
     return set(connection.scalars(found))
 
 
+@contextmanager
+def _one_maker_of_tables(database: _Database) -> Iterator[None]:
+    """Let one process at a time make the tables, where they are missing.
+
+    The processes of a new cluster begin together. Dagster's own storages try again for a second,
+    and after one of the errors that PostgreSQL has for two makers only; others end the process.
+    """
+    if not database["should_autocreate_tables"]:
+        yield
+        return
+    engine = create_pg_engine(
+        database["postgres_url"], database["token_provider"], poolclass=NullPool
+    )
+    while True:
+        with retry_pg_connection_fn(engine.connect) as connection:
+            made = _LAST_TABLES.issubset(inspect(connection).get_table_names())
+            if not made and connection.scalar(text(f"SELECT pg_try_advisory_xact_lock({_MAKERS})")):
+                yield
+                return
+        if made:
+            break
+        # Without a connection: PgBouncer's pool may have none left for the one that makes them.
+        time.sleep(_LOOK_AGAIN_AFTER_SECONDS)
+    yield
+
+
 class PostgresStorage(DagsterPostgresStorage):
-    """`DagsterPostgresStorage` with the event log above and `FailureRunStorage`."""
+    """`DagsterPostgresStorage` with the event log above and `FailureRunStorage`.
+
+    Processes that begin at once on an empty database wait for the one that makes its tables.
+    """
 
     def __init__(
         self,
@@ -199,9 +239,10 @@ class PostgresStorage(DagsterPostgresStorage):
         inst_data: ConfigurableClassData | None = None,
         **database: Unpack[_Database],
     ) -> None:
-        super().__init__(inst_data=inst_data, **database)
-        self._event_log_storage = BatchingPostgresEventLogStorage(**database)
-        self._run_storage = FailureRunStorage(**database)
+        with _one_maker_of_tables(database):
+            super().__init__(inst_data=inst_data, **database)
+            self._event_log_storage = BatchingPostgresEventLogStorage(**database)
+            self._run_storage = FailureRunStorage(**database)
 
     @classmethod
     def from_config_value(

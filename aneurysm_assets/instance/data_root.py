@@ -185,8 +185,8 @@ def is_read_only(settings: Settings) -> bool:
     """Tell whether the record is with the data, and cannot be written there."""
     if os.environ.get("DAGSTER_HOME") and data_of_dagster_home(os.environ) is None:
         return False
-    home = settings.dagster_home
-    return not os.access(home if home.exists() else settings.data, os.W_OK)
+    held = next((path for path in (settings.dagster_home, settings.data) if path.exists()), None)
+    return held is not None and not os.access(held, os.W_OK)
 
 
 @contextmanager

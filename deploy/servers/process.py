@@ -18,6 +18,8 @@ from typing import Self
 
 _LOOK_EVERY_SECONDS = 0.05
 
+_READY_WITHIN_SECONDS = 180.0
+
 
 class MissingProgram(Exception):  # noqa: N818 - a state of the machine, not a fault
     """A server's program is not installed; the text says which package has it."""
@@ -121,14 +123,19 @@ class ServerProcess:
             raise ServerFailed(f"{self.name} is not started")
         return self._process.pid
 
-    def start(self, seconds: float = 60) -> None:
+    def start(self) -> None:
         """Start it, and wait until it answers.
 
         Raises
         ------
         ServerFailed
-            It ended, or did not answer within the time; then it is ended.
+            It ended, or did not answer in time; then it is ended.
         """
+        self.begin()
+        self.wait_until_ready()
+
+    def begin(self) -> None:
+        """Start it without waiting, where several are to start side by side."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the servers of this package
                 [*_ended_with_us(), *self._command],
@@ -140,15 +147,34 @@ class ServerProcess:
                 cwd=self._cwd,
                 start_new_session=True,  # a Ctrl-C is ours; we end it in our order
             )
-        until = time.monotonic() + seconds
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers.
+
+        Raises
+        ------
+        ServerFailed
+            It ended, or did not answer in time; then it is ended.
+        """
+        until = time.monotonic() + _READY_WITHIN_SECONDS
         while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > until:
-                state = (
-                    f"ended with {self._process.returncode}" if self._process.poll() else "silent"
-                )
+            self.require_running()
+            if time.monotonic() > until:
                 self.kill()
-                raise ServerFailed(f"{self.name} did not start ({state}):\n{self._end_of_log()}")
+                raise ServerFailed(f"{self.name} does not answer:\n{self._end_of_log()}")
             time.sleep(_LOOK_EVERY_SECONDS)
+
+    def require_running(self) -> None:
+        """Make sure that it has not ended by itself.
+
+        Raises
+        ------
+        ServerFailed
+            It has.
+        """
+        if self._process is not None and (code := self._process.poll()) is not None:
+            self._process = None
+            raise ServerFailed(f"{self.name} ended with {code}:\n{self._end_of_log()}")
 
     def stop(self, seconds: float = 20, by: signal.Signals = signal.SIGTERM) -> None:
         """End it as it wants to be ended; kill it where it does not end within the time."""

@@ -1,8 +1,10 @@
 """Storage in PostgreSQL, held against Dagster's own; directly, and through PgBouncer."""
 
 import multiprocessing
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,12 @@ from dagster._core.events import (
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.event_log import SqlEventLogStorageTable
 from dagster._core.storage.tags import BACKFILL_ID_TAG
-from dagster_postgres import PostgresEventLogStorage
+from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy import Connection, create_engine, event, select
 from sqlalchemy.exc import OperationalError
 
 from aneurysm_assets.cluster import backfill_failures, celery_worker, postgresql
-from aneurysm_assets.cluster.postgresql import BatchingPostgresEventLogStorage
+from aneurysm_assets.cluster.postgresql import BatchingPostgresEventLogStorage, PostgresStorage
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim
@@ -126,6 +128,26 @@ def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(
             told.append(all_that_is_told(instance, "run", series))
     assert told[0] == told[1]
     assert told[0]["recorded"] == dict.fromkeys(series, 1)
+
+
+def test_of_storages_that_begin_at_once_on_an_empty_database_one_makes_the_tables(
+    database, monkeypatch
+) -> None:
+    two = threading.Barrier(2, timeout=2)  # passed where two make tables at the same time
+    met = []
+    make = PostgresRunStorage._init_db
+
+    def make_with_another(self: PostgresRunStorage) -> None:
+        with suppress(threading.BrokenBarrierError):
+            met.append(two.wait())
+        make(self)
+
+    monkeypatch.setattr(PostgresRunStorage, "_init_db", make_with_another)
+    given = storage(database)["storage"]["custom"]["config"]
+    with ThreadPoolExecutor(4) as threads:
+        opened = [threads.submit(PostgresStorage.from_config_value, None, given) for _ in range(4)]
+    assert [each.result().run_storage.get_runs() for each in opened] == [[]] * 4
+    assert not met
 
 
 @pytest.mark.parametrize("mode", ["session", "transaction"])
