@@ -376,9 +376,19 @@ def _is_agreed(question: str) -> bool:
     default="image",
     help="What a row of the file is.  [default: image]",
 )
+@click.option(
+    "--as",
+    "script",
+    type=click.Choice(["01_create_meta_data"]),
+    help="The 55 columns of the script that this replaces, a row per file.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export; nothing else ever is.")
 def export(
-    to: Path, by: tuple[str, ...], rows: Literal["image", "series"], overwrite: bool
+    to: Path,
+    by: tuple[str, ...],
+    rows: Literal["image", "series"],
+    script: str | None,
+    overwrite: bool,
 ) -> None:
     """Write the unified table as one file, or hive-partitioned by columns.
 
@@ -392,18 +402,21 @@ def export(
       aneurysm-assets export --to images.csv
       aneurysm-assets export --to parts --by Modality_train --by PatientSex
       aneurysm-assets export --to parts --by orientation_plane --overwrite
+      aneurysm-assets export --to old.csv --as 01_create_meta_data
     """
     from aneurysm_assets.unified.export import export as export_table
     from aneurysm_assets.unified.one_file import SUFFIXES, export_file
 
     if by and rows != "image":
         raise click.UsageError("--by divides the rows of images: it does not go with --rows series")
+    if script and (by or rows != "image"):
+        raise click.UsageError(f"--as {script} says what a row is: leave --by and --rows out")
     if not by and to.suffix not in SUFFIXES:
         raise click.UsageError(f"--to {to}: name a .csv or .parquet file, or columns by --by")
     settings = Settings.from_environment()
     with _exit_with_reason(f"what was at {to} before is untouched"):
         if not by:
-            written = export_file(settings, to, rows, overwrite=overwrite)
+            written = export_file(settings, to, "file" if script else rows, overwrite=overwrite)
             click.echo(f"wrote {written} rows to {to}")
             return
         exported = export_table(settings, to, by, overwrite=overwrite)

@@ -16,6 +16,7 @@ from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.columns import SERIES, SERIES_KEY, Column
 from aneurysm_assets.schema.tables import (
     LABELS,
+    LOCALIZERS_WITHOUT_IMAGE,
     SEGMENTATION_META,
     SERIES_QUALITY,
     UNIFIED_METADATA,
@@ -31,8 +32,9 @@ from aneurysm_assets.storage.table_files import (
     lists_as_json,
     scan_tables,
 )
+from aneurysm_assets.unified.former_script import AS_SCRIPT, as_script
 
-Rows = Literal["image", "series"]
+Rows = Literal["image", "series", "file"]
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -92,6 +94,8 @@ PER_SERIES = Table(
     key=(SERIES_KEY,),
 )
 
+_TABLES: dict[Rows, Table] = {"image": UNIFIED_METADATA, "series": PER_SERIES, "file": AS_SCRIPT}
+
 
 def export_file(settings: Settings, to: Path, rows: Rows, *, overwrite: bool = False) -> int:
     """Write the unified table as one file.
@@ -102,8 +106,9 @@ def export_file(settings: Settings, to: Path, rows: Rows, *, overwrite: bool = F
         Where the table is.
     to : Path
         A file; its suffix says whether it is CSV, with lists as JSON, or Parquet.
-    rows : {"image", "series"}
-        What one row is: as in the unified table, or with the columns of `PER_SERIES`.
+    rows : {"image", "series", "file"}
+        What one row is: as in the unified table, with the columns of `PER_SERIES`, or with those
+        of `AS_SCRIPT`.
     overwrite : bool
         Replace a file that an earlier export wrote.
 
@@ -119,11 +124,14 @@ def export_file(settings: Settings, to: Path, rows: Rows, *, overwrite: bool = F
     OSError
         The disk is full, the bucket cannot be read, or the like. What was there is untouched.
     """
-    table = UNIFIED_METADATA if rows == "image" else PER_SERIES
+    table = _TABLES[rows]
     frame = _scan(settings, UNIFIED_METADATA, settings.unified_table)
     if rows == "series":
         quality = _scan(settings, SERIES_QUALITY, settings.quality_table)
         frame = one_row_per_series(frame, quality)
+    if rows == "file":
+        unplaced = _scan(settings, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table)
+        frame = as_script(frame, unplaced, str(settings.raw))
     _check_file(to, overwrite=overwrite)
     write = partial(_write_csv if to.suffix == ".csv" else _write_parquet, table, frame)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -193,7 +201,10 @@ def _is_export(path: Path) -> bool:
 
 def _is_csv(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.readline(200).startswith(f'"{SERIES_KEY}","'.encode())
+        first = file.readline(200)
+    return any(
+        first.startswith(f'"{table.column_names[0]}","'.encode()) for table in _TABLES.values()
+    )
 
 
 def _is_parquet(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """`aneurysm-assets` as a user runs it: a process, its exit status, what it says and leaves."""
 
+import ast
 import errno
 import json
 import os
@@ -12,13 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import nibabel as nib
+import pandas as pd
 import polars as pl
+import pydicom
 import pytest
 from click.testing import CliRunner
+from pydicom.multival import MultiValue
 
 from aneurysm_assets.cli.main import cli
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import uid
+from aneurysm_assets.schema.columns import COMPETITION_TAGS
 from aneurysm_assets.schema.tables import DICOM_TAGS
 from aneurysm_assets.storage.table_files import read_table
 from tests.processes import (
@@ -531,6 +537,52 @@ def test_export_writes_the_table_in_parts(first_run, tmp_path) -> None:
     table = pl.read_parquet(data / "interim" / "dicom_metadata_with_csv.parquet")
     key = ["SeriesInstanceUID", "dicom_path", "frame_index", "localizer_index"]
     assert parts.select(table.columns).sort(key).equals(table.sort(key))
+
+
+def as_former_script(series: str, raw: Path) -> pd.DataFrame:
+    """Return what the replaced script made of a series of single-frame files, lists as text."""
+    train, points = (pd.read_csv(raw / name) for name in ("train.csv", "train_localizers.csv"))
+    rows = []
+    for path in sorted((raw / "series" / series).glob("*.dcm")):
+        header = pydicom.dcmread(path)
+        row = {column.name: header.get(column.name) for column in COMPETITION_TAGS}
+        row["TransferSyntaxUID"] = header.file_meta.TransferSyntaxUID
+        lists = {name: list(map(float, v)) for name, v in row.items() if isinstance(v, MultiValue)}
+        shape = {"pixel_shape": f"({header.Rows}, {header.Columns})", "dicom_path": str(path)}
+        rows.append(row | lists | shape | {"SeriesInstanceUID": series})
+    images = pd.DataFrame(rows).merge(
+        train, on="SeriesInstanceUID", how="left", suffixes=("_dicom", "_train")
+    )
+    images = images.merge(points, on=["SeriesInstanceUID", "SOPInstanceUID"], how="left")
+    for kind in ("nii", "cowseg"):
+        suffix = "" if kind == "nii" else "_cowseg"
+        path = raw / "segmentations" / series / f"{series}{suffix}.nii"
+        nifti = nib.load(path)
+        images[f"{kind}_path"] = str(path)
+        images[f"{kind}_shape"] = str(nifti.shape)
+        images[f"{kind}_affine"] = str(nifti.affine.tolist())
+        images[f"{kind}_header_pixdim"] = str(nifti.header["pixdim"].tolist())
+    return images
+
+
+def test_export_as_the_former_script_has_its_columns_and_values(first_run, tmp_path) -> None:
+    data, _ = first_run
+    to = tmp_path / "old.csv"
+    done = call(
+        *("aneurysm-assets", "export", "--data", data, "--to", to, "--as", "01_create_meta_data")
+    )
+    assert done.returncode == 0, done.stderr
+    ours = pd.read_csv(to)
+    (segmented,) = ours.dropna(subset=["nii_path"])["SeriesInstanceUID"].unique()
+    as_former_script(segmented, data / "raw").to_csv(tmp_path / "theirs.csv", index=False)
+    theirs = pd.read_csv(tmp_path / "theirs.csv")
+    ours = ours[ours["SeriesInstanceUID"] == segmented]
+    assert list(ours.columns) == list(theirs.columns)
+    key = ["SOPInstanceUID", "coordinates"]
+    ours, theirs = (each.sort_values(key, ignore_index=True) for each in (ours, theirs))
+    for each in (ours, theirs):
+        each["coordinates"] = each["coordinates"].map(ast.literal_eval, na_action="ignore")
+    pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
 
 
 def refused_export(data: Path, output: int | None = None, **variables: object) -> str:
