@@ -21,7 +21,6 @@ from aneurysm_assets.volumes.plane import (
     direction_letters,
     plane_of_image,
 )
-from aneurysm_assets.volumes.slices import are_evenly_spaced
 from aneurysm_assets.volumes.stack import NoStack, Stack, find_stack
 
 MOST_POINT_IMAGES = 6
@@ -187,7 +186,7 @@ class _Composer:
         window = choose_window(of_middle, samples)
         panels = [self._panel(row, window) for row in middle]
         if isinstance(stack, Stack):
-            self._notes += [*self._not_drawn(stack), *_tilt(stack), *_gaps(stack)]
+            self._notes += [*self._not_drawn(stack), *_tilt(stack), *_irregular(stack)]
             panels += self._from_the_side(stack, lines, window)
         else:
             self._notes.append(f"no planes from the side: {stack.reason}")
@@ -389,17 +388,14 @@ def _tilt(stack: Stack) -> list[str]:
     ]
 
 
-def _gaps(stack: Stack) -> list[str]:
-    """Say that slices are missing, or not evenly spaced."""
-    if are_evenly_spaced(stack.along):
+def _irregular(stack: Stack) -> list[str]:
+    """Say why the volume is not regular."""
+    if not stack.irregular:
         return []
     gaps = np.diff(stack.along)
-    typical = float(np.median(gaps))
-    missing = sum(max(round(gap / typical) - 1, 0) for gap in gaps.tolist())
-    what = f"{counted(missing, 'slice')} missing, " if missing else ""
     return [
-        f"{what}gaps between slices of {gaps.min():.3g} to {gaps.max():.3g} mm, "
-        f"{typical:.3g} mm as a rule: drawn in true distances, each place as the nearest slice"
+        f"{'; '.join(stack.irregular)}. Drawn in true distances, each place as the nearest slice; "
+        f"gaps are {gaps.min():.3g} to {gaps.max():.3g} mm, {np.median(gaps):.3g} mm as a rule"
     ]
 
 

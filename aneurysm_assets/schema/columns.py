@@ -741,8 +741,8 @@ PLACED_COLUMNS: tuple[Column, ...] = (
         pl.Boolean(),
         "Whether the grid of every segmentation file is the series' grid: dimensions up to axis "
         f"order, voxel size within {VOXEL_SIZE_RELATIVE:.0%}, corners within {CORNER_VOXELS:g} "
-        "voxel. Files that cannot be used are left out. Null without a usable segmentation, or "
-        "where the series has no usable geometry.",
+        "voxel. Files that cannot be used are left out. Null without a usable segmentation, where "
+        "an image lacks its geometry, or where the images are not one group with a regular volume.",
         "computed from both",
     ),
 )

@@ -53,26 +53,29 @@ def cosines_with_normal(cosines: Floats) -> Floats:
     return np.where(np.isnan(slice_normals(cosines)[:, :1]), np.nan, cosines)
 
 
-def orthogonal_units(cosines: Floats) -> Floats | None:
-    """Return the row and column direction (LPS) of one image at length 1.
+def unit_pairs(cosines: Floats) -> tuple[Floats, Floats]:
+    """Return the row and the column directions of images at length 1.
 
     Parameters
     ----------
-    cosines : ndarray of shape (6,)
+    cosines : ndarray of shape (images, 6)
         ImageOrientationPatient, LPS.
 
     Returns
     -------
-    ndarray of shape (2, 3) or None
-        None where a length misses 1, or their product 0, by more than `UNIT_COSINES`.
+    tuple of two ndarray of shape (images, 3)
+        LPS; NaN where a length misses 1, or their product 0, by more than `UNIT_COSINES`.
     """
-    directions = cosines.reshape(2, 3)
+    pairs = cosines.reshape(-1, 2, 3)
     with np.errstate(all="ignore"):
-        lengths = np.linalg.norm(directions, axis=1)
-        across, down = units = directions / lengths[:, None]
+        lengths = np.linalg.norm(pairs, axis=2)
+        units = pairs / lengths[:, :, None]
+        product = (units[:, 0] * units[:, 1]).sum(axis=1)
         # Written so that a NaN anywhere makes them False.
-        sound = (np.abs(lengths - 1) <= UNIT_COSINES).all()
-        return units if sound and abs(across @ down) <= UNIT_COSINES else None
+        sound = (np.abs(lengths - 1) <= UNIT_COSINES).all(axis=1)
+        sound &= np.abs(product) <= UNIT_COSINES
+    units = np.where(sound[:, None, None], units, np.nan)
+    return units[:, 0], units[:, 1]
 
 
 def orientation_centres(cosines: Floats) -> Integers:

@@ -1,6 +1,7 @@
-"""Where voxels are in mm: the grid of parallel slices, and whether two grids are the same.
+"""Where voxels are in mm: a regular grid, and whether two of them are the same.
 
 DICOM coordinates are LPS, those of NIfTI are RAS. A `Grid` is in RAS, whatever it was built from.
+That of a series is built in `regularity`.
 """
 
 import math
@@ -8,16 +9,13 @@ from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from aneurysm_assets.schema.tolerances import (
     CORNER_VOXELS,
-    IN_PLANE_MM,
     SAME_AXIS_COSINE,
     VOXEL_SIZE_RELATIVE,
 )
-from aneurysm_assets.volumes.directions import Floats, orthogonal_units
-from aneurysm_assets.volumes.slices import along_normals, are_evenly_spaced, line_through
+from aneurysm_assets.volumes.directions import Booleans, Floats
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """x and y grow to left and posterior in LPS, to right and anterior in RAS. Its own inverse."""
@@ -62,63 +60,19 @@ def determinant_sign(affine: Floats) -> int:
         1 where it keeps handedness, -1 where it mirrors, 0 where its columns lie in a plane (the
         parallelepiped of the unit columns has a volume of less than `FLAT`).
     """
-    sizes = voxel_sizes(affine)
-    if min(sizes) == 0:
+    if are_flat(affine[None])[0]:
         return 0
-    volume = float(np.linalg.det(affine[:3, :3] / sizes))
-    return 0 if abs(volume) < FLAT else int(math.copysign(1, volume))
+    return int(np.sign(np.linalg.det(affine[:3, :3] / voxel_sizes(affine))))
 
 
-def series_grid(
-    positions: ArrayLike,
-    orientation: ArrayLike,
-    pixel_spacing: ArrayLike,
-    rows: int,
-    columns: int,
-) -> Grid | None:
-    """Build the grid of parallel slices: i is the column, j the row, k the slice along the normal.
-
-    Parameters
-    ----------
-    positions : array_like
-        n x 3, ImagePositionPatient of each slice in any order: centre of its first pixel, LPS mm.
-    orientation : array_like
-        ImageOrientationPatient that all share: along which the column index grows, then along
-        which the row index grows, LPS.
-    pixel_spacing : array_like
-        PixelSpacing: distance of neighbouring rows, then of neighbouring columns, mm.
-    rows, columns : int
-        Height and width of the slices in pixels.
-
-    Returns
-    -------
-    Grid or None
-        In RAS mm. The step from slice to slice is that of the positions, so that a tilted gantry
-        gives a sheared grid. None where there are fewer than two slices, two of them are in one
-        place, gaps differ by more than `SPACING_RELATIVE`, a slice is off the line by more than
-        `IN_PLANE_MM`, or a number is missing or impossible.
-    """
-    places = np.asarray(positions, float).reshape(-1, 3)
-    between_rows, between_columns = np.asarray(pixel_spacing, float).tolist()
-    directions = orthogonal_units(np.asarray(orientation, float))
-    if directions is None or len(places) < 2:
-        return None
-    if min(rows, columns) < 1 or min(between_rows, between_columns) <= 0:
-        return None
-    across, down = directions
-    normal = np.cross(across, down)
-    along = along_normals(places, normal)
-    order = np.argsort(along, kind="stable")
-    line = line_through(places[order], np.arange(len(order)), normal)
-    if not are_evenly_spaced(along[order]) or not line.is_within(IN_PLANE_MM):
-        return None
-    affine_lps = np.eye(4)
+def are_flat(affines: Floats) -> Booleans:
+    """Tell of affines (n x 4 x 4) whether they cannot be inverted: flat, or with a NaN."""
+    matrices = affines[:, :3, :3]
     with np.errstate(all="ignore"):
-        sides = [across * between_columns, down * between_rows]
-        affine_lps[:3] = np.column_stack([*sides, line.step, line.first])
-    if not np.isfinite(affine_lps).all() or determinant_sign(affine_lps) == 0:
-        return None
-    return Grid((columns, rows, len(places)), LPS_TO_RAS @ affine_lps)
+        # By the largest number first: squares of the others could be too large for a float.
+        units = matrices / np.abs(matrices).max(axis=1)[:, None, :]
+        units = units / np.linalg.norm(units, axis=1)[:, None, :]
+        return np.asarray(~(np.abs(np.linalg.det(units)) >= FLAT))
 
 
 def grids_match(one: Grid, other: Grid) -> bool:

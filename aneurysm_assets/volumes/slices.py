@@ -8,10 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aneurysm_assets.schema.tolerances import (
-    DISTINCT_MM,
-    SPACING_RELATIVE,
-)
+from aneurysm_assets.schema.tolerances import DISTINCT_MM
 from aneurysm_assets.volumes.directions import Booleans, Floats, Integers
 
 A_SLICE_AND_A_HALF = 1.5
@@ -136,15 +133,6 @@ def tilt_degrees(places: Floats, normal: Floats) -> float:
     way = ways[lengths.argmax()]
     along = abs(float(way @ normal))
     return math.degrees(math.atan2(float(np.linalg.norm(np.cross(way, normal))), along))
-
-
-def are_evenly_spaced(ordered: Floats) -> bool:
-    """Tell whether ascending positions (mm) are distinct, with gaps within `SPACING_RELATIVE`."""
-    with np.errstate(all="ignore"):
-        gaps = np.diff(ordered)
-        typical = np.median(gaps)
-        even = (np.abs(gaps - typical) <= SPACING_RELATIVE * typical).all()
-    return bool(typical > DISTINCT_MM and even)
 
 
 @dataclass(frozen=True, eq=False)

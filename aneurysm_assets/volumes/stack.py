@@ -5,17 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.schema.tolerances import MAX_TILT_DEGREES
 from aneurysm_assets.volumes.directions import Floats, Integers, slice_normals
-from aneurysm_assets.volumes.grid import Grid, series_grid
+from aneurysm_assets.volumes.grid import Grid
 from aneurysm_assets.volumes.grouping import IS_SCOUT
 from aneurysm_assets.volumes.plane import Plane, plane_of_image
+from aneurysm_assets.volumes.regularity import MEASURED, contradicts_positions, judge
 from aneurysm_assets.volumes.series_geometry import add_geometry
 from aneurysm_assets.volumes.slices import (
     along_normals,
     distinct_slices,
     line_through,
-    tilt_degrees,
 )
 from aneurysm_assets.volumes.vectors import vectors
 
@@ -39,12 +38,15 @@ class Stack:
         That of the first image.
     step : ndarray
         From slice to slice, for each mm along the normal: LPS.
+    irregular : list of str
+        Why the volume is not regular, as `regularity.judge` has it; none for one that is.
     """
 
     rows: list[int]
     along: Floats
     first: Plane
     step: Floats
+    irregular: list[str]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     normal = slice_normals(orientation[None])[0]
     along = along_normals(places, normal)
     distinct = distinct_slices(along)
-    if tilt_degrees(places, normal) > MAX_TILT_DEGREES:
+    verdict = judge(images[number])
+    if contradicts_positions(verdict.tilt[0]):
         return NoStack("the orientation contradicts the positions", is_oriented=False)
     if len(distinct) < LEAST_SLICES:
         return NoStack(f"fewer than {LEAST_SLICES} slices at different places")
@@ -97,14 +100,18 @@ def find_stack(images: pl.DataFrame) -> Stack | NoStack:
     if not line.is_within(max(first.pixel_size)):
         return NoStack("the slices are shifted against each other")
     corner = Plane(line.first, first.across, first.down)
-    return Stack(number[distinct].tolist(), depths - depths[0], corner, line.step)
+    return Stack(
+        number[distinct].tolist(), depths - depths[0], corner, line.step, verdict.reasons[0]
+    )
 
 
 def _largest_volume(images: pl.DataFrame) -> Integers:
-    """Return the rows of the largest volume that have a place and a pixel spacing."""
+    """Return the rows of the largest volume that have a place and a pixel spacing, in order."""
     usable = pl.all_horizontal(pl.col(_GEOMETRY[:3]).is_not_null())
     chosen = images.select((usable & (pl.col("volume_index") == 0)).fill_null(value=False))
-    return np.flatnonzero(chosen.to_series().to_numpy())
+    rows = np.flatnonzero(chosen.to_series().to_numpy())
+    order = images["volume_slice_index"].gather(rows).arg_sort().to_numpy()
+    return np.asarray(rows[order])
 
 
 def grid_of_series(images: pl.DataFrame) -> Grid | None:
@@ -118,9 +125,9 @@ def grid_of_series(images: pl.DataFrame) -> Grid | None:
     Returns
     -------
     Grid or None
-        In RAS mm. None where a number is missing, the images are not all of one group, or their
-        positions are no grid (`series_grid`). Of volumes at the same places it is that of the
-        largest.
+        In RAS mm. None where a number is missing, the images are not all of one group, or the
+        largest volume is not regular (`regularity.judge`). Of volumes at the same places it is
+        that of the largest.
     """
     main = images.filter(pl.col("read_error").is_null(), ~IS_SCOUT)
     numbers = main.select(_GEOMETRY)
@@ -131,5 +138,4 @@ def grid_of_series(images: pl.DataFrame) -> Grid | None:
     if main["image_group"].n_unique() > 1:
         return None
     main = main.filter(pl.col("volume_index") == 0).sort("volume_slice_index")
-    positions, cosines, spacing = (vectors(main, name) for name in _GEOMETRY[:3])
-    return series_grid(positions, cosines[0], spacing[0], main["Rows"][0], main["Columns"][0])
+    return judge(main.select(MEASURED)).grid(0)

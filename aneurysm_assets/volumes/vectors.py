@@ -2,10 +2,11 @@
 
 from typing import cast
 
+import numpy as np
 import polars as pl
 
 from aneurysm_assets.schema.tables import DICOM_TAGS
-from aneurysm_assets.volumes.directions import Floats
+from aneurysm_assets.volumes.directions import Booleans, Floats
 
 _LENGTHS = {
     column.name: column.dtype.size
@@ -36,3 +37,8 @@ def vectors(images: pl.DataFrame, name: str) -> Floats:
     """
     column = images[name].list.to_array(_LENGTHS[name])
     return cast("Floats", column.to_numpy())
+
+
+def have_nan(values: Floats) -> Booleans:
+    """Tell of each row of an array, of whatever shape it is, whether a number of it is NaN."""
+    return np.asarray(np.isnan(values.reshape(len(values), -1)).any(axis=1))

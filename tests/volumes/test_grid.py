@@ -12,10 +12,12 @@ from aneurysm_assets.volumes.grid import (
     Grid,
     determinant_sign,
     grids_match,
-    series_grid,
     voxel_sizes,
 )
+from aneurysm_assets.volumes.series_geometry import add_geometry
+from aneurysm_assets.volumes.stack import grid_of_series
 from tests.points import points_in_mm
+from tests.volumes.test_series_geometry import frame_of, image
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # that its readers of pixels are experimental
@@ -86,6 +88,26 @@ def moved(grid: Grid, voxels) -> Grid:
     """Shift a grid by so many voxels along its own axes."""
     matrix, vector = nib.affines.to_matvec(grid.affine_ras)
     return Grid(grid.shape, nib.affines.from_matvec(matrix, vector + matrix @ voxels))
+
+
+def series_grid(positions, orientation, pixel_spacing, rows, columns):
+    """Return the grid that the table of such images has; what is not finite is null there."""
+    images = [
+        image(
+            number,
+            known(position),
+            known(orientation),
+            PixelSpacing=known(pixel_spacing),
+            Rows=rows,
+            Columns=columns,
+        )
+        for number, position in enumerate(np.asarray(positions, float).tolist())
+    ]
+    return grid_of_series(add_geometry(frame_of(images)))
+
+
+def known(numbers):
+    return None if np.isnan(numbers).any() else [float(number) for number in numbers]
 
 
 # --- the grid of a series -----------------------------------------------------------------------

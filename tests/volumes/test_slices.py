@@ -1,8 +1,7 @@
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose
 
-from aneurysm_assets.volumes.slices import are_evenly_spaced, distinct_slices, line_through
+from aneurysm_assets.volumes.slices import distinct_slices, line_through
 
 UP = np.array([0.0, 0, 1])
 
@@ -10,21 +9,6 @@ UP = np.array([0.0, 0, 1])
 def test_slices_are_in_the_order_of_their_places_each_place_once():
     along = np.array([5.0, 1.0, 5.0004, 3.0, 1.0])
     assert distinct_slices(along).tolist() == [1, 3, 0]
-
-
-@pytest.mark.parametrize(
-    ("ordered", "even"),
-    [
-        ([0, 1, 2, 3], True),
-        ([0, 1, 2.009, 3], True),
-        ([0, 1, 2.011, 3], False),
-        ([0, 1, 1, 2], False),
-        ([0, 0, 0], False),
-        ([0, np.nan, 1], False),
-    ],
-)
-def test_spacing_is_even_within_one_per_cent(ordered, even):
-    assert are_evenly_spaced(np.array(ordered, float)) is even
 
 
 def test_a_tilted_gantry_moves_all_slices_along_one_straight_line():
