@@ -9,18 +9,8 @@ BIN := $(VENV)/bin
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
-demo: $(VENV)/.installed ## a small sample into demo/, read and combined; prints a part of its table
-	@if [ -e demo/raw ]; then echo "demo/raw is there: it is used as it is"; \
-	else $(BIN)/aneurysm-assets sample demo; fi
-	$(BIN)/aneurysm-assets run --data demo
-	@$(BIN)/python -c "import polars as pl; \
-	columns = ['Modality_dicom', 'orientation_plane', 'Rows', 'Columns', 'slice_spacing_mm', 'PatientAge', 'PatientSex', 'Aneurysm Present']; \
-	images = pl.scan_parquet('demo/interim/dicom_metadata_with_csv.*'); \
-	series = images.filter(pl.col('read_error').is_null()).group_by(pl.col('SeriesInstanceUID').str.tail(8).alias('series')); \
-	pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True); \
-	print(series.agg(pl.len().alias('rows'), *(pl.col(c).drop_nulls().first() for c in columns)).sort('series').collect())"
-	@echo "The table is demo/interim/dicom_metadata_with_csv.parquet, one row per image. For the Dagster UI:"
-	@echo "    $(BIN)/aneurysm-assets ui --data demo"
+demo: $(VENV)/.installed ## a sample into demo/, read and drawn; prints a line per series, and what to open
+	@$(BIN)/aneurysm-assets demo demo
 
 cluster-demo: $(VENV)/.installed-cluster ## the sample in a bucket, by two workers, with real servers
 	@$(BIN)/python -m deploy.cluster_demo

@@ -1,4 +1,4 @@
-"""`aneurysm-assets`: run, status, sample. A thin face of the definitions and their instance.
+"""`aneurysm-assets`: run, status, demo. A thin face of the definitions and their instance.
 
 Worker processes import this module too (it is their parent's main module), so whatever is heavy
 is imported where it is used.
@@ -442,11 +442,39 @@ def sample(directory: Path, series: int | None, files: int | None) -> None:
     from aneurysm_assets.sample import write_load_sample, write_sample
 
     if series is None or files is None:
-        raw = write_sample(directory)
+        raw = write_sample(directory, with_head=True)
     else:
         with click.progressbar(length=series, label="series", file=sys.stderr) as bar:
             raw = write_load_sample(directory, series, files, on_progress=lambda _: bar.update(1))
     click.echo(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
+
+
+@cli.command(short_help="See all of it work on a sample.")
+@click.argument("directory", type=_Directory(file_okay=False), default="demo")
+def demo(directory: Path) -> None:
+    """Write a sample, read it, draw its pictures and report, and print a line per series.
+
+    All of it stands below DIRECTORY (demo), whatever the environment says of other data. A second
+    time goes on from there. Exits with 1 when anything failed.
+
+    \b
+    Examples:
+      aneurysm-assets demo
+      aneurysm-assets demo try
+    """
+    for name in (variables.RAW, variables.INTERIM, TAGS, "DAGSTER_HOME"):
+        os.environ.pop(name, None)
+    _export({variables.DATA: directory})
+    with _no_collection():
+        from aneurysm_assets.cli.demo import demo as show
+
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with _exit_with_reason("run it again"):
+        failures = 0
+        for line, colour in show(Settings.from_environment()):
+            click.echo(_styled(line, colour))
+            failures += colour == "red"
+    sys.exit(1 if failures else 0)
 
 
 @cli.command(short_help="Print the completion script of a shell.")

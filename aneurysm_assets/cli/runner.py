@@ -30,7 +30,9 @@ from aneurysm_assets.runs.partitions import latest_metadata
 from aneurysm_assets.runs.pending_series import Options, Status, TableState, pending_series
 from aneurysm_assets.runs.resources import Reporter
 from aneurysm_assets.schema.tables import (
+    DATASET_REPORT,
     DATASET_TABLES,
+    SERIES_PREVIEW,
     SERIES_QUALITY,
     SERIES_TABLES,
     UNIFIED_METADATA,
@@ -218,6 +220,20 @@ def run(
         return stage.take(wanted, force=force, replace_raw=replace_raw)
 
 
+def draw(settings: Settings, reporter: Reporter) -> Summary:
+    """Draw the picture of every series that is read, and write the report.
+
+    Raises
+    ------
+    InputError
+        The input cannot be used.
+    """
+    require_input(settings)
+    inventory = check_input(settings)
+    with _alone(settings), open_instance(settings) as instance:
+        return _Run(instance, settings, reporter, inventory, None).draw()
+
+
 def vanished_series(settings: Settings) -> list[str]:
     """Return the partitions without a directory, also such as somebody added by hand.
 
@@ -367,6 +383,14 @@ class _Run:
             not_on_disk = set(summary.inventory.not_on_disk)
             summary.kept = len(not_on_disk & complete)
             summary.not_on_disk = len(not_on_disk - complete)
+
+    def draw(self) -> Summary:
+        """Make what no table needs: the pictures, and the report of the tables."""
+        registered = partitions.registered(self._instance)
+        tags, config = partitions.selection_of_run(registered, registered)
+        self._execute([SERIES_PREVIEW.name], tags=tags, config=config)
+        self._execute([DATASET_REPORT.name])
+        return self._summary
 
     def _take_pending(
         self, registered: Sequence[str], options: Options

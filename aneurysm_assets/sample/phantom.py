@@ -4,6 +4,9 @@ Places are mm from the centre of the volume: x to the patient's left, y backward
 the slices are axial, so that left and right, front and back are where an anatomist expects them.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +36,13 @@ _ANEURYSM_RADIUS = 2.6
 BRAIN, VESSEL = 40, 350
 
 
-def vessel_labels(grid: Grid, aneurysms: dict[str, Place] | None = None) -> NDArray[np.uint8]:
+def vessel_labels(
+    grid: Grid,
+    aneurysms: dict[str, Place] | None = None,
+    *,
+    centre: Place = (0, 0, 0),
+    radius: float = _ANEURYSM_RADIUS,
+) -> NDArray[np.uint8]:
     """Draw the arteries, each with its value in `_cowseg.nii`.
 
     Parameters
@@ -42,18 +51,22 @@ def vessel_labels(grid: Grid, aneurysms: dict[str, Place] | None = None) -> NDAr
         Gives the size of the volume and of its voxels.
     aneurysms : dict, optional
         Location and centre, in mm, of balls that bulge from an artery and bear its label.
+    centre : tuple of float
+        Where the centre of the volume is, mm.
+    radius : float
+        Of the balls, mm.
 
     Returns
     -------
     ndarray
         Slices x rows x columns; 0 where there is no artery.
     """
-    places = _places(grid)
+    places = places_of(grid, centre)
     labels = np.zeros(grid.shape, dtype=np.uint8)
     for location, (start, end) in _courses().items():
-        labels[_distance(places, start, end) <= _VESSEL_RADIUS] = VESSEL_LABELS[location]
-    for location, centre in (aneurysms or {}).items():
-        labels[_distance(places, centre, centre) <= _ANEURYSM_RADIUS] = VESSEL_LABELS[location]
+        fill_tube(labels, places, (start, end), _VESSEL_RADIUS, VESSEL_LABELS[location])
+    for location, place in (aneurysms or {}).items():
+        fill_tube(labels, places, (place, place), radius, VESSEL_LABELS[location])
     return labels
 
 
@@ -70,15 +83,35 @@ def _courses() -> dict[str, tuple[Place, Place]]:
     return courses
 
 
-def _places(grid: Grid) -> NDArray[np.float64]:
-    """Return x, y, z of each voxel in mm from the centre: slices x rows x columns x 3."""
+def places_of(grid: Grid, centre: Place) -> NDArray[np.float64]:
+    """Return x, y, z of each voxel, mm, given those of the volume's: slices x rows x columns x 3.
+
+    For axial slices: the grid's own orientation is not asked.
+    """
     sizes = (grid.spacing, *grid.pixel_spacing)
     axes = [
         (np.arange(count) - (count - 1) / 2) * size
         for count, size in zip(grid.shape, sizes, strict=True)
     ]
     z, y, x = np.meshgrid(*axes, indexing="ij")
-    return np.stack([x, y, z], axis=-1)
+    return np.stack([x, y, z], axis=-1) + centre
+
+
+def fill_tube(
+    volume: NDArray[Any],
+    places: NDArray[np.float64],
+    ends: Sequence[Place],
+    radius: float,
+    value: int,
+) -> None:
+    """Give a value to the voxels within a radius, mm, of a straight line between two places."""
+    low, high = np.min(ends, axis=0) - radius, np.max(ends, axis=0) + radius
+    along = (places[:, 0, 0, 2], places[0, :, 0, 1], places[0, 0, :, 0])
+    box = tuple(
+        slice(*np.searchsorted(axis, (low[i], high[i])))
+        for axis, i in zip(along, (2, 1, 0), strict=True)
+    )
+    volume[box][_distance(places[box], *ends) <= radius] = value
 
 
 def _distance(places: NDArray[np.float64], start: Place, end: Place) -> NDArray[np.float64]:

@@ -3,8 +3,9 @@
 Faults are as deliberate as the rest, and said where they are made. None makes a series fail.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import cos, radians, sin
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from aneurysm_assets.sample.bundled import copy_series, write_stack
 from aneurysm_assets.sample.csvs import Labels, Point, write_localizers, write_train
 from aneurysm_assets.sample.dicom import instance_uid, save, uid, write_enhanced, write_slices
 from aneurysm_assets.sample.grid import Grid
+from aneurysm_assets.sample.head import CENTRE, head
 from aneurysm_assets.sample.phantom import bright_vessels, vessel_labels
 from aneurysm_assets.sample.place import replace_raw
 from aneurysm_assets.sample.segmentation import write_segmentation
@@ -29,13 +31,15 @@ _LEFT_ICA = "Left Supraclinoid Internal Carotid Artery"
 _NOT_THERE = 999
 
 
-def write_sample(directory: Path) -> Path:
+def write_sample(directory: Path, *, with_head: bool = False) -> Path:
     """Write the small data set as `directory/raw`: about 1 MB in about a second.
 
     Parameters
     ----------
     directory : Path
         The data root. An earlier sample in it is replaced.
+    with_head : bool
+        Write `HEAD` too, for its pictures: about 10 MB more.
 
     Returns
     -------
@@ -48,20 +52,20 @@ def write_sample(directory: Path) -> Path:
     InputError
         `directory/raw` holds anything that the sample did not write, or cannot be written.
     """
-    return replace_raw(directory, _fill)
+    return replace_raw(directory, partial(_fill, (*SERIES, HEAD) if with_head else SERIES))
 
 
-def _fill(raw: Path) -> None:
-    for series in SERIES:
+def _fill(every: Sequence["SampleSeries"], raw: Path) -> None:
+    for series in every:
         if series.write is not None:
             series.write(raw, series.uid)
     write_train(
         raw / "train.csv",
-        [(series.uid, series.labels) for series in SERIES if series.labels is not None],
+        [(series.uid, series.labels) for series in every if series.labels is not None],
     )
     write_localizers(
         raw / "train_localizers.csv",
-        [(series.uid, spot.point(series.uid)) for series in SERIES for spot in series.spots],
+        [(series.uid, spot.point(series.uid)) for series in every for spot in series.spots],
     )
 
 
@@ -212,6 +216,30 @@ def _cta(raw: Path, series: str) -> None:
     write_segmentation(raw / "segmentations", series, _CTA, (image, labels), flips)
 
 
+_SIZE, _SPACING = (64, 176, 176), (2.4, 1.15, 1.15)
+_HEAD = Grid((-100.625, -88.625, -57.6), (1, 0, 0, 0, 1, 0), _SPACING[1:], _SPACING[0], _SIZE)
+_HEAD_ANEURYSMS = {_RIGHT_MCA: (-23.0, -8.0, 5.0), _BASILAR: (0.0, 7.0, 2.0)}
+_HEAD_RADIUS = 3.8
+
+
+def _head(raw: Path, series: str) -> None:
+    labels = vessel_labels(_HEAD, _HEAD_ANEURYSMS, centre=CENTRE, radius=_HEAD_RADIUS)
+    image = head(_HEAD, labels)
+    write_slices(raw / "series" / series, series, _HEAD, image)
+    write_segmentation(raw / "segmentations", series, _HEAD, (image, labels), (False, True, False))
+
+
+def _head_spot(location: str) -> Spot:
+    """Return the point on the centre of an aneurysm of the head."""
+    x, y, z = (
+        (place - centre) / size + (count - 1) / 2
+        for place, centre, size, count in zip(
+            _HEAD_ANEURYSMS[location], CENTRE, reversed(_SPACING), reversed(_SIZE), strict=True
+        )
+    )
+    return Spot(round(z) + 1, round(x, 4), round(y, 4), location)
+
+
 def _series_uid(name: str) -> str:
     return uid("sample", name)
 
@@ -321,3 +349,12 @@ SERIES: tuple[SampleSeries, ...] = (
     ),
 )
 """The content of the sample, in the order of train.csv."""
+
+HEAD = SampleSeries(
+    "a whole head with two aneurysms, CTA with segmentation: what the pictures are looked at for",
+    _series_uid("head"),
+    _head,
+    Labels(57, "Female", "CTA", tuple(_HEAD_ANEURYSMS)),
+    tuple(map(_head_spot, _HEAD_ANEURYSMS)),
+)
+"""Written where pictures are to be looked at: it is larger than all the others together."""

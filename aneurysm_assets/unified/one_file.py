@@ -127,8 +127,7 @@ def export_file(settings: Settings, to: Path, rows: Rows, *, overwrite: bool = F
     table = _TABLES[rows]
     frame = _scan(settings, UNIFIED_METADATA, settings.unified_table)
     if rows == "series":
-        quality = _scan(settings, SERIES_QUALITY, settings.quality_table)
-        frame = one_row_per_series(frame, quality)
+        frame = scan_per_series(settings)
     if rows == "file":
         unplaced = _scan(settings, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table)
         frame = as_script(frame, unplaced, str(settings.raw))
@@ -142,6 +141,19 @@ def export_file(settings: Settings, to: Path, rows: Rows, *, overwrite: bool = F
             f"a table in {settings.interim} is of another version or damaged ({one_line(error)}): "
             "`aneurysm-assets run --force` makes it anew"
         ) from error
+
+
+def scan_per_series(settings: Settings) -> pl.LazyFrame:
+    """Return one row per series of the unified table, with the columns of `PER_SERIES`.
+
+    Raises
+    ------
+    InputError
+        One of its two tables is not there.
+    """
+    unified = _scan(settings, UNIFIED_METADATA, settings.unified_table)
+    quality = _scan(settings, SERIES_QUALITY, settings.quality_table)
+    return one_row_per_series(unified, quality)
 
 
 def one_row_per_series(unified: pl.LazyFrame, quality: pl.LazyFrame) -> pl.LazyFrame:

@@ -639,7 +639,7 @@ def test_sample_writes_data_that_are_ready_for_run(tmp_path) -> None:
     written = call("aneurysm-assets", "sample", tmp_path / "new")
     assert written.returncode == 0, written.stderr
     assert f"try `aneurysm-assets run --data {tmp_path / 'new'}`" in written.stdout
-    assert len(list((tmp_path / "new" / "raw" / "series").iterdir())) == 13
+    assert len(list((tmp_path / "new" / "raw" / "series").iterdir())) == 14
 
 
 def test_sample_writes_a_larger_one_for_load(tmp_path) -> None:

@@ -673,3 +673,43 @@ class TestLoadSample:
 def test_writing_a_sample_does_not_import_dagster():
     code = "import sys, aneurysm_assets.sample; sys.exit('dagster' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestTheHead:
+    @pytest.fixture(scope="class")
+    def root(self, tmp_path_factory) -> Path:
+        return write_sample(tmp_path_factory.mktemp("head"), with_head=True)
+
+    def test_its_points_stand_on_aneurysms_of_their_vessels(self, root: Path):
+        files = {
+            header.SOPInstanceUID: header
+            for header in map(pydicom.dcmread, (root / "series" / small.HEAD.uid).iterdir())
+        }
+        folder = root / "segmentations" / small.HEAD.uid
+        labels = nib.load(folder / f"{small.HEAD.uid}_cowseg.nii")
+        points = [spot.point(small.HEAD.uid) for spot in small.HEAD.spots]
+        assert len(points) == 2
+        for point in points:
+            header = files[point.instance]
+            x, y = round(point.x), round(point.y)
+            assert header.pixel_array[y, x] - 1024 > 300
+            place = np.add(header.ImagePositionPatient, [x * 1.15, y * 1.15, 0])
+            voxel = np.linalg.inv(labels.affine) @ [*place * [-1, -1, 1], 1]
+            found = labels.dataobj[tuple(np.rint(voxel[:3]).astype(int))]
+            assert found == COWSEG[point.location]
+
+    def test_it_is_air_around_bone_around_brain_with_fluid(self, root: Path):
+        slices = sorted(
+            map(pydicom.dcmread, (root / "series" / small.HEAD.uid).iterdir()),
+            key=lambda header: header.InstanceNumber,
+        )
+        volume = np.stack([header.pixel_array for header in slices]).astype(int) - 1024
+        middle = volume[len(volume) // 2]
+        assert middle[0, 0] < -900
+        assert middle[:, 88].max() > 1000
+        inside = middle[60:110, 50:126]
+        assert 20 < np.median(inside) < 50
+        assert (inside < 15).mean() > 0.01
+
+    def test_it_is_left_out_where_it_is_not_asked_for(self, raw: Path):
+        assert not (raw / "series" / small.HEAD.uid).exists()
