@@ -1,15 +1,26 @@
 """What can be wrong with the input, as exceptions whose text is meant for the user.
 
 Only the types belong here; the sentences are written where the fault is found. Each says what
-happened, to which file or series, and where it is not plain, what to do.
+happened, to which file or series, and where it is not plain, what to do. Names and values in it are
+escaped where it is shown.
 """
 
+from aneurysm_assets.messages import printable
 
-class InputError(Exception):
+
+class _Told(Exception):  # noqa: N818 - what the others have in common
+    """An exception whose message is one printable line, whatever the names in it."""
+
+    def __str__(self) -> str:
+        """Return the message, escaped."""
+        return printable(super().__str__())
+
+
+class InputError(_Told):
     """The input as a whole cannot be used: a CSV without its columns, a root that is not there."""
 
 
-class SeriesError(Exception):
+class SeriesError(_Told):
     """One series cannot be taken; no other is concerned."""
 
 
@@ -35,7 +46,7 @@ class UnusableNifti(SeriesError):  # noqa: N818 - named as what it is about
 
     def __str__(self) -> str:
         """Return the message alone."""
-        return str(self.args[0])
+        return printable(self.args[0])
 
 
 class IrregularVolume(SeriesError):  # noqa: N818 - named as what it is about
@@ -49,5 +60,5 @@ class StoreError(SeriesError):
     """
 
 
-class UnreadableFile(Exception):  # noqa: N818 - a finding about one file, recorded in its row
+class UnreadableFile(_Told):
     """One file of a series cannot be read; its row says why and the series goes on."""

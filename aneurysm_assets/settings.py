@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
+from aneurysm_assets.storage import object_store
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.uid import is_uid
 
@@ -24,6 +25,9 @@ UNLABELLED = "ANEURYSM_UNLABELLED"
 PIXEL_COORDINATES = "ANEURYSM_PIXEL_COORDINATES"
 SERIES_PER_RUN = "ANEURYSM_SERIES_PER_RUN"
 TABLE_AUTOMATION = "ANEURYSM_TABLE_AUTOMATION"
+
+PREFIXES = ("ANEURYSM_", *object_store.VARIABLES)
+"""How the variables begin that may stand in a `.env`; so may DAGSTER_HOME."""
 
 _MOST_THREADS = 256
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 import click
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 
 from aneurysm_assets import settings as variables
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line
+from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line, printable
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.schema.extra_tags import TAGS
 from aneurysm_assets.settings import Settings, recorded_tags
@@ -94,7 +94,12 @@ def _paths(command: Callable[P, None]) -> Callable[..., None]:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> None:
-        _load_dotenv()
+        if others := _load_dotenv():
+            click.echo(
+                f"aneurysm-assets: of .env these variables are not taken: {names_in_brief(others)} "
+                "(docs/command-line.md says which are)",
+                err=True,
+            )
         _export({variables.DATA: data, variables.RAW: raw, variables.INTERIM: interim})
         tag = kwargs.get("tag")
         if isinstance(tag, tuple) and tag:
@@ -106,9 +111,16 @@ def _paths(command: Callable[P, None]) -> Callable[..., None]:
     return with_paths
 
 
-def _load_dotenv() -> None:
-    # As every `dagster` command does: a .env in the working directory goes before the environment.
-    load_dotenv(Path.cwd() / ".env", override=True)
+def _load_dotenv() -> list[str]:
+    """Take our variables of a .env in the working directory; return the names of the others.
+
+    As with every `dagster` command they go before the environment. What else stands there is not
+    taken: PYTHONPATH or LD_PRELOAD would run code of whoever wrote the working directory.
+    """
+    found = dotenv_values(Path.cwd() / ".env")
+    ours = [n for n in found if n.startswith(variables.PREFIXES) or n == "DAGSTER_HOME"]
+    _export({name: found[name] for name in ours})
+    return sorted(found.keys() - set(ours))
 
 
 def _export(values: dict[str, Any]) -> None:
@@ -337,13 +349,13 @@ def prune(yes: bool) -> None:
             click.echo("no series that was read is without its directory: nothing to remove")
             return
         for key in keys:
-            click.echo(key if key.isprintable() else f"{key!a}")
+            _say(key)
         if not (yes or _is_agreed(f"Remove {len(keys)} series with their tables and rows?")):
             _fail("nothing was removed", 1)
         summary = prune_series(settings, NullReporter(), keys)
     for problem in summary.problems:
-        click.echo(_styled(f"failed: {problem.table}: {problem.reason}", "red"))
-    click.echo(f"removed {len(keys)} series; the table is {summary.table or 'gone with them'}")
+        _say(f"failed: {problem.table}: {problem.reason}", "red")
+    _say(f"removed {len(keys)} series; the table is {summary.table or 'gone with them'}")
     sys.exit(1 if summary.problems else 0)
 
 
@@ -417,10 +429,10 @@ def export(
     with _exit_with_reason(f"what was at {to} before is untouched"):
         if not by:
             written = export_file(settings, to, "file" if script else rows, overwrite=overwrite)
-            click.echo(f"wrote {written} rows to {to}")
+            _say(f"wrote {written} rows to {to}")
             return
         exported = export_table(settings, to, by, overwrite=overwrite)
-    click.echo(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
+    _say(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
 
 
 @cli.command(short_help="Write a small data set to try it on.")
@@ -446,7 +458,7 @@ def sample(directory: Path, series: int | None, files: int | None) -> None:
     else:
         with click.progressbar(length=series, label="series", file=sys.stderr) as bar:
             raw = write_load_sample(directory, series, files, on_progress=lambda _: bar.update(1))
-    click.echo(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
+    _say(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
 
 
 @cli.command(short_help="See all of it work on a sample.")
@@ -513,7 +525,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    click.echo(f"{_styled('aneurysm-assets:', 'red')} {message}", err=True)
+    lines = "\n".join(map(printable, message.split("\n")))
+    click.echo(f"{_styled('aneurysm-assets:', 'red')} {lines}", err=True)
     sys.exit(status)
 
 
@@ -591,11 +604,16 @@ def _styled(text: str, colour: str | None) -> str:
     return text if colour is None or _no_color() else click.style(text, fg=colour)
 
 
+def _say(line: str, colour: str | None = None) -> None:
+    """Print one line, whatever the names in it."""
+    click.echo(_styled(printable(line), colour))
+
+
 def _print_summary(summary: "Summary", log: "RunLog") -> None:
     for line, colour in summary_lines(summary):
         log.summary(line)
-        click.echo(_styled(line, colour))
-    kept = str(log.path) if log.trouble is None else f"not whole: {log.trouble}"
+        _say(line, colour)
+    kept = printable(log.path if log.trouble is None else f"not whole: {log.trouble}")
     log.summary(f"{'log':>32}  {kept}")
     click.echo(f"{'log':>32}  {_styled(kept, 'yellow' if log.trouble else None)}")
     click.echo(f"to see it in the Dagster UI: {_ui_command()}")
@@ -679,7 +697,7 @@ def _problems(quality: Mapping[str, Any]) -> str:
 
 def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
     for name in lines_in_brief(names, MOST_NAMES, "more (`aneurysm-assets status --json`)"):
-        yield f"{what}: {name!a}" if not name.isprintable() else f"{what}: {name}"
+        yield f"{what}: {name}"
 
 
 def _print_status(overview: "Overview") -> None:
@@ -691,20 +709,20 @@ def _print_status(overview: "Overview") -> None:
             *(asset.in_progress, asset.missing, asset.not_on_disk),
         )
         line = f"{name:<20}" + "".join(f"{count:>13}" for count in counts)
-        click.echo(_styled(line, "red" if asset.failed else None))
+        _say(line, "red" if asset.failed else None)
     for line in _listed("vanished from disk", tuple(overview.series_vanished)):
-        click.echo(line)
+        _say(line)
     if pictures := overview.series_preview:
         state = f"pictures of {pictures['materialized']} series, {pictures['stale']} out of date"
         click.echo(f"series_preview: {state}")
         for line in _listed("picture out of date", tuple(pictures["stale_series"])):
-            click.echo(line)
+            _say(line)
     unified = overview.unified_metadata
     if unified["path"] is None:
         click.echo("unified_metadata: not there yet")
     else:
         state = "up to date" if unified["up_to_date"] else "not up to date"
-        click.echo(f"unified_metadata: {unified['rows']} rows, {state}, {unified['path']}")
+        _say(f"unified_metadata: {unified['rows']} rows, {state}, {unified['path']}")
     if overview.series_quality:
         click.echo(f"series_quality: series with problems: {_problems(overview.series_quality)}")
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.messages import printable
 from aneurysm_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -208,8 +209,4 @@ class _Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return text if text.isprintable() else "\n    ".join(map(_printable, text.split("\n")))
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return "\n    ".join(map(printable, text.split("\n")))

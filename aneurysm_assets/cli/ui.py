@@ -28,6 +28,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import claim, open_instance, write_dagster_yaml
 from aneurysm_assets.instance.input_root import require_same_root
 from aneurysm_assets.instance.run_origin import CODE_LOCATION, MODULE
+from aneurysm_assets.messages import printable
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import atomic_write
 
@@ -60,7 +61,7 @@ class _Part:
             last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
             raise PartEndedError(
                 f"the {self.name} ended by itself ({self.process.returncode}); its log is {log}:\n"
-                + "\n".join(last)
+                + "\n".join(map(printable, last))
             )
 
     def send(self, signal_number: int) -> None:

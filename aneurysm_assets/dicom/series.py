@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -22,6 +22,7 @@ from aneurysm_assets.dicom.header import (
 )
 from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import SeriesError, UnreadableFile
+from aneurysm_assets.messages import names_in_brief
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile, list_files, open_all
 from aneurysm_assets.storage.fingerprint import fingerprint_of_objects
@@ -60,6 +61,8 @@ class SeriesTable:
         and each element that breaks PS3.5.
     litter : tuple of str
         Names of files that were passed over, as `storage.litter` says.
+    directories : tuple of str
+        Names of directories in it, which are not entered.
     fingerprint : str
         In a bucket the fingerprint of the files in the listing by which they were read. Empty on a
         disk, where reading does not look at all that a fingerprint needs.
@@ -72,6 +75,7 @@ class SeriesTable:
     bytes: int
     malformed: list[str]
     litter: tuple[str, ...] = ()
+    directories: tuple[str, ...] = ()
     fingerprint: str = ""
 
 
@@ -103,15 +107,37 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
     folder = relative_name(directory, raw_root)
     if isinstance(directory, ObjectPath):
         listed = list_files(directory)
-        objects = {name: listed[name] for name in without_litter(listed)}
+        objects = {name: listed.files[name] for name in without_litter(listed.files)}
+        litter = tuple(name for name in listed.files if name not in objects)
+        _require_files(directory, len(objects), litter, listed.directories)
         opened = zip(objects, open_all(directory, objects, threads), repeat(True))
         table = _read_all(directory, folder, len(objects), opened)
-        litter = tuple(name for name in listed if name not in objects)
-        return replace(table, litter=litter, fingerprint=fingerprint_of_objects(listed))
-    files, litter = _files(directory)
+        fingerprint = fingerprint_of_objects(listed.files)
+        return replace(
+            table, litter=litter, directories=listed.directories, fingerprint=fingerprint
+        )
+    files, litter, directories = _files(directory)
+    _require_files(directory, len(files), litter, directories)
     with closing(_read_ahead(directory, files, threads)) as opened_files:
         table = _read_all(directory, folder, len(files), opened_files)
-    return replace(table, litter=litter)
+    return replace(table, litter=litter, directories=directories)
+
+
+def _require_files(
+    directory: Location, number: int, litter: Sequence[str], directories: Sequence[str]
+) -> None:
+    """Refuse a directory without files that may be images, and say what is there instead."""
+    if number:
+        return
+    others = [f"what is no image by its name: {names_in_brief(litter)}"] if litter else []
+    if directories:
+        others.append(f"directories, which are not entered: {names_in_brief(directories)}")
+    if not others:
+        raise SeriesError(f"{directory} has no files")
+    raise SeriesError(
+        f"{directory} has no files that could be images, only {'; and '.join(others)}: "
+        "put the images themselves into it"
+    )
 
 
 def _read_all(
@@ -138,20 +164,31 @@ def _read_all(
             columns.add(walked, f"{folder}/{shown}", notes)
         total += size
     if len(errors) == number:
-        raise SeriesError(_nothing_readable(directory, errors))
+        raise SeriesError(
+            f"{directory} has no readable DICOM image among {number} files: {errors[0]}"
+        )
     frame = add_geometry(columns.to_frame())
     return SeriesTable(frame, number, len(errors), fast, total, malformed)
 
 
-def _files(directory: Path) -> tuple[list[tuple[str, bool]], tuple[str, ...]]:
-    """Return the name of each file in order and whether it is a regular one; and the litter."""
+def _files(
+    directory: Path,
+) -> tuple[list[tuple[str, bool]], tuple[str, ...], tuple[str, ...]]:
+    """Return each file's name in order and whether it is regular; the litter; the directories."""
+    files: dict[str, bool] = {}
+    directories: list[str] = []
     try:
         with os.scandir(directory) as entries:
-            files = {e.name: _is_file(e) for e in entries if not is_directory(e)}
+            for entry in entries:
+                if is_directory(entry):
+                    directories.append(entry.name)
+                else:
+                    files[entry.name] = _is_file(entry)
     except OSError as error:
         raise SeriesError(f"{directory} cannot be read: {error.strerror}") from error
     kept = sorted(without_litter(files))
-    return [(name, files[name]) for name in kept], tuple(sorted(files.keys() - set(kept)))
+    litter = tuple(sorted(files.keys() - set(kept)))
+    return [(name, files[name]) for name in kept], litter, tuple(sorted(directories))
 
 
 def _read_ahead(
@@ -231,9 +268,3 @@ def _read_object(file: ObjectFile) -> Header:
 def _require_image(walked: Walked) -> None:
     if walked.pixel_data in _WITHOUT_PIXELS and walked.rows[0][_ROWS] is None:
         raise UnreadableFile(NO_IMAGE)
-
-
-def _nothing_readable(directory: Location, errors: list[str]) -> str:
-    if not errors:
-        return f"{directory} has no files"
-    return f"{directory} has no readable DICOM image among {len(errors)} files: {errors[0]}"

@@ -41,6 +41,9 @@ def write_dicom_tags(
     notes = lines_in_brief(notes, _MOST_NOTES, "more such headers")
     if series.litter:
         notes.append(f"passed over, as no image by its name: {names_in_brief(series.litter)}")
+    if series.directories:
+        named = names_in_brief(series.directories)
+        notes.append(f"not entered, as only files directly in a series are its images: {named}")
     return SeriesResult(
         table=table,
         files=series.files,

@@ -25,6 +25,7 @@ from typing import Protocol
 import polars as pl
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.messages import printable
 from aneurysm_assets.parallel.pool import dedicated_pool, keep_no_more, kept_workers, shared_pool
 from aneurysm_assets.storage.atomic_files import StagedFiles, batch_commit
 from aneurysm_assets.storage.table_files import StoredPicture, StoredTable
@@ -67,7 +68,7 @@ class SeriesResult:
     seconds : float
         Wall time of reading and writing, in a task without that of making files safe together.
     notes : tuple of str
-        What a person should know about the series though it is done.
+        What a person should know about the series though it is done; each in one printable line.
     fast_files : int or None
         Those of the files whose DICOM header was read by its bytes, without pydicom; None where
         there are no such headers.
@@ -98,7 +99,7 @@ class SeriesFailure:
     Attributes
     ----------
     reason : str
-        What happened and to which file, in a sentence for the user.
+        What happened and to which file, in a sentence for the user, in one printable line.
     traceback : str
         Of what nobody expected; empty where the reason says it all.
     """
@@ -198,15 +199,18 @@ def attempt(work: Work, series_instance_uid: str, staged: StagedFiles | None = N
     except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001 - the reason is recorded
         place = traceback.extract_tb(error.__traceback__)[-1]
         return SeriesFailure(
-            f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})",
+            printable(
+                f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            ),
             "".join(traceback.format_exception(error)),
         )
-    return replace(result, seconds=time.perf_counter() - start)
+    notes = tuple(map(printable, result.notes))
+    return replace(result, seconds=time.perf_counter() - start, notes=notes)
 
 
 def _reason(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
-    return f"{reason}: {error.filename}" if error.filename else reason
+    return printable(f"{reason}: {error.filename}" if error.filename else reason)
 
 
 def _map_here(

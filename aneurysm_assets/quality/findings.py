@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from aneurysm_assets.messages import printable
 from aneurysm_assets.quality.wording import frame_suffix, text_of
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
@@ -109,7 +110,7 @@ def assess(evidence: Evidence) -> pl.DataFrame:
 def _in_words(problem: str, found: pl.DataFrame) -> pl.DataFrame:
     """Return one row per series: the first findings in words, and how many more there are."""
     more = pl.col("finding").len().cast(pl.Int64) - _SHOWN
-    return (
+    shown = (
         found.group_by(SERIES_KEY, maintain_order=True)
         .agg(
             pl.col("finding").head(_SHOWN).str.join("; ").alias("finding"),
@@ -121,6 +122,9 @@ def _in_words(problem: str, found: pl.DataFrame) -> pl.DataFrame:
         )
         .select(SERIES_KEY, finding=text_of("{}: {}{}", pl.lit(problem), "finding", "more"))
     )
+    # In Python, as there is one text per series; a line of its own would be another finding.
+    lines = [printable(text) for text in shown["finding"]]
+    return shown.with_columns(pl.Series("finding", lines, dtype=pl.String))
 
 
 def _series_where(condition: pl.Expr, finding: pl.Expr) -> Finder:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from aneurysm_assets.errors import InputError, SeriesError
-from aneurysm_assets.messages import names_in_brief
+from aneurysm_assets.messages import names_in_brief, printable
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
 from aneurysm_assets.storage.object_path import Location
@@ -190,9 +190,7 @@ class SeriesCsv:
 
 def shortened(text: str) -> str:
     """Return any text printable and short enough for one line of a message."""
-    shown = text[: _MAX_SHOWN_CHARACTERS + 1]
-    if not shown.isprintable():
-        shown = repr(shown)[1:-1]
+    shown = printable(text[: _MAX_SHOWN_CHARACTERS + 1])
     if len(shown) <= _MAX_SHOWN_CHARACTERS:
         return shown
     return shown[: _MAX_SHOWN_CHARACTERS - 1] + "…"

@@ -46,7 +46,7 @@ def fingerprint_of_series(settings: Settings, series_instance_uid: str) -> str:
     """
     directory = settings.directory_of_series(series_instance_uid)
     if isinstance(directory, ObjectPath):
-        return fingerprint_of_objects(list_files(directory))
+        return fingerprint_of_objects(list_files(directory).files)
     return fingerprint_of_directory(directory)
 
 
@@ -101,7 +101,7 @@ def fingerprints_in_turn(settings: Settings, series: Sequence[str]) -> Iterator[
 
     def fingerprint(uid: str) -> tuple[str, str]:
         try:
-            return uid, fingerprint_of_objects(list_files(root / uid))
+            return uid, fingerprint_of_objects(list_files(root / uid).files)
         except StoreError:
             raise
         except SeriesError:

@@ -16,6 +16,7 @@ from aneurysm_assets.instance.input_root import (
     require_same_root,
 )
 from aneurysm_assets.instance.run_locks import end_dead_runs, hold_run
+from aneurysm_assets.messages import printable
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.settings import Settings
 
@@ -77,4 +78,4 @@ def fail_run_with_reason(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, InputError) as error:
-        raise dg.Failure(f"{what}: {error}", allow_retries=False) from error
+        raise dg.Failure(printable(f"{what}: {error}"), allow_retries=False) from error

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from aneurysm_assets.errors import SeriesError, StoreError
 from aneurysm_assets.storage.object_path import ObjectPath, Stretches, list_directory
-from aneurysm_assets.storage.object_store import Stat
+from aneurysm_assets.storage.object_store import Listed, Stat
 
 THREADS = 32
 """Requests of one reader that are under way: a store takes long to answer, and takes many."""
@@ -40,13 +40,13 @@ def store_error(path: ObjectPath, error: OSError) -> SeriesError:
     return kind(f"{error.filename or path} cannot be read: {error.strerror or error}")
 
 
-def list_files(directory: ObjectPath) -> Mapping[str, Stat]:
-    """List the objects directly below a name.
+def list_files(directory: ObjectPath) -> Listed:
+    """List the objects directly below a name, and what is a directory there.
 
     Returns
     -------
-    mapping of str to Stat
-        By name, as sorted.
+    Listed
+        Each sorted by name.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def list_files(directory: ObjectPath) -> Mapping[str, Stat]:
         listed = list_directory(directory)
     except OSError as error:
         raise store_error(directory, error) from error
-    return dict(sorted(listed.files.items()))
+    return Listed(dict(sorted(listed.files.items())), tuple(sorted(listed.directories)))
 
 
 class ObjectFile:

@@ -27,7 +27,8 @@ from aneurysm_assets.storage.circuit_breaker import circuit_breaker_of
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult, ObjectMeta  # types only, not there at run time
 
-_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
+"""How the environment variables begin by which a store is opened."""
 
 _CHANGED = "it was changed while it was read"
 
@@ -273,7 +274,7 @@ def store_of(bucket: str) -> Store:
     Its credentials, its endpoint and all else come from the environment, by the names that each
     provider's own tools use (`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, …), which polars knows too.
     """
-    given = sorted(item for item in os.environ.items() if item[0].startswith(_VARIABLES))
+    given = sorted(item for item in os.environ.items() if item[0].startswith(VARIABLES))
     # Connections do not survive a fork.
     return _opened(bucket, tuple(given), os.getpid(), circuit_breaker_of(bucket).is_open)
 

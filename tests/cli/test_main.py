@@ -44,6 +44,9 @@ UNLABELLED, NOT_ON_DISK = uid("sample", "unlabelled"), uid("sample", "not on dis
 # Series of a run that is interrupted: some more than are in the workers' hands.
 LOAD = 30
 
+# Lines of a summary, and what clears a terminal, as a name.
+FORGED = f"\x1b[2JA\nfailed: labels 1.2: nothing\n{' ' * 28}failed  0"
+
 # As few processes as do: what is told apart here is not how many read.
 QUICKLY = ("--workers", 1)
 
@@ -356,8 +359,8 @@ def faulty(sample_data, tmp_path_factory) -> tuple[Path, subprocess.CompletedPro
     data = tmp_path_factory.mktemp("faulty") / "data"
     shutil.copytree(sample_data, data)
     shutil.rmtree(data / "raw" / "series" / DAMAGED)
-    (data / "raw" / "series" / DAMAGED).mkdir()
-    (data / "raw" / "series" / "notes").mkdir()
+    (data / "raw" / "series" / DAMAGED / FORGED).mkdir(parents=True)
+    (data / "raw" / "series" / FORGED).mkdir(parents=True)
     with (data / "raw" / "train.csv").open("a") as file:
         file.write("../../etc,50,Male,CTA" + ",0" * 14 + "\n")
     with (data / "raw" / "train_localizers.csv").open("a") as file:
@@ -369,14 +372,19 @@ def test_a_run_in_which_series_failed_ends_with_1_and_names_each_with_its_reason
     data, done = faulty
     assert done.returncode == 1
     failed = [line for line in done.stdout.splitlines() if line.startswith("failed: ")]
+    reason = (
+        f"{data}/raw/series/{DAMAGED} has no files that could be images, only directories, which "
+        rf"are not entered: \x1b[2JA\nfailed: labels 1.2: nothing\n{' ' * 28}failed  0: "
+        "put the images themselves into it"
+    )
     assert len(failed) == 2
-    assert f"failed: dicom_tags {DAMAGED}: {data}/raw/series/{DAMAGED} has no files" in failed
+    assert f"failed: dicom_tags {DAMAGED}: {reason}" in failed
     assert f"failed: localizers {CTA}: train_localizers.csv row 12: coordinates" in failed[1]
     assert summary(done)["failed"] == "2"
     assert summary(done)["of them materialized"] == "10"
     assert "Traceback" not in done.stdout + done.stderr
     log = log_of(data).read_text()
-    assert f" ERROR dicom_tags {DAMAGED}: failed: {data}/raw/series/{DAMAGED} has no files\n" in log
+    assert f" ERROR dicom_tags {DAMAGED}: failed: {reason}\n" in log
     assert f" ERROR localizers {CTA}: failed: train_localizers.csv row 12: coordinates" in log
 
 
@@ -407,12 +415,12 @@ def test_a_row_whose_series_is_no_uid_is_refused_by_its_number(faulty) -> None:
 
 
 def test_a_name_that_is_no_series_is_listed(faulty) -> None:
-    assert "no series: notes" in faulty[1].stdout
+    assert f"no series: {FORGED!r}".replace("'", "") in faulty[1].stdout.splitlines()
 
 
 def test_the_next_run_takes_the_failed_series_alone(faulty, sample_data) -> None:
     data, _ = faulty
-    (data / "raw" / "series" / DAMAGED).rmdir()
+    shutil.rmtree(data / "raw" / "series" / DAMAGED)
     shutil.copytree(sample_data / "raw" / "series" / DAMAGED, data / "raw" / "series" / DAMAGED)
     shutil.copy(sample_data / "raw" / "train_localizers.csv", data / "raw")
     done = run(data)
@@ -514,6 +522,23 @@ def test_a_dotenv_file_in_the_working_directory_says_so_too(sample_data, tmp_pat
     found = json.loads(shown.stdout)
     assert (found["data"], found["raw"]) == (f"{tmp_path}/state", f"{sample_data}/raw")
     assert found["series_on_disk"] == 13
+
+
+def test_a_dotenv_file_gives_our_variables_alone_and_runs_no_code(sample_data, tmp_path) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    data = Path(shutil.copytree(sample_data, tmp_path / "data"))
+    named = sorted(path.name for path in (data / "raw" / "series").iterdir())
+    keep_series(data, *named[:5])  # as many as need workers
+    lines = [f"ANEURYSM_DATA={data}", f"PYTHONPATH={code}", "LD_PRELOAD=/x.so", "A\x1b[1m=1"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    done = call("aneurysm-assets", "run", "--workers", 2, cwd=tmp_path)
+    assert (data / "interim" / "dicom_metadata_with_csv.parquet").is_file(), done.stderr
+    assert not (tmp_path / "ran").exists()
+    assert "of .env these variables are not taken: " in done.stderr
+    assert "LD_PRELOAD, PYTHONPATH" in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_an_option_goes_before_a_variable(first_run, tmp_path) -> None:

@@ -259,7 +259,7 @@ def test_known_litter_is_passed_over_and_said_and_changes_no_fingerprint(tmp_pat
     assert series.litter == tuple(sorted(litter))
     assert fingerprint_of_directory(directory) == before
     (directory / "a").unlink()
-    with pytest.raises(SeriesError, match="has no files"):
+    with pytest.raises(SeriesError, match="has no files that could be images, only"):
         of_series(tmp_path)
 
 

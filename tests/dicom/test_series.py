@@ -9,9 +9,11 @@ import pytest
 
 from aneurysm_assets.dicom import series as series_module
 from aneurysm_assets.dicom.series import SeriesTable, read_series
+from aneurysm_assets.dicom.table import write_dicom_tags
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.schema.columns import COMPETITION_TAGS
 from aneurysm_assets.schema.tables import DICOM_TAGS
+from aneurysm_assets.settings import Settings
 from tests.dicom_files import SERIES, dataset, encode, encode_with, enhanced, write
 
 TAGS = [column.name for column in COMPETITION_TAGS]
@@ -269,10 +271,32 @@ def test_without_a_readable_image_the_series_fails_and_says_why(raw: Raw) -> Non
 
 
 def test_a_series_without_files_fails_and_says_so(raw: Raw) -> None:
-    (raw.directory / "below").mkdir()
     with pytest.raises(SeriesError) as error:
         raw.read()
     assert str(error.value) == f"{raw.directory} has no files"
+
+
+def test_a_series_of_directories_and_of_what_is_no_image_fails_and_names_both(raw: Raw) -> None:
+    raw.add("DICOMDIR", b"")
+    (raw.directory / "IMAGES").mkdir()
+    (raw.directory / "A\nB").mkdir()
+    with pytest.raises(SeriesError) as error:
+        raw.read()
+    assert str(error.value) == (
+        f"{raw.directory} has no files that could be images, only what is no image by its name: "
+        "DICOMDIR; "
+        r"and directories, which are not entered: A\nB, IMAGES: put the images themselves into it"
+    )
+
+
+def test_directories_beside_images_are_named_in_the_notes_of_the_series(raw: Raw) -> None:
+    raw.add("a.dcm")
+    (raw.directory / "more").mkdir()
+    (raw.directory / "linked").symlink_to("more")
+    assert raw.read().directories == ("linked", "more")
+    settings = Settings.from_environment({"ANEURYSM_DATA": str(raw.root.parent)})
+    (note,) = write_dicom_tags(settings, SERIES).notes
+    assert note == ("not entered, as only files directly in a series are its images: linked, more")
 
 
 def test_a_directory_that_is_not_there_or_is_none_fails_and_says_so(raw: Raw) -> None:

@@ -279,9 +279,9 @@ CASES = [
     Case("files_unaccounted", "its table lost a row after it was read", ct, "9 files of 10"),
     Case(
         "unreadable_files",
-        "one of its files is not DICOM",
-        lambda name: _with_junk(ct(name), "notes.dcm"),
-        "notes.dcm",
+        "one of its files is not DICOM, and its name is to be the finding of another problem",
+        lambda name: _with_junk(ct(name), "no\nscouts: tes.dcm"),
+        r"no\nscouts: tes.dcm",
     ),
     Case(
         "header_series_differs",

@@ -89,6 +89,7 @@ def put_series(
     on_disk = directory / "series" / SERIES
     on_disk.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (on_disk / name).parent.mkdir(exist_ok=True)
         (raw / "series" / SERIES / name).write_bytes(content)
         (on_disk / name).write_bytes(content)
     return raw / "series" / SERIES, on_disk
@@ -96,7 +97,8 @@ def put_series(
 
 def require_same(found: SeriesTable, expected: SeriesTable) -> None:
     assert_frame_equal(found.frame, expected.frame)
-    for name in ("files", "unreadable_files", "fast_files", "bytes", "malformed"):
+    names = ("files", "unreadable_files", "fast_files", "bytes", "malformed", "litter")
+    for name in (*names, "directories"):
         assert getattr(found, name) == getattr(expected, name), name
 
 
@@ -106,6 +108,16 @@ def read_both(raw: ObjectPath, directory: Path, files: dict[str, bytes]) -> Seri
     found = read_series(there, raw)
     require_same(found, read_series(here, directory))
     return found
+
+
+def test_directories_in_a_series_are_named_and_not_entered(bucket, tmp_path) -> None:
+    files = {"a.dcm": encode(dataset()), "more/b.dcm": encode(dataset()), "DICOMDIR": b""}
+    found = read_both(bucket, tmp_path, files)
+    assert (found.files, found.directories, found.litter) == (1, ("more",), ("DICOMDIR",))
+    (bucket / "series" / SERIES / "a.dcm").unlink()
+    with pytest.raises(SeriesError) as caught:
+        read_series(bucket / "series" / SERIES, bucket)
+    assert "DICOMDIR; and directories, which are not entered: more: put" in str(caught.value)
 
 
 def long_header(length: int, explicit: bool = True) -> bytes:
@@ -277,7 +289,7 @@ def test_a_file_that_is_replaced_after_the_listing_fails_the_series(bucket, tmp_
     listed = list_files(there)
     (there / "a.dcm").write_bytes(encode(dataset(Rows=64)))
     with pytest.raises(StoreError, match=r"a\.dcm cannot be read: it was changed"):
-        list(open_all(there, listed))
+        list(open_all(there, listed.files))
 
 
 @pytest.mark.parametrize(
