@@ -18,7 +18,7 @@ import polars as pl
 from aneurysm_assets.errors import UnusableNifti
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.nifti.gzip_stream import GzipStream
-from aneurysm_assets.nifti.volume import Volume, label_counts, series_error
+from aneurysm_assets.nifti.volume import Volume, read_labels, series_error
 from aneurysm_assets.raw.segmentation_files import Pair, find_pair
 from aneurysm_assets.schema.columns import SERIES_KEY, VESSEL_CLASSES, vessel_column
 from aneurysm_assets.schema.tables import SEGMENTATION_META
@@ -165,10 +165,11 @@ def _described(volume: Volume) -> dict[str, Any]:
 
 def _counted(volume: Volume) -> dict[str, Any]:
     """Return the columns of the vessel labels' voxels."""
-    counts = label_counts(volume)
-    classes = enumerate(VESSEL_CLASSES, start=1)
-    voxels = {vessel_column(vessel): counts.get(label, 0) for label, vessel in classes}
-    return {"cowseg_labels": list(counts), **voxels}
+    classes = dict(enumerate(VESSEL_CLASSES, start=1))
+    found = read_labels(volume, boxed=classes)
+    voxels = {vessel_column(vessel): found.counts.get(n, 0) for n, vessel in classes.items()}
+    boxes = [number for label, box in found.boxes.items() for number in (label, *box)]
+    return {"cowseg_labels": list(found.counts), **voxels, "cowseg_boxes": boxes}
 
 
 def _header(path: Location) -> tuple[Any, list[float]]:

@@ -1,13 +1,13 @@
-"""The voxels of a NIfTI file: label values and their counts, and single planes.
+"""The voxels of a NIfTI file: label values, their counts and boxes, and single planes.
 
 Nothing here holds a volume in memory: it is read in slabs, and mapped where only a part is wanted.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,18 +106,35 @@ def series_error(path: Location) -> Iterator[None]:
         raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def label_counts(volume: Volume) -> dict[int, int]:
-    """Count the voxels of each label, reading the file once from start to end.
+Box = tuple[int, int, int, int, int, int]
+"""The first i, j, k that a label has, then the last; both belong to it."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Where labels are in a volume.
+
+    Attributes
+    ----------
+    counts : dict of int to int
+        Voxels of each value present, 0 for background among them, by ascending value.
+    boxes : dict of int to Box
+        The box of each label that was asked for and is present, by ascending value.
+    """
+
+    counts: dict[int, int] = field(default_factory=dict)
+    boxes: dict[int, Box] = field(default_factory=dict)
+
+
+def read_labels(volume: Volume, boxed: Collection[int]) -> Labels:
+    """Count the voxels of each label and find where they are, reading the file once.
 
     Parameters
     ----------
     volume : Volume
         A file of labels.
-
-    Returns
-    -------
-    dict of int to int
-        Voxels of each value present, 0 for background among them, by ascending value.
+    boxed : collection of int
+        The labels of which the box is wanted.
 
     Raises
     ------
@@ -126,19 +143,46 @@ def label_counts(volume: Volume) -> dict[int, int]:
         holds a value that is no label.
     """
     counts: Counter[int] = Counter()
+    boxes: dict[int, Box] = {}
+    first = 0
     with series_error(volume.path):
         for slab in _slabs(volume):
             # Most of a volume is background: only the rest is worth sorting.
-            values, numbers = np.unique(slab[slab != 0], return_counts=True)
+            places = np.flatnonzero(slab != 0)
+            stored = slab[places]
+            values, numbers = np.unique(stored, return_counts=True)
             values = np.append(values, slab.dtype.type(0))
-            numbers = np.append(numbers, len(slab) - numbers.sum())
+            numbers = np.append(numbers, len(slab) - len(places))
             present = numbers > 0
-            labels = labels_of(volume, values[present])
-            for label, number in zip(labels.tolist(), numbers[present].tolist(), strict=True):
+            labels = labels_of(volume, values[present]).tolist()
+            for label, number in zip(labels, numbers[present].tolist(), strict=True):
                 counts[label] += number
             if len(counts) > _MOST_LABELS:
                 raise ValueError(f"more than {_MOST_LABELS} different values are no labels")
-    return dict(sorted(counts.items()))
+            for label, value in zip(labels, values[present], strict=True):
+                if label in boxed:
+                    own = places[stored == value] if value else np.flatnonzero(slab == 0)
+                    box = _box(volume, first + own)
+                    boxes[label] = _around(boxes.get(label, box), box)
+            first += len(slab)
+    return Labels(dict(sorted(counts.items())), dict(sorted(boxes.items())))
+
+
+def _box(volume: Volume, places: NDArray[np.int64]) -> Box:
+    """Return the box of voxels, given by their ascending numbers in the order of the file."""
+    width, height, _ = volume.grid.shape
+    rows = places // width
+    i, j = places - rows * width, rows % height
+    return (
+        *(int(i.min()), int(j.min()), int(rows[0]) // height),
+        *(int(i.max()), int(j.max()), int(rows[-1]) // height),
+    )
+
+
+def _around(one: Box, other: Box) -> Box:
+    i, j, k = map(min, one[:3], other[:3])
+    last_i, last_j, last_k = map(max, one[3:], other[3:])
+    return i, j, k, last_i, last_j, last_k
 
 
 def labels_of(volume: Volume, stored: NDArray[Any]) -> NDArray[np.int32]:

@@ -29,7 +29,7 @@ from aneurysm_assets.storage.fingerprint import (
 )
 from aneurysm_assets.storage.object_path import ObjectPath
 
-_READ_AS = "2"
+_READ_AS = "3"
 """Counts what is read of a NIfTI file: a row that says less, or said it wrongly, is stale."""
 
 Fingerprints = Mapping[str, str]

@@ -223,6 +223,16 @@ SEGMENTATION_META = Table(
             )
             for label, vessel in enumerate(VESSEL_CLASSES, start=1)
         ),
+        Column(
+            "cowseg_boxes",
+            pl.List(pl.Int32),
+            "The box of each vessel present, in voxels of this file: seven numbers per vessel, its "
+            "label, the first i, j, k and the last i, j, k, both in the box. In `volumes` they "
+            "have names, and are in the voxels of the images.",
+            "voxels",
+            "voxel",
+            since="0.4",
+        ),
     ),
     key=(SERIES_KEY,),
 )
@@ -332,6 +342,16 @@ POINT = pl.Struct(
 )
 """An aneurysm point in a volume."""
 
+VESSEL = pl.Struct(
+    {
+        "vessel": pl.String(),
+        **dict.fromkeys(
+            (f"{axis}_{end}" for end in ("first", "last") for axis in "ijk"), pl.Int32()
+        ),
+    }
+)
+"""The box of a vessel in a volume."""
+
 VOLUMES = Table(
     name="volumes",
     description="One row per volume: what it is, whether it is regular, its files in order, and "
@@ -360,6 +380,15 @@ VOLUMES = Table(
             "Whether the grid of every usable segmentation file of the series is the volume's; "
             "null without one, or where the volume is not regular.",
             "computed from both",
+        ),
+        Column(
+            "vessels",
+            pl.List(VESSEL),
+            "The box of each vessel of the segmentation in the volume's voxels: its first and its "
+            "last i, j and k, both in the box. Null where the vessel labels cannot be used, or "
+            "their grid is not the volume's.",
+            "cowseg voxels and both affines",
+            since="0.4",
         ),
         Column(
             "geometry_group",

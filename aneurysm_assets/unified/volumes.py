@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.schema.tables import LABELS, POINT, TRAIN_CSV_EXTRA, VOLUMES
+from aneurysm_assets.schema.columns import SERIES_KEY, VESSEL_CLASSES
+from aneurysm_assets.schema.tables import LABELS, POINT, TRAIN_CSV_EXTRA, VESSEL, VOLUMES
 from aneurysm_assets.volumes.description import NEEDED, VOLUME_KEY, describe_volumes
 from aneurysm_assets.volumes.geometry_groups import geometry_groups
-from aneurysm_assets.volumes.grid import LPS_TO_RAS, Grid, grids_match
+from aneurysm_assets.volumes.grid import LPS_TO_RAS, Grid, SameVoxels, same_voxels
 
 _LABELS = [
     f"{name}_train" if name == "Modality" else name
@@ -23,7 +23,7 @@ _AT_A_TIME = 100_000
 
 _SEGMENTATION = [
     *("nii_path", "nii_shape", "nii_affine"),
-    *("cowseg_path", "cowseg_shape", "cowseg_affine"),
+    *("cowseg_path", "cowseg_shape", "cowseg_affine", "cowseg_boxes"),
 ]
 
 
@@ -53,7 +53,7 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
         .join(groups, on=VOLUME_KEY, how="left", maintain_order="left")
     )
     return table.with_columns(
-        pl.Series("segmentation_is_this_grid", _matches(table), dtype=pl.Boolean),
+        *_segmented(table),
         pl.col("points").fill_null(pl.lit([], dtype=pl.List(POINT))),
     ).select(pl.col(name).cast(dtype) for name, dtype in VOLUMES.schema.items())
 
@@ -108,20 +108,36 @@ def _voxel(row: dict[str, Any]) -> list[float]:
     return voxel
 
 
-def _matches(table: pl.DataFrame) -> list[bool | None]:
-    """Tell of each volume whether the segmentations of its series have its grid."""
+def _segmented(table: pl.DataFrame) -> list[pl.Series]:
+    """Return of each volume whether its series' segmentations have its grid, and its vessels."""
     names = ["is_regular", "shape", "affine", *_SEGMENTATION]
     has_one = pl.any_horizontal(pl.col(f"{file}_affine").is_not_null() for file in _FILES)
-    found: list[bool | None] = [None] * table.height
+    match: list[bool | None] = [None] * table.height
+    vessels: list[list[dict[str, Any]] | None] = [None] * table.height
     rows = table.select(names).with_row_index("row").filter(has_one & pl.col("is_regular"))
     for row in rows.iter_rows(named=True):
         grid = _grid(row["shape"], row["affine"])
-        found[row["row"]] = all(
-            grids_match(grid, _grid(row[f"{file}_shape"], row[f"{file}_affine"]))
+        found = {
+            file: same_voxels(grid, _grid(row[f"{file}_shape"], row[f"{file}_affine"]))
             for file in _FILES
             if row[f"{file}_affine"] is not None
-        )
-    return found
+        }
+        match[row["row"]] = None not in found.values()
+        of_vessels = found.get("cowseg")
+        if of_vessels is not None and row["cowseg_boxes"] is not None:
+            vessels[row["row"]] = list(_vessels(row["cowseg_boxes"], of_vessels))
+    return [
+        pl.Series("segmentation_is_this_grid", match, dtype=pl.Boolean),
+        pl.Series("vessels", vessels, dtype=pl.List(VESSEL)),
+    ]
+
+
+def _vessels(boxes: list[int], voxels: SameVoxels) -> Iterator[dict[str, Any]]:
+    """Yield the boxes of a segmentation's vessels, in the voxels of a volume of the same grid."""
+    names = [field.name for field in VESSEL.fields]
+    for label, *ends in np.reshape(boxes, (-1, 7)).tolist():
+        first, last = voxels.box(ends[:3], ends[3:])
+        yield dict(zip(names, (VESSEL_CLASSES[label - 1], *first, *last), strict=True))
 
 
 _FILES = ("nii", "cowseg")

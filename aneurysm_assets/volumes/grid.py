@@ -5,6 +5,7 @@ That of a series is built in `regularity`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -75,8 +76,42 @@ def are_flat(affines: Floats) -> Booleans:
         return np.asarray(~(np.abs(np.linalg.det(units)) >= FLAT))
 
 
+@dataclass(frozen=True)
+class SameVoxels:
+    """How the axes of one grid lie in another grid of the same voxels.
+
+    Attributes
+    ----------
+    order : tuple of int
+        The axis of the other grid that axis i, j, k of the one is.
+    flipped : tuple of bool
+        Whether that axis runs the other way.
+    shape : tuple of int
+        Voxels along i, j, k of the one grid.
+    """
+
+    order: tuple[int, ...]
+    flipped: tuple[bool, ...]
+    shape: tuple[int, int, int]
+
+    def box(self, first: Sequence[int], last: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the first and the last voxel, in the one grid, of a box of the other grid."""
+        firsts, lasts = [], []
+        for axis, is_flipped, length in zip(self.order, self.flipped, self.shape, strict=True):
+            ends = first[axis], last[axis]
+            ends = (length - 1 - ends[1], length - 1 - ends[0]) if is_flipped else ends
+            firsts.append(ends[0])
+            lasts.append(ends[1])
+        return firsts, lasts
+
+
 def grids_match(one: Grid, other: Grid) -> bool:
-    """Tell whether two grids are the same voxels, whatever the order and direction of their axes.
+    """Tell whether two grids are the same voxels, as `same_voxels` finds it."""
+    return same_voxels(one, other) is not None
+
+
+def same_voxels(one: Grid, other: Grid) -> SameVoxels | None:
+    """Find how two grids are the same voxels, whatever the order and direction of their axes.
 
     Parameters
     ----------
@@ -85,29 +120,30 @@ def grids_match(one: Grid, other: Grid) -> bool:
 
     Returns
     -------
-    bool
-        True where each axis of one has an axis of the other along it (`SAME_AXIS_COSINE`), with
+    SameVoxels or None
+        There where each axis of one has an axis of the other along it (`SAME_AXIS_COSINE`), with
         as many voxels, of the same size (`VOXEL_SIZE_RELATIVE`), and the corner voxels' centres
-        are the same (`CORNER_VOXELS`). False where an affine is not finite or is flat.
+        are the same (`CORNER_VOXELS`). None where an affine is not finite or is flat.
     """
     affines = (one.affine_ras, other.affine_ras)
     if not all(np.isfinite(affine).all() and determinant_sign(affine) for affine in affines):
-        return False
-    return any(_match_in_order(one, other, order) for order in permutations(range(3)))
+        return None
+    found = (_in_order(one, other, order) for order in permutations(range(3)))
+    return next((same for same in found if same is not None), None)
 
 
-def _match_in_order(one: Grid, other: Grid, order: tuple[int, ...]) -> bool:
-    """Tell whether the grids match where axis n of `one` is axis order[n] of `other`."""
+def _in_order(one: Grid, other: Grid, order: tuple[int, ...]) -> SameVoxels | None:
+    """Return how the grids match where axis n of `one` is axis order[n] of `other`."""
     if one.shape != tuple(other.shape[axis] for axis in order):
-        return False
+        return None
     sizes = np.array(voxel_sizes(one.affine_ras))
     other_sizes = np.array(voxel_sizes(other.affine_ras))[list(order)]
     if (np.abs(sizes - other_sizes) > VOXEL_SIZE_RELATIVE * np.maximum(sizes, other_sizes)).any():
-        return False
+        return None
     axes, other_axes = one.affine_ras[:3, :3], other.affine_ras[:3, order]
     cosines = (axes * other_axes).sum(axis=0) / (sizes * other_sizes)
     if (np.abs(cosines) < SAME_AXIS_COSINE).any():
-        return False
+        return None
     last = np.array(one.shape) - 1
     corners = np.array(list(product((0, 1), repeat=3))) * last
     same_corners = np.where(cosines < 0, last - corners, corners)
@@ -115,4 +151,6 @@ def _match_in_order(one: Grid, other: Grid, order: tuple[int, ...]) -> bool:
         same_corners @ other_axes.T + other.affine_ras[:3, 3]
     )
     in_voxels = [np.linalg.solve(matrix, apart.T) for matrix in (axes, other_axes)]
-    return bool((np.abs(in_voxels) <= CORNER_VOXELS).all())
+    if (np.abs(in_voxels) > CORNER_VOXELS).any():
+        return None
+    return SameVoxels(order, tuple((cosines < 0).tolist()), one.shape)

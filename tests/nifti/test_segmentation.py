@@ -121,12 +121,13 @@ def test_a_pair_is_one_row_with_what_both_headers_say(raw):
         "cowseg_labels": [1],
         **dict.fromkeys(map(vessel_column, VESSEL_CLASSES), 0),
         vessel_column("Other Posterior Circulation"): 7 * 8 * 9,
+        "cowseg_boxes": [1, 0, 0, 0, 6, 7, 8],
     }
 
 
 @pytest.mark.parametrize(
     ("present", "absent", "suffix", "columns"),
-    [("nii", "cowseg", "", 10 + 1 + 13), ("cowseg", "nii", "_cowseg", 10)],
+    [("nii", "cowseg", "", 10 + 1 + 13 + 1), ("cowseg", "nii", "_cowseg", 10)],
 )
 def test_a_missing_one_of_the_pair_is_nulls_for_that_one(raw, present, absent, suffix, columns):
     raw.write(suffix)
@@ -307,7 +308,18 @@ def counted(volume: np.ndarray) -> dict[str, object]:
     """Count as someone would who has the whole volume in memory."""
     labels = sorted({int(value) for value in volume.flat})
     voxels = {vessel_column(name): (volume == 1 + n).sum() for n, name in enumerate(VESSEL_CLASSES)}
-    return {"cowseg_labels": labels, **voxels}
+    return {"cowseg_labels": labels, **voxels, "cowseg_boxes": boxes_of(volume)}
+
+
+def boxes_of(volume: np.ndarray) -> list[int]:
+    volume = volume.reshape(volume.shape + (1,) * (3 - volume.ndim))
+    found = {n: np.argwhere(volume == n) for n in range(1, 14)}
+    return [
+        int(number)
+        for n, voxels in found.items()
+        if len(voxels)
+        for number in (n, *voxels.min(axis=0), *voxels.max(axis=0))
+    ]
 
 
 def save(path: Path, volume: np.ndarray, dtype: str, order="<", kind=nib.Nifti1Image) -> Path:
@@ -375,6 +387,24 @@ def test_the_first_and_the_last_voxel_count_and_those_around_the_ends_of_slabs(r
     nib.save(nib.Nifti2Image(volume.reshape(-1, 1, 1), AFFINE), path)
     assert voxel_columns(raw.row()) == counted(volume)
     assert raw.row()["cowseg_labels"] == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz"])
+def test_the_box_of_a_vessel_is_whole_where_a_slab_ends_within_it(raw, extension):
+    volume = np.zeros((300, 400, 12), "uint8")  # 1.4 MB, and no whole number of slabs or rows
+    volume[20:290, 7:390, 2:11][:, 1:-1, 1:-1] = 3
+    volume[250, 150:160, 8] = 13
+    assert volume.size > 2**20 > volume[:, :, :8].size
+    save(raw.path("_cowseg", extension), volume, "uint8")
+    assert raw.row()["cowseg_boxes"] == [3, 20, 8, 3, 289, 388, 9, 13, 250, 150, 8, 250, 159, 8]
+
+
+def test_a_vessel_that_the_scale_makes_of_stored_zeros_has_its_box(raw):
+    volume = np.ones((4, 5, 6), "int16")
+    volume[1:3, 2, 3:] = 0
+    edited(save(raw.path("_cowseg"), volume, "int16"), scl_slope=-4, scl_inter=4)
+    row = raw.row()
+    assert (row["cowseg_labels"], row["cowseg_boxes"]) == ([0, 4], [4, 1, 2, 3, 2, 2, 5])
 
 
 @settings(

@@ -23,6 +23,7 @@ from aneurysm_assets.schema.tables import (
     SERIES_TABLES,
     UNIFIED_METADATA,
     UNIFIED_ORIGINS,
+    VESSEL,
     VOLUMES,
     Table,
 )
@@ -104,6 +105,7 @@ DIMENSIONLESS = {
     "frames": "indices",
     "images_left_out": "a count",
     "points": "voxel and mm by name",
+    "vessels": "voxel by name",
     **dict.fromkeys((*LOCATIONS_IN_ORDER, "Aneurysm Present"), "0 or 1"),
 }
 """The numbers without a unit, and why."""
@@ -217,6 +219,7 @@ def test_localizers_and_segmentation_meta_have_the_columns_of_the_design() -> No
         *(f"{file}_{field}" for file in ("nii", "cowseg") for field in fields),
         "cowseg_labels",
         *(f"cowseg_voxels_{vessel.lower().replace(' ', '_')}" for vessel in VESSEL_CLASSES),
+        "cowseg_boxes",
     )
 
 
@@ -339,9 +342,11 @@ def test_no_column_has_a_null_type_and_only_the_labels_present_vary_in_number(
     scalars = (pl.String, pl.Float64, pl.Int8, pl.Int32, pl.Int64, pl.Boolean)
     lists = {
         "cowseg_labels": pl.List(pl.Int32),
+        "cowseg_boxes": pl.List(pl.Int32),
         "files": pl.List(pl.String),
         "frames": pl.List(pl.Int32),
         "points": pl.List(POINT),
+        "vessels": pl.List(VESSEL),
     }
     if column.name in lists:
         assert column.dtype == lists[column.name]

@@ -1,15 +1,19 @@
 """The table `volumes`: what is said of each volume fits its images, labels and points."""
 
 import shutil
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import polars as pl
 import pytest
 
 import aneurysm_assets as aa
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.nifti.segmentation import segmentation_meta
+from aneurysm_assets.schema.columns import VESSEL_CLASSES
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.unified.volumes import volumes_of
 from aneurysm_assets.volumes.geometry_groups import geometry_groups, series_sharing
@@ -114,6 +118,63 @@ def test_without_an_affine_a_point_has_its_pixel_and_slice():
     (volume,) = volumes(*rows)
     (found,) = volume["points"]
     assert (found["i"], found["j"], found["k"], found["x_mm"]) == (3.5, 8.0, 2.0, None)
+
+
+def labelled(labels: np.ndarray, affine: np.ndarray, folder: Path) -> dict[str, Any]:
+    """Return what the unified table has of a file of vessel labels."""
+    nib.save(nib.Nifti1Image(labels, affine), folder / "1.2_cowseg.nii")
+    return segmentation_meta(folder, folder, "1.2").drop("SeriesInstanceUID").row(0, named=True)
+
+
+def boxes(labels: np.ndarray) -> list[dict[str, Any]]:
+    """Return the boxes that vessels have in an array, as the table has them."""
+    found = []
+    for n in sorted({*labels.ravel().tolist()} - {0}):
+        voxels = np.argwhere(labels == n)
+        ends = [*voxels.min(axis=0).tolist(), *voxels.max(axis=0).tolist()]
+        names = [f"{axis}_{end}" for end in ("first", "last") for axis in "ijk"]
+        found.append({"vessel": VESSEL_CLASSES[n - 1], **dict(zip(names, ends, strict=True))})
+    return found
+
+
+EVERY_ORDER = [
+    np.column_stack([order, flips])
+    for order in permutations(range(3))
+    for flips in product((1, -1), repeat=3)
+]
+
+
+def test_a_vessel_has_its_box_in_the_voxels_of_the_volume_whatever_the_order_of_its_file(tmp_path):
+    (volume,) = volumes(*stack("1.2"))
+    affine, rng = np.reshape(volume["affine"], (4, 4)), np.random.default_rng(5)
+    for number, order in enumerate(EVERY_ORDER):
+        labels = np.zeros(volume["shape"], "uint8")
+        for n in rng.choice(np.arange(1, 14), 5, replace=False):
+            first = rng.integers(0, np.array(labels.shape) - 1)
+            last = rng.integers(first, labels.shape)
+            labels[tuple(slice(f, e + 1) for f, e in zip(first, last, strict=True))] = n
+        turned = nib.Nifti1Image(labels, affine).as_reoriented(order)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        stored = labelled(np.asarray(turned.dataobj), turned.affine, folder)
+        (found,) = volumes(*stack("1.2", **stored))
+        assert found["segmentation_is_this_grid"]
+        assert found["vessels"] == boxes(labels), order.tolist()
+
+
+def test_vessels_are_unknown_where_their_grid_is_another_and_none_where_none_is_labelled(tmp_path):
+    (volume,) = volumes(*stack("1.2"))
+    affine = np.reshape(volume["affine"], (4, 4))
+    empty = labelled(np.zeros(volume["shape"], "uint8"), affine, tmp_path)
+    (found,) = volumes(*stack("1.2", **empty))
+    assert found["vessels"] == []
+    (without,) = volumes(*stack("1.2", **empty | {"cowseg_boxes": None}))
+    assert without["vessels"] is None
+    other = labelled(np.ones(volume["shape"], "uint8"), affine @ np.diag([2, 1, 1, 1]), tmp_path)
+    (found,) = volumes(*stack("1.2", **other))
+    assert (found["segmentation_is_this_grid"], found["vessels"]) == (False, None)
+    (whole, part) = volumes(*stack("1.2", **empty), *stack("1.2", 2, volume=1, **empty))
+    assert (whole["vessels"], part["vessels"]) == ([], None)
 
 
 def test_what_is_left_out_is_counted_and_named():
