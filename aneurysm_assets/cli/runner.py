@@ -19,6 +19,7 @@ from aneurysm_assets.instance import run_locks
 from aneurysm_assets.instance.data_root import claim, open_instance
 from aneurysm_assets.instance.input_root import record_input, require_input
 from aneurysm_assets.instance.run_origin import record_origin
+from aneurysm_assets.messages import one_line
 from aneurysm_assets.parallel.pool import workers_kept
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
@@ -358,9 +359,11 @@ class _Run:
         complete = self._complete(status)
         if not self._combine(complete):
             # Tables that could not be read are gone, and their series are missing now.
+            before = len(summary.problems)
             once_more, status = self._take_pending(registered, Options(wanted, kept))
             if once_more:
-                summary.problems = [p for p in summary.problems if p.series_instance_uid]
+                first, since = summary.problems[:before], summary.problems[before:]
+                summary.problems = [p for p in first if p.series_instance_uid] + since
                 taken |= once_more
                 complete = self._complete(status)
                 self._combine(complete)
@@ -521,11 +524,22 @@ class _Run:
         with_series = {problem.table for problem in self._summary.problems[known:]}
         for event in result.all_events:
             if event.is_step_failure and event.step_key not in with_series:
-                data = event.step_failure_data
-                failure = data.user_failure_data
-                reason = failure.description if failure else None
-                if reason is None:
-                    trace = data.error.to_string() if data.error else "no reason recorded"
-                    _LOG.error("%s failed: %s", event.step_key, trace)
-                    reason = data.error.message.strip() if data.error else "failed without a reason"
+                reason = _reason_of(event)
                 self._summary.problems.append(Problem(str(event.step_key), None, reason))
+
+
+def _reason_of(failure: dg.DagsterEvent) -> str:
+    """Return why a step failed; of what nobody expected, the log has the traceback."""
+    data = failure.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    if error is None:
+        return "failed without a reason"
+    _LOG.error("%s failed: %s", failure.step_key, error.to_string())
+    while error.cause is not None:  # Dagster's own errors say in which step, and not what
+        error = error.cause
+    return (
+        f"{one_line(error.message)} (unexpected, the log of this run has the traceback: run it "
+        "again, and report it where it comes again)"
+    )

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.run_settings import fail_run_with_reason
+from aneurysm_assets.runs.run_settings import end_with_reason
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS, Problem
 from aneurysm_assets.schema.tables import SERIES_QUALITY, VOLUMES
@@ -41,7 +41,7 @@ def series_quality_checks(
     context: dg.AssetCheckExecutionContext, settings: SettingsResource
 ) -> Iterator[dg.AssetCheckResult]:
     """Say of each problem which series have it."""
-    with fail_run_with_reason("the checks"):
+    with end_with_reason(context, "the checks"):
         path = find_table(settings.get().quality_table)
         if path is None:
             raise dg.Failure("there is no series_quality yet: materialize it", allow_retries=False)
@@ -90,9 +90,11 @@ def _table(problem: Problem, found: pl.DataFrame) -> dg.MetadataValue:
     description="Finds: series that share a FrameOfReferenceUID, or all positions of a volume, "
     "with another series. Keep each `geometry_group` together when you divide the data.",
 )
-def shares_geometry(settings: SettingsResource) -> dg.AssetCheckResult:
+def shares_geometry(
+    context: dg.AssetCheckExecutionContext, settings: SettingsResource
+) -> dg.AssetCheckResult:
     """Name the series that must not be divided between training and validation."""
-    with fail_run_with_reason("the check shares_geometry"):
+    with end_with_reason(context, "the check shares_geometry"):
         path = find_table(settings.get().volumes_table)
         if path is None:
             raise dg.Failure("there is no volumes yet: materialize it", allow_retries=False)

@@ -87,7 +87,10 @@ _MOST_READS = 300_000
 """Reads of one header: a few per element, items of sequences of undefined length included."""
 
 _MACHINE_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
-"""Errors of opening that concern this machine and not the file."""
+"""Errors of opening that fewer workers help against."""
+
+_OF_BYTES = frozenset((errno.EINVAL, errno.EOVERFLOW))
+"""Errors of the system to which a damaged length leads: a place that no file has."""
 
 _BEGINS_OF_ITEM = (bytes.fromhex("FEFF00E0"), bytes.fromhex("FFFEE000"))
 
@@ -118,8 +121,8 @@ def read_header(path: Path | str | ObjectFile) -> Header:
     UnreadableFile
         It is no DICOM file, its header is cut short, or it cannot be read at all.
     SeriesError
-        It is an object that the store does not give, or this machine lacks what it takes to open a
-        file; nothing is known of what it holds.
+        The machine, or the store, does not give the file: a faulty disk, no permission, a file
+        system that is gone, too many open files. Nothing is known of what it holds.
     """
     try:
         with warnings.catch_warnings():
@@ -128,15 +131,24 @@ def read_header(path: Path | str | ObjectFile) -> Header:
     except (UnreadableFile, SeriesError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _MACHINE_LIMITS:
-            raise SeriesError(
-                f"{path}: {error.strerror}: this machine's limit, and nothing wrong with the file; "
-                "try again with fewer workers, or more files that a process may open (ulimit -n)"
-            ) from error
+        if isinstance(error, OSError) and error.errno not in {None, *_OF_BYTES}:
+            raise SeriesError(_said_by_machine(path, error)) from error
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
-        message = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        reason = one_line(message, 200)
+        reason = one_line(str(error), 200)
         raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
+
+
+def _said_by_machine(path: Path | str | ObjectFile, error: OSError) -> str:
+    """Say why a file cannot be read where that says nothing of what it holds."""
+    if error.errno in _MACHINE_LIMITS:
+        return (
+            f"{path}: {error.strerror}: this machine's limit, and nothing wrong with the file; "
+            "try again with fewer workers, or more files that a process may open (ulimit -n)"
+        )
+    return (
+        f"{path}: {error.strerror}: the machine does not give this file, so nothing of its series "
+        "was recorded; run it again once the file can be read, or is gone"
+    )
 
 
 def _read(path: Path | str | ObjectFile) -> Header:

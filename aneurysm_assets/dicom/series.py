@@ -25,7 +25,7 @@ from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.messages import names_in_brief
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile, list_files, open_all
-from aneurysm_assets.storage.fingerprint import fingerprint_of_objects
+from aneurysm_assets.storage.fingerprint import fingerprint_of_directory, fingerprint_of_objects
 from aneurysm_assets.storage.listing import is_directory
 from aneurysm_assets.storage.litter import without_litter
 from aneurysm_assets.storage.object_path import Location, ObjectPath, relative_name
@@ -64,8 +64,8 @@ class SeriesTable:
     directories : tuple of str
         Names of directories in it, which are not entered.
     fingerprint : str
-        In a bucket the fingerprint of the files in the listing by which they were read. Empty on a
-        disk, where reading does not look at all that a fingerprint needs.
+        Of the files that were read: in a bucket from the listing by which they were, on a disk
+        as they stand once they are.
     """
 
     frame: pl.DataFrame
@@ -120,7 +120,8 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
     _require_files(directory, len(files), litter, directories)
     with closing(_read_ahead(directory, files, threads)) as opened_files:
         table = _read_all(directory, folder, len(files), opened_files)
-    return replace(table, litter=litter, directories=directories)
+    fingerprint = fingerprint_of_directory(directory, (name for name, _ in files))
+    return replace(table, litter=litter, directories=directories, fingerprint=fingerprint)
 
 
 def _require_files(

@@ -4,6 +4,7 @@ pydicom is imported where it is used: importing it takes the process that hands 
 long as importing Dagster.
 """
 
+from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.messages import lines_in_brief, names_in_brief
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprints import fingerprint_of_series
@@ -24,7 +25,7 @@ def write_dicom_tags(
     Raises
     ------
     SeriesError
-        The directory cannot be read, or holds no readable DICOM image.
+        The directory cannot be read, holds no readable DICOM image, or changed meanwhile.
     OSError
         The table cannot be written.
     """
@@ -32,10 +33,15 @@ def write_dicom_tags(
 
     stem = settings.table_of_series(DICOM_TAGS.name, series_instance_uid)
     directory = settings.directory_of_series(series_instance_uid)
-    # Before reading: a file that changes meanwhile makes the series stale. In a bucket it fails it.
+    # In a bucket each file is asked for by the version that was listed.
     in_bucket = isinstance(directory, ObjectPath)
-    fingerprint = "" if in_bucket else fingerprint_of_series(settings, series_instance_uid)
+    before = "" if in_bucket else fingerprint_of_series(settings, series_instance_uid)
     series = read_series(directory, settings.raw, settings.threads)
+    if before and before != series.fingerprint:
+        raise SeriesError(
+            f"{directory}: its files changed while they were read, so nothing was recorded; run it "
+            "again once nothing writes there"
+        )
     table = write_table(series.frame, DICOM_TAGS, stem, staged=staged)
     notes = [f"header that cannot be believed: {text}" for text in series.malformed]
     notes = lines_in_brief(notes, _MOST_NOTES, "more such headers")
@@ -51,5 +57,5 @@ def write_dicom_tags(
         bytes=series.bytes,
         fast_files=series.fast_files,
         notes=(*notes, *table.warnings),
-        fingerprint=series.fingerprint if in_bucket else fingerprint,
+        fingerprint=series.fingerprint,
     )

@@ -78,6 +78,11 @@ class DataRootStorage(DagsterSqliteStorage):
     """Dagster's embedded SQLite storage, at `<data>/dagster`, with events written in batches."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        if "?" in base_dir:  # where the options of a database's URL begin
+            raise InputError(
+                f"{base_dir} has a '?', with which SQLite's databases cannot be named: take a data "
+                "root without it"
+            )
         make_databases(Path(base_dir))
         super().__init__(base_dir, inst_data)
         events = Path(base_dir) / "history" / "runs"

@@ -15,7 +15,13 @@ from aneurysm_assets.instance.input_root import (
     require_input,
     require_same_root,
 )
-from aneurysm_assets.instance.run_locks import end_dead_runs, hold_run
+from aneurysm_assets.instance.run_locks import (
+    CARRIER_TAG,
+    CUT_OFF_TAG,
+    INTERRUPTED,
+    end_dead_runs,
+    hold_run,
+)
 from aneurysm_assets.messages import printable
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.settings import Settings
@@ -62,11 +68,15 @@ def settings_of_run(
 
 
 @contextmanager
-def fail_run_with_reason(what: str) -> Iterator[None]:
-    """End a step with a sentence where the input cannot be used or the storage refuses.
+def end_with_reason(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, what: str
+) -> Iterator[None]:
+    """End a step with a sentence where the input cannot be used, and as canceled by an interrupt.
 
     Parameters
     ----------
+    context : dg.AssetExecutionContext or dg.AssetCheckExecutionContext
+        The context of the step.
     what : str
         What the sentence is about: it stands before the reason.
 
@@ -77,5 +87,24 @@ def fail_run_with_reason(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        end_as_canceled(context)
+        raise
     except (OSError, InputError) as error:
         raise dg.Failure(printable(f"{what}: {error}"), allow_retries=False) from error
+
+
+def end_as_canceled(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+) -> None:
+    """Let an interrupted run end CANCELED: the series it did not reach are missing, not failed.
+
+    One of several hosts that goes down leaves its run to another: that run fails, and is retried.
+    """
+    if CARRIER_TAG in context.run.tags:
+        return
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.status == dg.DagsterRunStatus.STARTED:
+        # Nobody canceled it in the UI: its process is to end, as `dagster dev` does.
+        context.instance.add_run_tags(run.run_id, {CUT_OFF_TAG: INTERRUPTED})
+        context.instance.report_run_canceling(run)

@@ -13,12 +13,12 @@ import dagster as dg
 from pydantic import Field
 
 from aneurysm_assets.dagster_internals import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
-from aneurysm_assets.instance.run_locks import CARRIER_TAG, CUT_OFF_TAG, INTERRUPTED
 from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.parallel.series_map import SeriesFailure, Work, map_series
 from aneurysm_assets.runs.event_recorder import EventRecorder, materialize_result, record_planned
 from aneurysm_assets.runs.resources import Reporter
 from aneurysm_assets.runs.retries import remaining_after_retries
+from aneurysm_assets.runs.run_settings import end_as_canceled
 from aneurysm_assets.schema.tables import SERIES_TABLES, Artifact
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
@@ -161,7 +161,7 @@ def _take(
             else:
                 recorder.add(uid, outcome)
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-        _end_as_canceled(context)
+        end_as_canceled(context)
         raise
     finally:
         recorder.flush()
@@ -210,20 +210,6 @@ def _series_of_run(
             allow_retries=False,
         )
     return list(dict.fromkeys(config.series)), False
-
-
-def _end_as_canceled(context: dg.AssetExecutionContext) -> None:
-    """Let an interrupted run end CANCELED: the series it did not reach are missing, not failed.
-
-    One of several hosts that goes down leaves its run to another: that run fails, and is retried.
-    """
-    if CARRIER_TAG in context.run.tags:
-        return
-    run = context.instance.get_run_by_id(context.run.run_id)
-    if run is not None and run.status == dg.DagsterRunStatus.STARTED:
-        # Nobody canceled it in the UI: its process is to end, as `dagster dev` does.
-        context.instance.add_run_tags(run.run_id, {CUT_OFF_TAG: INTERRUPTED})
-        context.instance.report_run_canceling(run)
 
 
 def _failure(table: Artifact, failed: dict[str, str], series: int) -> dg.Failure:

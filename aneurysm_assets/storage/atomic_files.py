@@ -7,10 +7,14 @@ import errno
 import os
 import shutil
 import socket
+import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -20,6 +24,9 @@ from aneurysm_assets.storage.threads import start_threads
 T = TypeVar("T")
 
 _PARTIAL = ".partial"
+
+_SECONDS_OF_NO_WRITE = 86_400.0
+"""Nobody writes a file for so long without adding to it."""
 
 _THREADS = 16
 """These wait for the disk together, which makes many files safe in little more than one's time."""
@@ -259,13 +266,14 @@ def flush(path: Path) -> None:
 
 
 def remove_partials(directory: Location) -> int:
-    """Remove what killed processes of this machine left half-written.
+    """Remove what killed processes left half-written.
 
     Returns
     -------
     int
-        How many files were removed. Those of processes that live are left alone, and what cannot
-        be removed stays. In a bucket there are none: what is not put whole is not there.
+        How many files were removed. Those of processes that live are left alone, of another
+        machine, or of this one before it was started anew, what was written within a day; and
+        what cannot be removed stays. In a bucket there are none: objects are put whole.
     """
     if isinstance(directory, ObjectPath):
         return 0
@@ -276,11 +284,18 @@ def remove_partials(directory: Location) -> int:
         return 0  # whoever reads or writes there meets the same, and says it
     for path in paths:
         host, _, process = path.name.removesuffix(_PARTIAL).rpartition("@")[2].rpartition(":")
-        if host == this_host() and process.isdecimal() and not is_alive(int(process)):
-            with suppress(OSError):
+        if not process.isdecimal():
+            continue
+        with suppress(OSError):
+            is_left = not is_alive(int(process)) if host == this_host() else _is_old(path)
+            if is_left:
                 path.unlink()
                 removed += 1
     return removed
+
+
+def _is_old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _SECONDS_OF_NO_WRITE
 
 
 def is_alive(process: int) -> bool:
@@ -312,6 +327,18 @@ def _is_dead_or_thread(process: int) -> bool:
     return fields["State"].split()[0] in {"Z", "X"} or int(fields["Tgid"]) != process
 
 
+@cache
 def this_host() -> str:
-    """Return the name of this machine, as part of a file name."""
-    return socket.gethostname().replace("/", "_")
+    """Return what tells this machine from others, as part of a file name.
+
+    Containers and machines made from one image have one name, and count processes each for itself:
+    what tells them apart is when the system began, and where its processes are counted.
+    """
+    told = [socket.gethostname()]
+    try:
+        told.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        told.append(str(Path("/proc/self/ns/pid").readlink()))
+    except OSError:
+        told.append(str(uuid.getnode()))
+    digest = blake2b("\n".join(told).encode(), digest_size=6).hexdigest()
+    return f"{told[0].replace('/', '_')}-{digest}"

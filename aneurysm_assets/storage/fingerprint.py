@@ -51,7 +51,7 @@ _DIGEST_BYTES = 16
 _NOT_THERE = (-1, -1)
 
 
-def fingerprint_of_directory(directory: str | Path) -> str:
+def fingerprint_of_directory(directory: str | Path, names: Iterable[str] | None = None) -> str:
     """Return the fingerprint of the files of a directory.
 
     Parameters
@@ -59,6 +59,8 @@ def fingerprint_of_directory(directory: str | Path) -> str:
     directory : str or Path
         Its files count but for litter, links by what they lead to; directories below it do not
         count.
+    names : iterable of str, optional
+        Those that were read: the directory is not listed again.
 
     Returns
     -------
@@ -74,8 +76,8 @@ def fingerprint_of_directory(directory: str | Path) -> str:
         # Names relative to an open directory: the system need not walk the path for each file.
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            names = sorted(without_litter(os.listdir(descriptor)))  # noqa: PTH208
-            return _fingerprint(names, descriptor)
+            listed = os.listdir(descriptor) if names is None else names  # noqa: PTH208
+            return _fingerprint(sorted(without_litter(listed)), descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:

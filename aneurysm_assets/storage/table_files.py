@@ -8,10 +8,12 @@ Dagster's to know. A table's path is given without suffix (its stem): after a wr
 """
 
 import csv
+import errno
 import io
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -41,6 +43,11 @@ _LIKELY_FOOTER = 32 << 10
 
 _WRITTEN_BY = "aneurysm_assets.version"
 """Metadata of each Parquet file; those of before it have arrays where today's have lists."""
+
+_ERROR_OF_SYSTEM = re.compile(r"\(os error (\d+)\)")
+
+_OF_THIS_FILE = frozenset((errno.EISDIR, errno.EFBIG))
+"""What stands in the place of the Parquet file, and how long a file may be: a CSV may fit."""
 
 Stamp = tuple[tuple[str | int, ...], ...]
 """What is known of a table's file without opening it, and differs once it is replaced."""
@@ -168,7 +175,7 @@ def write_table(
     InputError
         From `check`. What stood there before is untouched.
     OSError, pl.exceptions.PolarsError
-        Neither Parquet nor CSV can be written, or the bucket cannot be read or written. What stood
+        The disk or the bucket refused twice, or neither Parquet nor CSV can be written. What stood
         there before is untouched.
     """
     schema = frame.collect_schema()
@@ -177,24 +184,38 @@ def write_table(
     if isinstance(stem, Path):
         stem.parent.mkdir(parents=True, exist_ok=True)
     checked = check or (lambda: None)
-    try:
-        return _write(
-            stem,
-            "parquet",
-            _followed_by(checked, partial(_write_parquet, frame, table, metadata)),
-            staged,
-        )
-    except InputError:
-        raise
-    except (Exception, pl.exceptions.PanicException) as error:
-        checked()  # a file that is replaced while it is read may look like a broken one
-        if isinstance(stem, ObjectPath) and isinstance(error, OSError):
-            raise  # the store, not the format: CSV would fare no better
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        warning = f"Parquet could not be written ({reason}); the table is CSV"
-    write = _followed_by(checked, partial(_write_csv, frame))
-    stored = _write(stem, "csv", write, staged)
-    return replace(stored, warning=warning)
+    write = _followed_by(checked, partial(_write_parquet, frame, table, metadata))
+    for is_last in (False, True):
+        try:
+            return _write(stem, "parquet", write, staged)
+        except InputError:
+            raise
+        except (Exception, pl.exceptions.PanicException) as error:
+            checked()  # a file that is replaced while it is read may look like a broken one
+            # The store or the disk, not the format: CSV would fare no better.
+            if isinstance(stem, ObjectPath) and isinstance(error, OSError):
+                raise
+            of_machine = _said_by_machine(error, stem)
+            if of_machine is None:
+                reason = f"{type(error).__name__}: {one_line(error)}"
+                break
+            if is_last:
+                raise of_machine from error
+    stored = _write(stem, "csv", _followed_by(checked, partial(_write_csv, frame)), staged)
+    return replace(stored, warning=f"Parquet could not be written ({reason}); the table is CSV")
+
+
+def _said_by_machine(error: BaseException, stem: Location) -> OSError | None:
+    """Return what the system said where it, and not the format, kept a file from being written.
+
+    Polars has the system's errors in the text of its own.
+    """
+    told = _ERROR_OF_SYSTEM.search(str(error))
+    number = error.errno if isinstance(error, OSError) else None
+    number = int(told[1]) if told else number
+    if number is None or number in _OF_THIS_FILE or isinstance(error, IsADirectoryError):
+        return None
+    return OSError(number, os.strerror(number), str(stem))
 
 
 def _followed_by(

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -17,6 +18,8 @@ from polars.testing import assert_frame_equal
 from aneurysm_assets.cli import runner
 from aneurysm_assets.cli.main import summary_lines
 from aneurysm_assets.cli.status import take_overview
+from aneurysm_assets.defs.assets import labels as labels_module
+from aneurysm_assets.defs.assets import unified_metadata as unified_module
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import open_instance
 from aneurysm_assets.runs import partitions
@@ -347,3 +350,64 @@ def test_a_step_of_dagster_refuses_another_input_too(root, tmp_path, asset) -> N
     result = graph.run(asset, partition=uid_of("other") if asset == "labels" else None)
     assert "were read from" in failure(result, asset)
     require_equal(root.tables(), before)
+
+
+def test_a_csv_that_goes_while_a_run_works_makes_no_label_null(root, monkeypatch) -> None:
+    before = root.tables()
+    settings_of_run = labels_module.settings_of_run
+
+    def without_csv(*given):
+        settings = settings_of_run(*given)
+        settings.train_csv.rename(root.data / "kept.csv")
+        return settings
+
+    train = root.raw / "train.csv"
+    header, *rows = csv.reader(train.read_text().splitlines())
+    rows[0][header.index("PatientAge")] = "77"
+    with train.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    with monkeypatch.context() as patch:
+        patch.setattr(labels_module, "settings_of_run", without_csv)
+        summary = root.run()
+    reasons = [problem.reason for problem in summary.problems if problem.table == "labels"]
+    assert reasons
+    assert all("train.csv" in reason and "is gone" in reason for reason in reasons)
+    require_equal(root.tables(), before)
+    (root.data / "kept.csv").rename(train)
+
+
+def test_an_interrupt_while_the_table_is_made_cancels_the_run(root, monkeypatch) -> None:
+    root.settings().unified_table.with_suffix(".parquet").unlink()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unified_module, "combine", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            root.run()
+    with open_instance(root.settings()) as instance:
+        assert instance.get_runs(limit=1)[0].status == dg.DagsterRunStatus.CANCELED
+    assert root.run().problems == []
+
+
+def test_an_error_that_nobody_expected_is_told_with_its_reason(root, monkeypatch) -> None:
+    root.settings().unified_table.with_suffix(".parquet").unlink()
+
+    def broken_join(*_: object) -> None:
+        raise ZeroDivisionError("no slices between them")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unified_module, "combine", broken_join)
+        (problem,) = root.run().problems
+    assert "ZeroDivisionError: no slices between them" in problem.reason
+    assert "Error occurred while executing" not in problem.reason
+
+
+def test_a_data_root_whose_databases_cannot_be_named_is_refused_at_once(
+    root, tmp_path, monkeypatch
+) -> None:
+    data = Path(shutil.copytree(root.raw, tmp_path / "a?b" / "raw")).parent
+    with pytest.raises(InputError, match="'\\?'"):
+        Root(data, monkeypatch).run()
+    assert not list(tmp_path.glob("a"))

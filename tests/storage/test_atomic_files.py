@@ -2,11 +2,11 @@
 
 import errno
 import os
-import socket
 import stat
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from aneurysm_assets.storage.atomic_files import (
     batch_commit,
     is_alive,
     remove_partials,
+    this_host,
 )
 
 
@@ -257,7 +258,7 @@ def test_what_is_discarded_or_not_committed_leaves_nothing_and_the_old_one_stays
 
 
 def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_path: Path) -> None:
-    host = socket.gethostname()
+    host = this_host()
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
     dead = process.pid
@@ -279,12 +280,35 @@ def test_only_partial_files_of_dead_processes_of_this_machine_are_removed(tmp_pa
     assert remove_partials(tmp_path / "missing") == 0
 
 
+def test_a_partial_file_of_another_machine_is_removed_once_nobody_can_be_writing_it(
+    tmp_path: Path,
+) -> None:
+    old, new = (tmp_path / f".{name}.parquet@{this_host()}-other:1.partial" for name in "ab")
+    old.touch()
+    new.touch()
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(old, (two_days_ago, two_days_ago))
+    assert remove_partials(tmp_path) == 1
+    assert contents(tmp_path).keys() == {new.name}
+
+
+def test_machines_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = this_host()
+    read_text = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path: "another" if path.name == "boot_id" else read_text(path),
+    )
+    assert this_host.__wrapped__() != here
+
+
 def test_partial_files_that_cannot_be_removed_stay_and_are_no_error(
     tmp_path: Path, refuse_to_remove: None
 ) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         pass
-    partial = tmp_path / f".t.parquet@{socket.gethostname()}:{process.pid}.partial"
+    partial = tmp_path / f".t.parquet@{this_host()}:{process.pid}.partial"
     partial.touch()
     assert remove_partials(tmp_path) == 0
     assert contents(tmp_path).keys() == {partial.name}

@@ -353,6 +353,53 @@ def test_a_later_parquet_replaces_the_csv(tmp_path: Path, lazy: bool) -> None:
     assert read_table(LOCALIZERS, stored.path).equals(new)
 
 
+@EACH_KIND
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_once_is_tried_again(
+    tmp_path: Path, monkeypatch, lazy: bool, number: int
+) -> None:
+    new = points("new")
+    with monkeypatch.context() as patch:
+        refuse_parquet(patch, number, times=1)
+        stored = write_table(new.lazy() if lazy else new, LOCALIZERS, tmp_path / "t")
+    assert (stored.format, stored.warning) == ("parquet", None)
+    assert names_in(tmp_path) == {"t.parquet"}
+
+
+@EACH_KIND
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_refuses_makes_no_csv_and_leaves_the_table_that_is_there(
+    tmp_path: Path, monkeypatch, lazy: bool, number: int
+) -> None:
+    write_table(points("old"), LOCALIZERS, tmp_path / "t")
+    new = points("new")
+    with monkeypatch.context() as patch:
+        refuse_parquet(patch, number, times=2)
+        with pytest.raises(OSError, match=os.strerror(number)) as refused:
+            write_table(new.lazy() if lazy else new, LOCALIZERS, tmp_path / "t")
+    assert refused.value.errno == number
+    assert names_in(tmp_path) == {"t.parquet"}
+    assert read_table(LOCALIZERS, tmp_path / "t.parquet").equals(points("old"))
+
+
+def refuse_parquet(patch: pytest.MonkeyPatch, number: int, times: int) -> None:
+    """Let polars say so often, in its own words, that the system refuses."""
+    left = [times]
+    text = f"parquet: File out of specification: {os.strerror(number)} (os error {number})"
+
+    def refusing(write: Any) -> Any:
+        def written(*given: Any, **options: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                raise pl.exceptions.ComputeError(text)
+            return write(*given, **options)
+
+        return written
+
+    patch.setattr(pl.DataFrame, "write_parquet", refusing(pl.DataFrame.write_parquet))
+    patch.setattr(pl.LazyFrame, "sink_parquet", refusing(pl.LazyFrame.sink_parquet))
+
+
 def test_a_panic_inside_polars_is_answered_with_csv_too(place: Location) -> None:
     write_table(points("old"), LOCALIZERS, place / "t")
     with no_parquet():

@@ -15,7 +15,7 @@ from aneurysm_assets.report.numbers import Numbers, take_numbers
 from aneurysm_assets.report.page import Age, make_page
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
+from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
@@ -40,7 +40,7 @@ def dataset_report(
         return
     run_settings = settings_of_run(context, settings, reads_input=False)
     path = run_settings.interim / f"{DATASET_REPORT.name}.html"
-    with fail_run_with_reason(DATASET_REPORT.name):
+    with end_with_reason(context, DATASET_REPORT.name):
         numbers = retry_if_replaced(lambda: _numbers(context, run_settings))
         age = _age(context, run_settings)
         page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()

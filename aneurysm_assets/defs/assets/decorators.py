@@ -17,7 +17,7 @@ from aneurysm_assets.schema.tables import (
     Artifact,
     Table,
 )
-from aneurysm_assets.settings import Settings
+from aneurysm_assets.settings import Settings, recorded_roots
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.table_files import StoredTable
 
@@ -218,18 +218,29 @@ def metadata_of(stored: StoredTable, counts: Mapping[str, Any]) -> dict[str, Any
 
 
 def read_csv_once(
-    context: dg.AssetExecutionContext, path: Location, read: Callable[[Location], T], *, empty: T
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    path: Location,
+    read: Callable[[Location], T],
+    *,
+    empty: T,
 ) -> T:
-    """Read a CSV for all series of a run; one that is missing is warned of and taken as empty.
+    """Read a CSV for all series of a run; one that never was is warned of and taken as empty.
 
     Raises
     ------
     dg.Failure
-        The file is there and cannot be used.
+        The file is there and cannot be used, or is gone since the run began.
     """
     try:
         return read(path)
     except FileNotFoundError:
+        if path.name in recorded_roots(settings.data).get("csvs", ()):
+            raise dg.Failure(
+                f"{path} was there when the run began, and is gone: no series was recorded without "
+                "its rows; put it back and run it again",
+                allow_retries=False,
+            ) from None
         context.log.warning(f"there is no {path}: its columns come out null for every series")
         return empty
     except InputError as error:

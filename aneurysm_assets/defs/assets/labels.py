@@ -25,7 +25,7 @@ def labels(
     """Read the CSV once, then write each series of the run; no process is started for it."""
     run_settings = settings_of_run(context, settings)
     empty = TrainCsv.empty(run_settings.train_csv)
-    csv = read_csv_once(context, run_settings.train_csv, TrainCsv.read, empty=empty)
+    csv = read_csv_once(context, run_settings, run_settings.train_csv, TrainCsv.read, empty=empty)
     if note := csv.extra_note(TRAIN_CSV_EXTRA):
         context.log.warning(note)
     batch = Batch(

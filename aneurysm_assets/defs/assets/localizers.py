@@ -25,7 +25,9 @@ def localizers(
     """Read the CSV once, then write each series of the run; no process is started for it."""
     run_settings = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(run_settings.localizers_csv)
-    csv = read_csv_once(context, run_settings.localizers_csv, LocalizersCsv.read, empty=empty)
+    csv = read_csv_once(
+        context, run_settings, run_settings.localizers_csv, LocalizersCsv.read, empty=empty
+    )
     if note := csv.extra_note(LOCALIZERS_CSV_EXTRA):
         context.log.warning(note)
     batch = Batch(

@@ -42,7 +42,9 @@ def series_preview(
 
     run_settings = settings_of_run(context, settings)
     empty = LocalizersCsv.empty(run_settings.localizers_csv)
-    csv = read_csv_once(context, run_settings.localizers_csv, LocalizersCsv.read, empty=empty)
+    csv = read_csv_once(
+        context, run_settings, run_settings.localizers_csv, LocalizersCsv.read, empty=empty
+    )
     batch = Batch(
         SERIES_PREVIEW,
         partial(write_preview, run_settings, csv),

@@ -9,7 +9,7 @@ from aneurysm_assets.defs.assets.decorators import file_metadata, metadata_of, t
 from aneurysm_assets.quality.assess import assess_series
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
+from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
@@ -23,7 +23,7 @@ def series_quality(
 ) -> dg.MaterializeResult[None]:
     """Look for every problem in every series of the unified table."""
     run_settings = settings_of_run(context, settings, reads_input=False)
-    with fail_run_with_reason("the quality of the series"):
+    with end_with_reason(context, "the quality of the series"):
         quality, stored = retry_if_replaced(lambda: _assessed(context, run_settings))
     if stored.warning:
         context.log.warning(stored.warning)

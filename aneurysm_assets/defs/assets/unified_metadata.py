@@ -11,7 +11,7 @@ from aneurysm_assets.messages import lines_in_brief, names_in_brief, one_line
 from aneurysm_assets.raw.fingerprints import csv_digests
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
+from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import (
     LOCALIZERS_WITHOUT_IMAGE,
     SERIES_TABLES,
@@ -38,7 +38,7 @@ def unified_metadata(
 ) -> dg.MaterializeResult[None]:
     """Join the four tables of every series that is done in all four."""
     run_settings = settings_of_run(context, settings)
-    with fail_run_with_reason("the unified table"):
+    with end_with_reason(context, "the unified table"):
         return retry_if_replaced(lambda: _combined(context, run_settings))
 
 

@@ -5,7 +5,7 @@ import dagster as dg
 from aneurysm_assets.defs.assets.decorators import file_metadata, metadata_of, table_asset
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
-from aneurysm_assets.runs.run_settings import fail_run_with_reason, settings_of_run
+from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
@@ -19,7 +19,7 @@ def volumes(
 ) -> dg.MaterializeResult[None]:
     """Describe every volume of the unified table."""
     run_settings = settings_of_run(context, settings, reads_input=False)
-    with fail_run_with_reason("the volumes"):
+    with end_with_reason(context, "the volumes"):
         counts, stored = retry_if_replaced(lambda: _described(context, run_settings))
     if stored.warning:
         context.log.warning(stored.warning)
