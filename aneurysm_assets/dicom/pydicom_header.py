@@ -89,8 +89,9 @@ _MOST_READS = 300_000
 _MACHINE_LIMITS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM))
 """Errors of opening that fewer workers help against."""
 
-_OF_BYTES = frozenset((errno.EINVAL, errno.EOVERFLOW))
-"""Errors of the system to which a damaged length leads: a place that no file has."""
+_OF_FILE = frozenset((errno.EINVAL, errno.EOVERFLOW, errno.ENAMETOOLONG))
+"""Errors of the system that no machine would spare this file: a damaged length that leads to a
+place which no file has, and a link to what cannot be."""
 
 _BEGINS_OF_ITEM = (bytes.fromhex("FEFF00E0"), bytes.fromhex("FFFEE000"))
 
@@ -131,10 +132,11 @@ def read_header(path: Path | str | ObjectFile) -> Header:
     except (UnreadableFile, SeriesError):
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno not in {None, *_OF_BYTES}:
+        if isinstance(error, OSError) and error.errno not in {None, *_OF_FILE}:
             raise SeriesError(_said_by_machine(path, error)) from error
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
-        reason = one_line(str(error), 200)
+        message = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        reason = one_line(message, 200)
         raise UnreadableFile(f"cannot be read: {type(error).__name__}: {reason}") from error
 
 
