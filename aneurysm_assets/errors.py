@@ -53,11 +53,15 @@ class IrregularVolume(SeriesError):  # noqa: N818 - named as what it is about
     """A volume is not regular, so that no affine is right for all its voxels; the text says why."""
 
 
-class StoreError(SeriesError):
-    """A store does not give a series' object, or not the version that is meant.
+class MachineError(SeriesError):
+    """The machine does not give a file that is there: no permission, a faulty disk.
 
-    It says nothing of what the object holds: asked again, the store may give it.
+    It says nothing of what the file holds: asked again, the machine may give it.
     """
+
+
+class StoreError(MachineError):
+    """A store does not give a series' object, or not the version that is meant."""
 
 
 class UnreadableFile(_Told):

@@ -56,7 +56,7 @@ from aneurysm_assets.dicom.top_level import (
     repeated,
     tag_name,
 )
-from aneurysm_assets.errors import SeriesError, UnreadableFile
+from aneurysm_assets.errors import MachineError, SeriesError, UnreadableFile
 from aneurysm_assets.limits import MAX_INFLATED_BYTES, MAX_ITEMS
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.columns import SERIES_KEY
@@ -121,7 +121,7 @@ def read_header(path: Path | str | ObjectFile) -> Header:
     ------
     UnreadableFile
         It is no DICOM file, its header is cut short, or it cannot be read at all.
-    SeriesError
+    MachineError
         The machine, or the store, does not give the file: a faulty disk, no permission, a file
         system that is gone, too many open files. Nothing is known of what it holds.
     """
@@ -133,7 +133,7 @@ def read_header(path: Path | str | ObjectFile) -> Header:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno not in {None, *_OF_FILE}:
-            raise SeriesError(_said_by_machine(path, error)) from error
+            raise MachineError(_said_by_machine(path, error)) from error
         # pydicom raises whatever a damaged byte leads to; the reason goes into the file's row.
         message = (error.strerror if isinstance(error, OSError) else None) or str(error)
         reason = one_line(message, 200)

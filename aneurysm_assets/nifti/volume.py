@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
-from aneurysm_assets.errors import SeriesError, UnusableNifti
+from aneurysm_assets.errors import MachineError, SeriesError, UnusableNifti
 from aneurysm_assets.limits import MAX_NIFTI_BYTES, MAX_NIFTI_PLANE_BYTES
 from aneurysm_assets.nifti.gzip_stream import GzipStream
 from aneurysm_assets.storage.fetching import store_error
@@ -36,6 +36,8 @@ _READ_ERRORS = (
     ValueError,
     OverflowError,
 )
+
+_NO_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
 Stream = IO[bytes] | GzipStream
@@ -92,8 +94,10 @@ def series_error(path: Location) -> Iterator[None]:
         The file is in a bucket, and it is the store that failed.
     UnusableNifti
         It is what the bytes say.
+    MachineError
+        It is what the machine says: no permission, a faulty disk.
     SeriesError
-        It is what the machine says: no permission, a faulty disk, a link that leads nowhere.
+        There is no such file, or it is none.
     """
     try:
         with np.errstate(all="ignore"):
@@ -103,7 +107,9 @@ def series_error(path: Location) -> Iterator[None]:
             raise UnusableNifti(f"{path}: no usable NIfTI file: {error}", str(error)) from error
         if isinstance(path, ObjectPath):
             raise store_error(path, error) from error
-        raise SeriesError(f"{path} cannot be read: {error.strerror or error}") from error
+        is_no_file = isinstance(error, _NO_FILE) or error.errno is None
+        kind = SeriesError if is_no_file else MachineError
+        raise kind(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 Box = tuple[int, int, int, int, int, int]

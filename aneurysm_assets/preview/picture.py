@@ -3,7 +3,7 @@
 import polars as pl
 
 from aneurysm_assets.dicom.series import SeriesTable, read_series
-from aneurysm_assets.errors import SeriesError, StoreError
+from aneurysm_assets.errors import MachineError, SeriesError
 from aneurysm_assets.messages import counted
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
@@ -111,8 +111,8 @@ def _vessels(
             return nothing, []
         grids = [plane.at(*fit(panels[n]).panel_grid()) for n, plane in placed.items()]
         found = labels_at(files[0], grids)
-    except StoreError:
-        raise  # a picture without them would stay: its input is the same when the store is back
+    except MachineError:
+        raise  # a picture without them would stay: its input is the same when the file is given
     except SeriesError as error:
         notes.append(f"no vessel labels: {error}")
         return nothing, []

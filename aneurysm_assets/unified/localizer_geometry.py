@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from aneurysm_assets.errors import InputError, SeriesError, StoreError
+from aneurysm_assets.errors import InputError, MachineError, SeriesError
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.settings import PixelCoordinates, Settings
 from aneurysm_assets.volumes.grid import Grid, grids_match
@@ -95,7 +95,7 @@ def place(
     Raises
     ------
     InputError
-        The store that has a volume does not give it.
+        The machine, or the store, does not give a volume.
     """
     found: list[pl.DataFrame] = []
     matches: dict[str, bool | None] = {}
@@ -109,9 +109,12 @@ def place(
             continue
         try:
             found.append(_vessels(settings, row["cowseg_path"], points_by_series[uid]))
-        except StoreError as error:
+        except MachineError as error:
             # Nulls now would stay: nothing that the table depends on changes when it is back.
-            raise InputError(str(error)) from error
+            raise InputError(
+                f"{error}; the table that is there stays: combine again once the file can be "
+                "read, or is gone"
+            ) from error
         except SeriesError as error:
             warnings.append(f"{uid}: {error}")
     schema = {SERIES_KEY: pl.String(), "segmentation_matches_series": pl.Boolean()}

@@ -328,5 +328,5 @@ def test_a_file_that_vanishes_while_it_is_read_fails_its_series(
         return files
 
     monkeypatch.setattr(series_module, "_files", vanish)
-    with pytest.raises(SeriesError, match="b.dcm: No such file"):
+    with pytest.raises(SeriesError, match=r"b\.dcm: No such file"):
         raw.read()

@@ -1,5 +1,7 @@
 """Points in patient coordinates and in vessels, from files through the stage to the one table."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +15,8 @@ from nibabel.affines import apply_affine, from_matvec
 from nibabel.eulerangles import euler2mat
 from numpy.testing import assert_allclose
 
+from aneurysm_assets.nifti import vessels
+from tests.graph import failure
 from tests.made_up import (
     AXIAL,
     COLUMNS,
@@ -441,6 +445,24 @@ def test_a_volume_that_is_gone_or_broken_by_now_gives_nulls_and_a_warning(
     assert f"{uid_of(name)}_cowseg.nii" in warning
     quality = spoilt.quality.filter(pl.col("SeriesInstanceUID") == uid_of(name))
     assert quality["findings"].to_list() == [None], "what is unknown is no finding"
+
+
+def test_a_volume_that_the_machine_does_not_give_makes_no_point_null(tmp_path, monkeypatch) -> None:
+    stage = Stage(tmp_path, [segmented(ct("refused"), VESSEL).point(5, 8, 6)])
+    assert stage.read().success
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vessels, "_search", refuse)
+        result = stage.sum_up()
+    said = failure(result, "unified_metadata")
+    assert f"{uid_of('refused')}_cowseg.nii cannot be read: Input/output error" in said
+    assert "combine again" in said
+    assert not stage.settings.unified_table.with_suffix(".parquet").exists()
+    assert stage.sum_up().success
+    assert stage.unified()["localizer_vessel"].drop_nulls().to_list() == [TIP]
 
 
 def test_other_series_are_placed_all_the_same(spoilt: Spoilt) -> None:
