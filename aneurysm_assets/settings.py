@@ -347,7 +347,7 @@ def _threads(text: str) -> int | None:
         return None
     if not text.strip().isdecimal() or int(text) > _MOST_THREADS:
         raise InputError(
-            f"{THREADS}={text!r}: give a whole number of threads a worker, 0 to {_MOST_THREADS}"
+            f"{THREADS}={text!r}: give a whole number of threads per worker, 0 to {_MOST_THREADS}"
         )
     return int(text)
 

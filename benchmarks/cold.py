@@ -1,4 +1,4 @@
-"""Files of 0.5 MB that are not in memory: wall time a file, against pydicom in one process.
+"""Files of 0.5 MB that are not in memory: wall time per file, against pydicom in one process.
 
 Ours is the way of a run: worker processes and threads by default, each series written. The clock
 starts with the first result, when the processes are there; a run of hours pays for that once.

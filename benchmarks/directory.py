@@ -1,4 +1,4 @@
-"""A series directory to its Parquet file: CPU time an image, the whole of what a worker does.
+"""A series directory to its Parquet file: CPU time per image, the whole of what a worker does.
 
 Against the plain way: pydicom, a list of dicts, polars, write. Ours also flushes the file to disk,
 orders the slices and computes the geometry, which the plain way does not.

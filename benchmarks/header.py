@@ -1,4 +1,4 @@
-"""Header to typed values: CPU time a file, against pydicom reading the same values.
+"""Header to typed values: CPU time per file, against pydicom reading the same values.
 
 Warm cache, one process. A reader starts anew with each series, as a run does: what it takes to
 learn a series' layout is in the figures.

@@ -1,4 +1,4 @@
-"""Other readers that a user might pick: time a file, and the values that differ from pydicom's.
+"""Other readers that a user might pick: time per file, and the values that differ from pydicom's.
 
 Each reads the same values, of those it can give, of the same files: a CT and an MR series of the
 load sample and, for the values, every test file that comes with pydicom and that pydicom itself

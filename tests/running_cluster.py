@@ -76,7 +76,7 @@ READY = """
 
 
 class Cluster(deploy.cluster.Cluster):
-    """One over the series of a data root, 50 a run, at a quicker pace."""
+    """One over the series of a data root, 50 per run, at a quicker pace."""
 
     def __init__(self, directory: Path, data: Path, workers: tuple[str, ...]) -> None:
         quick = directory / "quick"

@@ -207,7 +207,7 @@ def run(  # noqa: PLR0917 - click gives each option by its name
 
     Exits with 0 when nothing failed, 1 when a series failed, 2 when the input or the options
     cannot be used, 130 when interrupted. DATA/logs keeps a log of each run. Where there is no
-    terminal, progress is a line a minute.
+    terminal, progress is a line per minute.
 
     \b
     Examples:

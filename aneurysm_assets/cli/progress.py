@@ -93,7 +93,7 @@ class TerminalReporter:
 class LineReporter:
     """Writes progress to what is no terminal (a log, cron, Slurm): no control characters.
 
-    A line when a table begins, one a minute for each that is under way, also while no series
+    A line when a table begins, one per minute for each that is under way, also while no series
     comes to its end, and one when it ends.
 
     Parameters

@@ -52,7 +52,7 @@ PIXEL_COORDINATES = "pixel_coordinates"
 # Dagster gives a data version of its own, of another length, where it is given none.
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
-# One request with more keys than SQLite takes variables fails; one a key is slow.
+# One request with more keys than SQLite takes variables fails; one per key is slow.
 _REGISTERED_AT_ONCE = 5_000
 
 _EVENTS_AT_ONCE = 1_000

@@ -42,7 +42,7 @@ def decimals(values: Iterable[float], digits: int = 6) -> list[str]:
 
 
 def write_slices(folder: Path, series: str, grid: Grid, pixels: NDArray[np.int16]) -> None:
-    """Write a CT series, one file a slice, `{SOPInstanceUID}.dcm`.
+    """Write a CT series, one file per slice, `{SOPInstanceUID}.dcm`.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def fingerprint_of_objects(files: Mapping[str, Version]) -> str:
 
 
 def _fingerprint(names: Sequence[str], descriptor: int) -> str:
-    # Locals, as this loop runs once a file of the whole data set.
+    # Locals, as this loop runs once per file of the whole data set.
     status, is_directory = os.stat, stat.S_ISDIR
     files: list[str] = []
     states: list[int] = []
