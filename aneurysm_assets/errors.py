@@ -20,6 +20,10 @@ class InputError(_Told):
     """The input as a whole cannot be used: a CSV without its columns, a root that is not there."""
 
 
+class NoSeriesError(InputError):
+    """There is no directory of a series to read: not yet, or the disk is not mounted."""
+
+
 class SeriesError(_Told):
     """One series cannot be taken; no other is concerned."""
 

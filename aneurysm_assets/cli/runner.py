@@ -41,6 +41,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import find_table
+from aneurysm_assets.unified.croissant import CROISSANT
 
 STARTED_BY = "aneurysm_assets/started_by"
 """The tag that tells a run of the command line from those of the UI."""
@@ -423,6 +424,7 @@ class _Run:
                 path = find_table(stem)
                 if path is not None:
                     path.unlink()
+            (self._settings.interim / CROISSANT).unlink(missing_ok=True)
         return self._summary
 
     def _complete(self, status: Mapping[str, Mapping[str, Status]]) -> list[str]:

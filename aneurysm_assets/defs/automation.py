@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 
 from aneurysm_assets.defs.assets.raw import RAW_SERIES
-from aneurysm_assets.errors import InputError
+from aneurysm_assets.errors import NoSeriesError
 from aneurysm_assets.messages import lines_in_brief
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.active_runs import RUN_TAG
@@ -81,12 +81,16 @@ def _is_on(instance: dg.DagsterInstance, sensor: dg.SensorDefinition) -> bool:
 def _tick(
     context: dg.SensorEvaluationContext, settings: SettingsResource, *, reads: bool
 ) -> dg.SensorResult:
+    """Plan a tick; one whose input cannot be used fails with the reason, for people to see."""
+    tick_settings = settings.get()
+    state = SensorState.load(context.cursor, context.instance)
     try:
-        tick_settings = settings.get()
-        state = SensorState.load(context.cursor, context.instance)
         plan = plan_tick(context.instance, tick_settings, state, reads=reads)
-    except InputError as error:
-        return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+    except NoSeriesError as error:
+        if partitions.registered(context.instance):
+            raise
+        reason = f"waits for the first series: {error}"
+        return dg.SensorResult(skip_reason=reason, cursor=context.cursor)
     requests = run_requests(plan, tick_settings.series_per_run)
     return dg.SensorResult(
         run_requests=requests,

@@ -26,6 +26,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.defs.automation import REASON_TAG, series_automation, table_automation
+from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
 from aneurysm_assets.raw import fingerprints
 from aneurysm_assets.runs import active_runs, tick_plan
@@ -68,6 +69,13 @@ class Switched(Graph):
         for event in ticked.asset_events:
             self.instance.report_runless_asset_event(event)
         return ticked
+
+    def failed_tick(self) -> str:
+        """Tick, and return why that fails."""
+        with pytest.raises(dg.DagsterError) as failed:
+            self.tick()
+        assert isinstance(failed.value.__cause__, InputError)
+        return str(failed.value.__cause__)
 
     def requested(self) -> list[tuple[set[str], list[str]]]:
         """Tick, do what is requested, and return the tables and series of each run."""
@@ -188,9 +196,7 @@ def test_a_root_that_is_not_mounted_changes_nothing_by_a_sensor(
     graph.settings.series_root.rename(data / "away")
     if kind == "empty":
         graph.settings.series_root.mkdir()
-    ticked = graph.tick()
-    assert not ticked.run_requests
-    assert "nothing was changed" in ticked.skip_message
+    assert "nothing was changed" in graph.failed_tick()
     assert graph.instance.get_dynamic_partitions("series") == graph.series
 
 
@@ -407,11 +413,18 @@ def test_a_run_that_cannot_begin_is_not_requested_for_ever(graph) -> None:
     assert len(graph.tick().run_requests) == 1
 
 
-def test_input_that_cannot_be_used_is_the_reason_of_a_skipped_tick(graph) -> None:
+@pytest.mark.parametrize("sensor", ["graph", "light"])
+def test_a_tick_whose_input_cannot_be_used_fails_and_says_why(request, sensor) -> None:
+    graph = request.getfixturevalue(sensor)
     graph.settings.train_csv.write_text("<html>")
-    ticked = graph.tick()
-    assert not ticked.run_requests
-    assert "train.csv: not a CSV but a page of HTML" in ticked.skip_message
+    assert "train.csv: not a CSV but a page of HTML" in graph.failed_tick()
+
+
+def test_before_there_is_any_series_a_tick_waits_and_says_for_what(tmp_path) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    (tmp_path / "raw" / "series").mkdir(parents=True)
+    said = Switched(tmp_path, instance=instance).tick().skip_message
+    assert said.startswith(f"waits for the first series: {tmp_path}/raw/series holds no series")
 
 
 def test_a_series_whose_directory_cannot_be_listed_for_now_stays_as_it_is(
@@ -469,9 +482,7 @@ def test_a_train_csv_that_is_away_for_a_while_changes_nothing(graph) -> None:
     graph.take_all()
     assert combining(graph.requested())
     away = graph.settings.train_csv.rename(graph.data / "away.csv")
-    ticked = graph.tick()
-    assert not ticked.run_requests
-    assert "is gone, from which" in ticked.skip_message
+    assert "is gone, from which" in graph.failed_tick()
     assert list(graph.instance.get_dynamic_partitions("series")) == list(graph.series)
     away.rename(graph.settings.train_csv)
     assert graph.requested() == []

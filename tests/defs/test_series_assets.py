@@ -1,5 +1,7 @@
 """The five assets in Dagster's eyes: what a run takes, what it records, what a failure costs."""
 
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -239,6 +241,9 @@ def test_the_unified_table_says_what_it_holds(graph, data) -> None:
     metadata = graph.metadata("unified_metadata")
     assert {name: metadata[name] for name in expected} == expected
     assert lost.startswith(CTA)
+    croissant = json.loads((data / "interim" / "croissant.json").read_text())
+    table = (data / "interim" / f"{UNIFIED}.parquet").read_bytes()
+    assert croissant["distribution"][0]["sha256"] == hashlib.sha256(table).hexdigest()
     without = pl.read_parquet(data / "interim" / "localizers_without_image.parquet")
     assert without.schema == LOCALIZERS_WITHOUT_IMAGE.schema
     assert without.select("SeriesInstanceUID", "reason").rows() == [

@@ -20,7 +20,12 @@ from aneurysm_assets.schema.tables import (
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
-from aneurysm_assets.storage.table_files import StoredTable, scan_tables, write_table
+from aneurysm_assets.storage.table_files import (
+    StoredTable,
+    scan_tables,
+    write_bytes,
+    write_table,
+)
 from aneurysm_assets.unified.combine import (
     Combined,
     combine,
@@ -28,6 +33,7 @@ from aneurysm_assets.unified.combine import (
     points_without_image,
     remove_damaged,
 )
+from aneurysm_assets.unified.croissant import CROISSANT, croissant_of
 
 
 @table_asset(
@@ -100,6 +106,7 @@ def _joined(
     lost = points_without_image(unified.points, combined_table)
     of_file = file_metadata(LOCALIZERS_WITHOUT_IMAGE, settings, complete, digests)
     write_table(lost, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table, metadata=of_file)
+    write_bytes(settings.interim / CROISSANT, croissant_of(stored))
     combined = describe(lost, combined_table)
     metadata = _metadata(stored, combined, complete, remaining, digests)
     metadata[partitions.COMBINED_SERIES] = partitions.digest(complete, vanished)
