@@ -68,9 +68,18 @@ def _result(problem: Problem, quality: pl.DataFrame) -> dg.AssetCheckResult:
         check_name=problem.name,
         passed=found.height == 0,
         severity=dg.AssetCheckSeverity[problem.severity],
-        description=f"{found.height} of {metadata['series_checked']} series: {problem.description}",
+        description=_verdict(problem, found.height, int(quality[problem.name].count())),
         metadata=metadata,
     )
+
+
+def _verdict(problem: Problem, found: int, checked: int) -> str:
+    """Say what came of a check, so that one that passed reads as passed."""
+    if not checked:
+        return f"Not checked: no series has what this needs. Looked for: {problem.description}"
+    if not found:
+        return f"Passed: none of {checked} series has it. Looked for: {problem.description}"
+    return f"Found in {found} of {checked} series: {problem.description}"
 
 
 def _table(problem: Problem, found: pl.DataFrame) -> dg.MetadataValue:
@@ -110,6 +119,8 @@ def shares_geometry(
     return dg.AssetCheckResult(
         passed=found.height == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"{found.height} series share their geometry with another",
+        description=f"Found: {found.height} series share their geometry with another"
+        if found.height
+        else "Passed: no series shares its geometry with another",
         metadata=metadata,
     )

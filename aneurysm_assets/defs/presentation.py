@@ -1,6 +1,7 @@
 """What the Dagster UI shows beside every asset: where to read on, where its code is, its age.
 
-What an asset is and makes, its description, group, kinds and columns, stands with the asset.
+What an asset is and makes, its group, kinds and columns, stands with the asset; what its page says
+of it in `pages`.
 Owners are left to whoever runs this.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from aneurysm_assets.defs.assets import raw
+from aneurysm_assets.defs.pages import PAGES
 from aneurysm_assets.schema.tables import (
     DATASET_REPORT,
     DICOM_TAGS,
@@ -80,7 +82,7 @@ tables are stale when their input changes, and `series_quality` and the pictures
 def presented(
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Return assets with links to documents and to their code, and with their freshness policy.
+    """Return assets with their pages, links to documents and code, and their freshness policy.
 
     The places in the code are those of the files that are running, found when this is called.
     """
@@ -100,6 +102,9 @@ def _presented(spec: dg.AssetSpec) -> dg.AssetSpec:
     }
     if spec.key in FRESHNESS:
         spec = spec.replace_attributes(freshness_policy=FRESHNESS[spec.key])
+    page = PAGES.get(spec.key.to_user_string())
+    if page is not None:
+        spec = spec.replace_attributes(description=page.as_markdown(spec.description or ""))
     return spec.merge_attributes(metadata={**_declared_in(spec), **links})
 
 

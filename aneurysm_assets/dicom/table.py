@@ -8,6 +8,7 @@ from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.messages import lines_in_brief, names_in_brief
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.fingerprints import fingerprint_of_series
+from aneurysm_assets.schema.about import about_images
 from aneurysm_assets.schema.tables import DICOM_TAGS
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import StagedFiles
@@ -58,4 +59,5 @@ def write_dicom_tags(
         fast_files=series.fast_files,
         notes=(*notes, *table.warnings),
         fingerprint=series.fingerprint,
+        about=about_images(series.frame),
     )

@@ -7,7 +7,7 @@ writes its own file and sends back counts: sending rows would cost more than rea
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -16,7 +16,7 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -78,6 +78,8 @@ class SeriesResult:
         Of the input, taken before it was read.
     csv_sha256 : str
         Of the whole CSV of which the rows are; empty where it is not from a CSV.
+    about : mapping of str to str or number
+        What the series is, by names for people; they do not depend on where things are.
     """
 
     table: StoredTable | None
@@ -90,6 +92,7 @@ class SeriesResult:
     picture: StoredPicture | None = None
     fingerprint: str = ""
     csv_sha256: str = ""
+    about: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

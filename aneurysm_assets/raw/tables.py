@@ -3,6 +3,7 @@
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.raw.localizers_csv import LocalizersCsv
 from aneurysm_assets.raw.train_csv import TrainCsv
+from aneurysm_assets.schema.about import Facts, about_labels, about_points
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import StagedFiles
@@ -26,8 +27,9 @@ def write_labels(
         The table cannot be written.
     """
     stem = settings.table_of_series(LABELS.name, series_instance_uid)
-    table = write_table(train.labels(series_instance_uid), LABELS, stem, staged=staged)
-    return _from_csv(table, train, series_instance_uid)
+    labels = train.labels(series_instance_uid)
+    table = write_table(labels, LABELS, stem, staged=staged)
+    return _from_csv(table, train, series_instance_uid, about_labels(labels))
 
 
 def write_localizers(
@@ -49,11 +51,11 @@ def write_localizers(
     stem = settings.table_of_series(LOCALIZERS.name, series_instance_uid)
     points = localizers.localizers(series_instance_uid)
     table = write_table(points, LOCALIZERS, stem, staged=staged)
-    return _from_csv(table, localizers, series_instance_uid)
+    return _from_csv(table, localizers, series_instance_uid, about_points(points))
 
 
 def _from_csv(
-    table: StoredTable, csv: TrainCsv | LocalizersCsv, series_instance_uid: str
+    table: StoredTable, csv: TrainCsv | LocalizersCsv, series_instance_uid: str, about: Facts
 ) -> SeriesResult:
     # The CSV is read once for all series, so its size is no series' own.
     return SeriesResult(
@@ -64,4 +66,5 @@ def _from_csv(
         notes=table.warnings,
         fingerprint=csv.fingerprint(series_instance_uid),
         csv_sha256=csv.sha256,
+        about=about,
     )

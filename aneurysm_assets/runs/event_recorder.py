@@ -179,9 +179,10 @@ def _metadata(result: SeriesResult) -> Metadata:
     # The picture stands first: the UI shows it behind a link, which users are to see at once.
     metadata: Metadata = _picture_metadata(result.picture) if result.picture is not None else {}
     metadata |= {
+        **result.about,
         "files": result.files,
         "unreadable_files": result.unreadable_files,
-        "bytes": result.bytes,
+        **({"bytes": result.bytes} if result.bytes else {}),
         "seconds": round(result.seconds, 4),
     }
     if result.table is not None:

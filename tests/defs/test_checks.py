@@ -83,7 +83,9 @@ def test_a_check_that_finds_nothing_passes_with_its_count(stage: Stage, name: st
     assert evaluation.metadata["series_found"].value == 0
     assert "series" not in evaluation.metadata
     (problem,) = (problem for problem in PROBLEMS if problem.name == name)
-    assert evaluation.description == f"0 of 5 series: {problem.description}"
+    assert evaluation.description == (
+        f"Passed: none of 5 series has it. Looked for: {problem.description}"
+    )
 
 
 def test_a_check_that_finds_something_fails_and_names_series_and_findings(stage: Stage) -> None:
@@ -95,7 +97,7 @@ def test_a_check_that_finds_something_fails_and_names_series_and_findings(stage:
     missing = evaluations["slice_thickness_missing"]
     assert missing.metadata["series_found"].value == 2
     assert missing.metadata["series_checked"].value == 5
-    assert missing.description == "2 of 5 series: An image has no SliceThickness."
+    assert missing.description == "Found in 2 of 5 series: An image has no SliceThickness."
     where = "001.dcm; 002.dcm; 003.dcm; and 7 more"
     assert named_by(evaluations) == {
         uid_of("thin"): {"slice_thickness_missing": where},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 from dagster._core.instance import InstanceRef
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
@@ -14,10 +15,12 @@ from dagster._core.workspace.load_target import PyProjectFileTarget, WorkspaceFi
 
 import aneurysm_assets
 from aneurysm_assets.definitions import build_defs, defs
+from aneurysm_assets.defs.pages import PAGES
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import ALL_TABLES
+from tests.graph import Graph
 from tests.processes import call
 from tests.record import SERIES_TABLES
 
@@ -129,6 +132,33 @@ def test_every_asset_says_what_it_is_where_its_code_is_and_where_to_read_on() ->
         assert all(link.startswith("https://") for link in links)
         assert code_of(spec), spec.key
         assert all(path.is_relative_to(PACKAGE) and path.is_file() for path in code_of(spec))
+
+
+def test_every_asset_that_is_made_says_why_how_to_load_it_and_what_next() -> None:
+    made = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+    assert set(PAGES) == made
+    for spec in defs.resolve_all_asset_specs():
+        if spec.key.to_user_string() in made:
+            what, *parts = spec.description.split("\n\n**")
+            assert what.endswith(".")
+            assert [part.partition(":**")[0] for part in parts] == ["Why", "Load it", "Next"]
+
+
+def test_what_a_page_says_to_load_loads_it(data, monkeypatch) -> None:
+    graph = Graph(data)
+    graph.run_all(*SERIES_TABLES)
+    graph.run("unified_metadata", "volumes", "series_quality")
+    monkeypatch.chdir(data.parent)
+    loaded = 0
+    for name, page in PAGES.items():
+        if "import" in page.load:
+            variables: dict[str, Any] = {}
+            exec(page.load, variables)
+            *_, last = variables.values()
+            assert isinstance(last, pl.DataFrame), name
+            assert last.height > 0, name
+            loaded += 1
+    assert loaded == 7
 
 
 def test_the_code_references_point_at_the_line_of_the_asset() -> None:

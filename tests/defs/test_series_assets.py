@@ -150,6 +150,15 @@ def test_a_series_event_says_what_was_read(graph, data) -> None:
         "unreadable_files": 2,
         "fast_files": 4,
         "bytes": sum(sizes),
+        "modality": "CT",
+        "matrix": "32 x 32",
+        "pixel_spacing_mm": "1.25 x 1.25",
+        "slice_spacing_mm": 5.0,
+        "slice_thickness_mm": 5.0,
+        "plane": "axial",
+        "manufacturer": "aneurysm-assets sample",
+        "slices": 4,
+        "volumes": 1,
         "format": "parquet",
         "path": str(data / "interim" / "dicom_tags" / f"{DAMAGED}.parquet"),
     }
@@ -159,16 +168,34 @@ def test_a_series_event_says_what_was_read(graph, data) -> None:
     ("table", "rows", "read"),
     [("dicom_tags", 24, 24), ("labels", 1, 1), ("localizers", 4, 1), ("segmentation_meta", 1, 2)],
 )
-def test_every_partitioned_asset_records_the_same_five_facts(graph, table, rows, read) -> None:
+def test_every_partitioned_asset_records_the_same_four_facts(graph, table, rows, read) -> None:
     for how in ({"partition": CTA}, {"series": [CTA, DAMAGED]}):
         graph.run(table, **how)
         metadata = graph.metadata(table, CTA)
-        assert {"rows", "files", "unreadable_files", "bytes", "seconds"} <= metadata.keys()
+        assert {"rows", "files", "unreadable_files", "seconds"} <= metadata.keys()
+        assert metadata.get("bytes") != 0
         assert (metadata["rows"], metadata["files"], metadata["unreadable_files"]) == (
             rows,
             read,
             0,
         )
+
+
+def test_a_series_page_tells_its_labels_and_points(graph) -> None:
+    graph.run(partition=CTA)
+    labels, points = (graph.metadata(table, CTA) for table in ("labels", "localizers"))
+    told = {name: labels[name] for name in ("age", "sex", "modality", "positive")}
+    assert told == {
+        "age": 61,
+        "sex": "Female",
+        "modality": "CTA",
+        "positive": "Left Middle Cerebral Artery, Right Middle Cerebral Artery, "
+        "Anterior Communicating Artery, Basilar Tip",
+    }
+    assert points["points"] == 4
+    assert points["locations"].startswith("Right Middle Cerebral Artery, Left Middle")
+    graph.run("labels", partition=graph.series[0])
+    assert graph.metadata("labels", graph.series[0])["positive"] == "nowhere"
 
 
 def test_a_series_without_points_or_segmentation_is_done_and_empty(graph) -> None:
@@ -241,6 +268,10 @@ def test_the_unified_table_says_what_it_holds(graph, data) -> None:
     metadata = graph.metadata("unified_metadata")
     assert {name: metadata[name] for name in expected} == expected
     assert lost.startswith(CTA)
+    heading, _, *examples = metadata["examples"].splitlines()
+    assert heading.startswith("| SeriesInstanceUID | InstanceNumber | Modality_train | Rows |")
+    assert len(examples) == 4
+    assert all(line.count("|") == heading.count("|") for line in examples)
     croissant = json.loads((data / "interim" / "croissant.json").read_text())
     table = (data / "interim" / f"{UNIFIED}.parquet").read_bytes()
     assert croissant["distribution"][0]["sha256"] == hashlib.sha256(table).hexdigest()

@@ -42,7 +42,10 @@ TICKS = f"""
 {{
   sensorOrError(sensorSelector: {SELECTOR}) {{
     ... on Sensor {{
-      sensorState {{ status ticks(limit: 100) {{ status skipReason error {{ message }} }} }}
+      sensorState {{
+        status
+        ticks(limit: 100) {{ status skipReason error {{ message causes {{ message }} }} }}
+      }}
     }}
   }}
 }}
@@ -137,3 +140,14 @@ def test_a_file_that_is_overwritten_has_exactly_that_partition_taken_again(serve
         "1 series: the input is no longer what was read",
     ]
     assert {tick["status"] for tick in ticks(server)} <= {"SUCCESS", "SKIPPED", "STARTED"}
+
+
+def test_a_broken_csv_makes_the_tick_fail_with_its_reason(server) -> None:
+    (server.data / "raw" / "train.csv").write_text("<html>")
+
+    def failed() -> list[str]:
+        errors = (tick["error"] for tick in ticks(server) if tick["status"] == "FAILURE")
+        return [cause["message"] for error in errors for cause in error["causes"]]
+
+    wait_until(failed, "a tick had failed")
+    assert "train.csv: not a CSV but a page of HTML" in failed()[0]

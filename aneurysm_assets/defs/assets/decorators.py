@@ -2,10 +2,11 @@
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import dagster as dg
+import polars as pl
 
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs.active_runs import assets_of_run
@@ -13,6 +14,7 @@ from aneurysm_assets.runs.partitions import digest, series_partitions
 from aneurysm_assets.schema.tables import (
     DATASET_REPORT,
     SERIES_PREVIEW,
+    UNIFIED_METADATA,
     UNIFIED_ORIGINS,
     Artifact,
     Table,
@@ -30,7 +32,11 @@ _NOTHING = cast("dg.DagsterType", dg.Nothing)
 
 
 def column_schema(table: Table) -> dg.TableSchema:
-    """Return a table's columns as Dagster shows them, with unit and source."""
+    """Return a table's columns as Dagster shows them, with unit and source.
+
+    Those of the unified table say from which columns of other tables they are: Dagster's UI draws
+    no lineage of columns in its open edition.
+    """
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -38,11 +44,17 @@ def column_schema(table: Table) -> dg.TableSchema:
                 type=column.type_name,
                 description=f"{column.description}"
                 + (f" Unit: {column.unit}." if column.unit else "")
-                + f" Source: {column.source}.",
+                + f" Source: {column.source}."
+                + (_origin(column.name) if table is UNIFIED_METADATA else ""),
             )
             for column in table.columns
         ]
     )
+
+
+def _origin(column: str) -> str:
+    named = ", ".join(f"`{table}.{name}`" for table, name in UNIFIED_ORIGINS[column])
+    return f" From {named}." if named else ""
 
 
 def file_metadata(
@@ -215,6 +227,18 @@ def metadata_of(stored: StoredTable, counts: Mapping[str, Any]) -> dict[str, Any
         "format": stored.format,
         "path": dg.MetadataValue.path(str(stored.path)),
     }
+
+
+def example_rows(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """Return a few rows as a table; text of the input stays within its cell."""
+
+    def line(cells: Iterable[object]) -> str:
+        shown = ("" if cell is None else str(cell) for cell in cells)
+        plain = ("".join(c for c in text if c.isprintable() and c not in "|`<") for text in shown)
+        return f"| {' | '.join(plain)} |"
+
+    lines = [line(rows.columns), "|" + "---|" * rows.width, *map(line, rows.rows())]
+    return dg.MetadataValue.md("\n".join(lines))
 
 
 def read_csv_once(

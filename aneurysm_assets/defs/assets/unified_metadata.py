@@ -5,13 +5,19 @@ from collections.abc import Mapping
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets.defs.assets.decorators import file_metadata, table_asset, unified_lineage
+from aneurysm_assets.defs.assets.decorators import (
+    example_rows,
+    file_metadata,
+    table_asset,
+    unified_lineage,
+)
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import lines_in_brief, names_in_brief, one_line
 from aneurysm_assets.raw.fingerprints import csv_digests
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import (
     LOCALIZERS_WITHOUT_IMAGE,
     SERIES_TABLES,
@@ -34,6 +40,12 @@ from aneurysm_assets.unified.combine import (
     remove_damaged,
 )
 from aneurysm_assets.unified.croissant import CROISSANT, croissant_of
+
+_EXAMPLES = 4
+_SHOWN = (
+    *(SERIES_KEY, "InstanceNumber", "Modality_train", "Rows", "Columns", "PixelSpacing"),
+    *("slice_spacing_mm", "orientation_plane", "PatientAge", "x", "y", "location", "read_error"),
+)
 
 
 @table_asset(
@@ -109,6 +121,8 @@ def _joined(
     write_bytes(settings.interim / CROISSANT, croissant_of(stored))
     combined = describe(lost, combined_table)
     metadata = _metadata(stored, combined, complete, remaining, digests)
+    examples = combined_table.select(_SHOWN).filter(pl.col("read_error").is_null())
+    metadata["examples"] = example_rows(examples.drop("read_error").head(_EXAMPLES).collect())
     metadata[partitions.COMBINED_SERIES] = partitions.digest(complete, vanished)
     metadata[partitions.PIXEL_COORDINATES] = settings.pixel_coordinates
     return dg.MaterializeResult(metadata={**metadata, partitions.COMBINED_UPSTREAM: upstream})

@@ -1,0 +1,91 @@
+"""What a series is, in a few words by name: shown where one looks at a single series.
+
+What belongs here is which facts of a series' tables are told, and how they are written; a fact that
+is not known is left out.
+"""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from aneurysm_assets.schema.columns import LOCATIONS
+
+Facts = dict[str, str | int | float]
+
+_IMAGE = (
+    *("Modality", "Rows", "Columns", "PixelSpacing", "SliceThickness", "slice_spacing_mm"),
+    *("orientation_plane", "Manufacturer"),
+)
+
+
+def about_images(images: pl.DataFrame) -> Facts:
+    """Tell modality, matrix, spacing, plane, slices and volumes, of the largest group of images.
+
+    Parameters
+    ----------
+    images : pl.DataFrame
+        `dicom_tags` of one series.
+    """
+    main = images.filter(pl.col("read_error").is_null() & (pl.col("image_group") == 0))
+    if main.is_empty():
+        return {}
+    first = main.select(_IMAGE).row(0, named=True)
+    spacing = first["PixelSpacing"]
+    told = {
+        "modality": first["Modality"],
+        "matrix": _joined((first["Columns"], first["Rows"])),
+        "pixel_spacing_mm": _joined(spacing[::-1]) if spacing else None,
+        "slice_spacing_mm": _rounded(first["slice_spacing_mm"]),
+        "slice_thickness_mm": _rounded(first["SliceThickness"]),
+        "plane": first["orientation_plane"],
+        "manufacturer": first["Manufacturer"],
+        "slices": main.height,
+        "volumes": images["volume_index"].drop_nulls().n_unique() or None,
+    }
+    return _known(told)
+
+
+def about_labels(labels: pl.DataFrame) -> Facts:
+    """Tell age, sex, modality and the locations with an aneurysm.
+
+    Parameters
+    ----------
+    labels : pl.DataFrame
+        `labels` of one series.
+    """
+    row = labels.row(0, named=True)
+    positive = [name for name in LOCATIONS if row[name] == 1]
+    is_labelled = any(row[name] is not None for name in LOCATIONS)
+    told = {
+        "age": row["PatientAge"],
+        "sex": row["PatientSex"],
+        "modality": row["Modality"],
+        "positive": ", ".join(positive) or ("nowhere" if is_labelled else None),
+    }
+    return _known(told)
+
+
+def about_points(points: pl.DataFrame) -> Facts:
+    """Tell how many points there are, and where.
+
+    Parameters
+    ----------
+    points : pl.DataFrame
+        `localizers` of one series.
+    """
+    places = points["location"].drop_nulls().unique(maintain_order=True)
+    return _known({"points": points.height, "locations": ", ".join(places) or None})
+
+
+def _known(told: Mapping[str, str | float | None]) -> Facts:
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _joined(numbers: tuple[object, ...]) -> str | None:
+    if any(number is None for number in numbers):
+        return None
+    return " x ".join(f"{number:g}" for number in numbers)
+
+
+def _rounded(number: float | None) -> float | None:
+    return None if number is None else round(number, 4)
