@@ -8,7 +8,7 @@ may hold it.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, MutableSequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
@@ -36,7 +36,9 @@ FIRST_OF_SEVERAL = (
 """Attributes that may hold several numbers; the table keeps the first (PS3.3 C.11.2.1.2)."""
 
 GROUPS: Mapping[str, str] = {
+    "AcquisitionNumber": "FrameContentSequence",
     "DiffusionBValue": "MRDiffusionSequence",
+    "EchoTime": "MREchoSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
     "ImagePositionPatient": "PlanePositionSequence",
     "PixelSpacing": "PixelMeasuresSequence",
@@ -45,10 +47,20 @@ GROUPS: Mapping[str, str] = {
     "RescaleType": "PixelValueTransformationSequence",
     "SliceThickness": "PixelMeasuresSequence",
     "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "TemporalPositionIdentifier": "FrameContentSequence",
+    "TriggerTime": "CardiacSynchronizationSequence",
     "WindowCenter": "FrameVOILUTSequence",
     "WindowWidth": "FrameVOILUTSequence",
 }
 """The functional group macro (PS3.3 C.7.6.16.2) that holds an attribute in a multi-frame file."""
+
+NAMES_IN_GROUP: Mapping[str, str] = {
+    "AcquisitionNumber": "FrameAcquisitionNumber",
+    "EchoTime": "EffectiveEchoTime",
+    "TemporalPositionIdentifier": "TemporalPositionIndex",
+    "TriggerTime": "NominalCardiacTriggerDelayTime",
+}
+"""The attributes that have another keyword, tag and VR in their group; units are the same."""
 
 GEOMETRY = (
     "ImageOrientationPatient",
@@ -206,6 +218,16 @@ ATTRIBUTES: tuple[Attribute, ...] = tuple(
     for name, dtype in DTYPES.items()
 )
 """Everything that is read, in the order of `DTYPES`."""
+
+IN_GROUPS: tuple[Attribute, ...] = tuple(
+    replace(
+        attribute,
+        tag=tag_of(NAMES_IN_GROUP.get(attribute.name, attribute.name)),
+        vr=dictionary_VR(NAMES_IN_GROUP.get(attribute.name, attribute.name)),
+    )
+    for attribute in ATTRIBUTES
+)
+"""`ATTRIBUTES` as a functional group has them."""
 
 SLOTS: Mapping[str, int] = {attribute.name: slot for slot, attribute in enumerate(ATTRIBUTES)}
 """The slot of an attribute: its index in a row of values."""

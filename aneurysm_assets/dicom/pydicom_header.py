@@ -30,6 +30,7 @@ from aneurysm_assets.dicom.attributes import (
     FIRST_OF_SEVERAL,
     GEOMETRY,
     GROUPS,
+    NAMES_IN_GROUP,
     PER_FRAME,
     PIXEL_DATA_BITS,
     SHARED,
@@ -430,12 +431,13 @@ def _image(
     image = dict(top)
     used = set()
     for name, sequence in GROUPS.items():
+        keyword = NAMES_IN_GROUP.get(name, name)
         found: Value = top[name]
         place = PLACES[-1]
         for group, group_place in zip(groups, PLACES, strict=False):
             items = group.get(sequence) if group is not None else None
-            if items and not _is_empty(items[0], name):
-                found, place = _value(items[0], name, malformed), group_place
+            if items and not _is_empty(items[0], keyword):
+                found, place = _value(items[0], name, malformed, keyword), group_place
                 break
         image[name] = found
         if name in GEOMETRY and found is not None:
@@ -453,17 +455,18 @@ def _is_empty(dataset: Dataset, name: str) -> bool:
         return False
 
 
-def _value(dataset: Dataset, name: str, malformed: list[str]) -> Value:
+def _value(dataset: Dataset, name: str, malformed: list[str], keyword: str = "") -> Value:
     """Return a tag's value typed as its column, None and a note where that cannot be."""
-    if name not in dataset:
+    keyword = keyword or name
+    if keyword not in dataset:
         return None
     try:
-        value = dataset[name].value
+        value = dataset[keyword].value
         if name in FIRST_OF_SEVERAL and isinstance(value, MultiValue | list) and value:
             value = value[0]
         return _allowed(_typed(value, DTYPES[name]), ATTRIBUTES[SLOTS[name]])
     except Exception as error:  # noqa: BLE001 - pydicom raises many types; the reason is recorded
-        malformed.append(f"{name}: {one_line(error, 100)}")
+        malformed.append(f"{keyword}: {one_line(error, 100)}")
         return None
 
 

@@ -38,7 +38,7 @@ class Version(Protocol):
         """What differs where the content does."""
 
 
-READING = b"3"
+READING = b"4"
 """Counts up where the same DICOM files are read to other values: what was read before is stale."""
 
 

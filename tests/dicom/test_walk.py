@@ -20,6 +20,7 @@ from pydicom.uid import AllTransferSyntaxes
 from aneurysm_assets.dicom.attributes import (
     ATTRIBUTES,
     GROUPS,
+    NAMES_IN_GROUP,
     PER_FRAME,
     SHARED,
     Attribute,
@@ -435,6 +436,39 @@ class TestSequences:
         sources = [only["geometry_source"] for only in found.images]
         assert sources == ["per_frame+shared+top_level", *["shared+top_level"] * 3]
 
+    @pytest.mark.parametrize("undefined", [True, False])
+    def test_what_a_group_has_by_another_name(self, tmp_path, undefined):
+        how = {"undefined": undefined}
+
+        def frame(number: int) -> bytes:
+            content = item(
+                element(0x00189151, "DT", "20260101120000"),
+                element(0x00209057, "UL", struct.pack("<I", number)),
+                element(0x00209128, "UL", struct.pack("<I", 10 + number)),
+                element(0x00209156, "US", struct.pack("<H", 20 + number)),
+                **how,
+            )
+            echo = item(element(0x00189082, "FD", struct.pack("<d", 1.5 * number)), **how)
+            trigger = item(element(0x00209153, "FD", struct.pack("<d", 2.5 * number)), **how)
+            groups = ((0x00189114, echo), (0x00189118, trigger), (0x00209111, content))
+            return item(*(sequence(tag, group, **how) for tag, group in groups), **how)
+
+        top = element(0x00180081, "DS", "99"), element(0x00200012, "IS", "98")
+        frames = sequence(tag_of(PER_FRAME), frame(1), frame(2), item(), **how)
+        found = walked(tmp_path, dicom(image(*top, element(0x00280008, "IS", "3 "), frames)))
+        names = ("EchoTime", "TriggerTime", "TemporalPositionIdentifier", "AcquisitionNumber")
+        assert [tuple(only[name] for name in names) for only in found.images] == [
+            (1.5, 2.5, 11, 21),
+            (3.0, 5.0, 12, 22),
+            (99.0, None, None, 98),
+        ]
+
+    @pytest.mark.parametrize("value", [b"\0\0\0\x80", bytes(8), b"\1\0", b""])
+    def test_a_number_of_a_group_that_no_column_holds_is_left_to_pydicom(self, tmp_path, value):
+        content = sequence(0x00209111, item(element(0x00209128, "UL", value)))
+        found = walked(tmp_path, dicom(image(sequence(tag_of(PER_FRAME), item(content)))))
+        assert (found is None) == bool(value)
+
     def test_the_first_item_of_a_group_counts(self, tmp_path):
         for first, position in ((item(POSITION), (1, 2, 3)), (item(), (-1.5, 2, 30))):
             group = sequence(tag_of(GROUPS["ImagePositionPatient"]), first, item(OTHER_POSITION))
@@ -630,7 +664,16 @@ WANTED = st.fixed_dictionaries(
         if attribute.name not in ("TransferSyntaxUID", "NumberOfFrames")
     },
 )
-IN_GROUPS = st.fixed_dictionaries({}, optional={n: values_of(n, "DS") for n in SIZES})
+IN_GROUPS = st.fixed_dictionaries(
+    {},
+    optional={
+        **{n: values_of(n, "DS") for n in SIZES},
+        "EchoTime": BY_VR["FD"],
+        "TriggerTime": BY_VR["FD"],
+        "AcquisitionNumber": BY_VR["US"],
+        "TemporalPositionIdentifier": st.integers(0, 2**32 - 1),
+    },
+)
 FRAMES = st.lists(IN_GROUPS, max_size=4)
 PRIVATE = st.lists(
     st.tuples(
@@ -646,7 +689,7 @@ def add(data: Dataset, values: dict[str, object]) -> None:
     """Add values as the bytes they are: pydicom would refuse to convert some of them."""
     for name, value in values.items():
         vr = pydicom.datadict.dictionary_VR(name)
-        if vr in ("US", "FD"):
+        if vr in ("US", "UL", "FD"):
             data.add_new(tag_of(name), vr, value)
             continue
         raw = value.encode("latin-1")
@@ -665,8 +708,9 @@ def nest(data: Dataset, name: str, items: list[Dataset], undefined: bool) -> Non
 def grouped(values: dict[str, object], undefined: bool) -> Dataset:
     data = Dataset()
     for name, value in values.items():
-        group = Dataset()
-        add(group, {name: value})
+        holder = data.get(GROUPS[name])
+        group = holder[0] if holder else Dataset()
+        add(group, {NAMES_IN_GROUP.get(name, name): value})
         nest(data, GROUPS[name], [group], undefined)
     return data
 

@@ -150,6 +150,17 @@ def _write_file(folder: Path, number: int, image: Image, syntax: UID) -> None:
     _save(data, np.repeat(stored, data.SamplesPerPixel), folder / f"{number:04}.dcm", syntax)
 
 
+MACROS = {
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionNumber": "FrameContentSequence",
+    "InStackPositionNumber": "FrameContentSequence",
+    "EffectiveEchoTime": "MREchoSequence",
+    "DiffusionBValue": "MRDiffusionSequence",
+    "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+}
+"""Where an attribute of a frame stands."""
+
+
 def _write_frames(folder: Path, images: Sequence[Image], syntax: UID) -> None:
     data = _header(EnhancedMRImageStorage, 1, images[0].shape)
     data.Modality, data.NumberOfFrames = "MR", len(images)
@@ -163,6 +174,11 @@ def _write_frames(folder: Path, images: Sequence[Image], syntax: UID) -> None:
         ):
             item = Dataset()
             setattr(item, keyword, _ds(values))
+            setattr(groups, macro, [item])
+        for keyword, value in image.tags.items():
+            macro = MACROS[keyword]
+            item = groups[macro][0] if macro in groups else Dataset()
+            setattr(item, keyword, value)
             setattr(groups, macro, [item])
         data.PerFrameFunctionalGroupsSequence.append(groups)
     stored = np.stack([image.stored(1.0, -1024.0) for image in images])
@@ -275,6 +291,24 @@ KINDS: dict[str, Kind] = {
     "4-D in passes": Kind(stack(5) + stack(5), [(5, None)] * 2, "InstanceNumber"),
     "4-D place by place": Kind(interleaved(stack(5), stack(5)), [(5, None)] * 2, "InstanceNumber"),
     "4-D in frames": Kind(stack(5) + stack(5), [(5, None)] * 2, "InstanceNumber", multi_frame=True),
+    **{
+        f"4-D in frames by {keyword}": Kind(
+            interleaved(
+                tagged(stack(5), InStackPositionNumber=1, **{keyword: values[0]}),
+                tagged(stack(5)[::-1], InStackPositionNumber=2, **{keyword: values[1]}),
+            ),
+            [(5, None)] * 2,
+            name,
+            multi_frame=True,
+        )
+        for keyword, name, values in (
+            ("TemporalPositionIndex", "TemporalPositionIdentifier", (1, 2)),
+            ("EffectiveEchoTime", "EchoTime", (20.0, 90.0)),
+            ("DiffusionBValue", "DiffusionBValue", (0.0, 1000.0)),
+            ("NominalCardiacTriggerDelayTime", "TriggerTime", (10.0, 400.5)),
+            ("FrameAcquisitionNumber", "AcquisitionNumber", (7, 9)),
+        )
+    },
     "4-D by temporal position": Kind(
         interleaved(
             tagged(stack(5), TemporalPositionIdentifier=1),

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from struct import Struct
 
 from aneurysm_assets.dicom.attributes import (
-    ATTRIBUTES,
     GEOMETRY,
     GROUPS,
-    SLOT_OF_TAG,
+    IN_GROUPS,
     SLOTS,
-    VRS,
     Value,
     drop_above_bound,
     tag_of,
@@ -40,35 +38,39 @@ _SLOTS_OF_GROUP: Mapping[int, tuple[int, ...]] = {
     for group in dict.fromkeys(GROUPS.values())
 }
 
+_SLOT_OF_TAG: Mapping[int, Mapping[int, int]] = {
+    group: {IN_GROUPS[slot].tag: slot for slot in slots} for group, slots in _SLOTS_OF_GROUP.items()
+}
+"""By group, the slots of what is read of it."""
+
+_VRS = tuple(attribute.vr.encode() for attribute in IN_GROUPS)
+
 _GEOMETRY_SLOTS = frozenset(SLOTS[name] for name in GEOMETRY)
 _NUMBER_OF_FRAMES = SLOTS["NumberOfFrames"]
 
 _REMEMBERED = 4096
 
 _ITEM = b"\xfe\xff\x00\xe0"
-_SINGLE = Struct("<4sIHH2sH").unpack_from
-"""The header of an item, and that of an element with 16 bits of length in Explicit VR."""
+_ELEMENT = Struct("<HH2sH").unpack_from
+"""The header of an element with 16 bits of length in Explicit VR (PS3.5 7.1.2)."""
+
+_PLAIN = frozenset((b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US").split())
+"""The VRs of such elements."""
 
 
 class GroupReader:
-    """Reads the functional groups of a series' files, each different group once.
+    """Reads the functional groups of a series' files, each different group once."""
 
-    Parameters
-    ----------
-    decoder : Decoder
-        Decodes their values.
-    """
-
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self) -> None:
+        self._decoder = Decoder(IN_GROUPS)
         self._seen: dict[tuple[int, bool, bytes], Found] = {}
         self._items: list[Found] = []
         self._found: Found = {}
         self._is_first = True
         self._handlers = dict(IN_ANY_ITEM) | dict.fromkeys(_SLOTS_OF_GROUP, self._handle_group)
         self._handlers_in_group: Mapping[int, Mapping[int, Handler]] = {
-            group: dict(IN_ANY_ITEM) | {ATTRIBUTES[slot].tag: self._handle_value for slot in slots}
-            for group, slots in _SLOTS_OF_GROUP.items()
+            group: dict(IN_ANY_ITEM) | dict.fromkeys(slots, self._handle_value)
+            for group, slots in _SLOT_OF_TAG.items()
         }
         self._group = 0
 
@@ -109,24 +111,36 @@ class GroupReader:
         return after
 
     def _read_group(self, stream: HeaderStream, element: Element, end: int, held: bytes) -> Found:
-        single = self._read_single(element[0], held) if stream.explicit else None
-        if single is None:
+        plain = self._read_plain(element[0], held) if stream.explicit else None
+        if plain is None:
             self._walk_group(stream, element, end)
             return self._found
-        return single
+        return plain
 
-    def _read_single(self, group: int, held: bytes) -> Found | None:
-        """Return the value of a group with one item of one element, None for any other group."""
-        if len(held) < 16:
+    def _read_plain(self, group: int, held: bytes) -> Found | None:
+        """Return the values of a group with one item of plain elements, None for any other."""
+        end = len(held)
+        if end < 8 or held[:4] != _ITEM or int.from_bytes(held[4:8], "little") != end - 8:
             return None
-        item, item_length, group_number, number, vr, length = _SINGLE(held)
-        slot = SLOT_OF_TAG.get(group_number << 16 | number, -1)
-        if item != _ITEM or item_length != len(held) - 8 or length != len(held) - 16:
-            return None
-        if slot not in _SLOTS_OF_GROUP[group] or vr != VRS[slot]:
-            return None
-        value = self._decoder.decode(slot, held[16:], ASCII)
-        return {} if value is None else {slot: value}
+        found: Found = {}
+        slots, before, pos = _SLOT_OF_TAG[group], 0, 8
+        while pos < end:
+            if end - pos < 8:
+                return None
+            group_number, number, vr, length = _ELEMENT(held, pos)
+            tag = group_number << 16 | number
+            value, pos = pos + 8, pos + 8 + length
+            if tag <= before or vr not in _PLAIN or pos > end or tag in IN_ANY_ITEM:
+                return None
+            before = tag
+            slot = slots.get(tag)
+            if slot is not None:
+                if vr != _VRS[slot]:
+                    return None
+                decoded = self._decoder.decode(slot, held[value:pos], ASCII)
+                if decoded is not None:
+                    found[slot] = decoded
+        return found
 
     def _walk_group(self, stream: HeaderStream, element: Element, end: int) -> int:
         self._found, self._group, self._is_first = {}, element[0], True
@@ -140,9 +154,9 @@ class GroupReader:
 
     def _handle_value(self, stream: HeaderStream, element: Element, end: int) -> int:
         tag, vr, _, pos, length = element
-        slot = SLOT_OF_TAG[tag]
-        if vr not in (None, VRS[slot]) or pos + length > end:
-            raise FallBackToPydicom(f"{ATTRIBUTES[slot].name} as {vr!r} of {length} bytes")
+        slot = _SLOT_OF_TAG[self._group][tag]
+        if vr not in (None, _VRS[slot]) or pos + length > end:
+            raise FallBackToPydicom(f"{IN_GROUPS[slot].name} as {vr!r} of {length} bytes")
         # Text beyond ASCII is left to pydicom: an item may have a character set of its own.
         value = self._decoder.decode(slot, stream.value(pos, length), ASCII)
         if value is not None:

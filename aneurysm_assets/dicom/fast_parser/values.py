@@ -4,7 +4,7 @@ Each rule accepts only what pydicom is sure to read alike. Anything else raises
 `FallBackToPydicom`: pydicom decides what the value is, or why it is malformed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from struct import Struct
 
@@ -177,6 +177,16 @@ def _integer_string(raw: bytes, _: str) -> int | None:
     return number
 
 
+def _unsigned_long(raw: bytes, _: str) -> int | None:
+    """UL: 32 bits, little endian, of which a column holds 31."""
+    if not raw:
+        return None
+    number = int.from_bytes(raw, "little")
+    if len(raw) != 4 or number >= 2**31:
+        raise FallBackToPydicom("no single number of 31 bits")
+    return number
+
+
 def _unsigned_short(raw: bytes, _: str) -> int | None:
     """US: 16 bits, little endian."""
     if len(raw) == 2:
@@ -191,16 +201,26 @@ _TEXTS: dict[str, Decode] = {
     **dict.fromkeys(("LO", "SH"), _text),
     "UI": _uid,
 }
-_INTEGERS: dict[str, Decode] = {"IS": _integer_string, "US": _unsigned_short}
-
-_DECODERS: tuple[Decode, ...] = tuple(map(decoder_of, ATTRIBUTES))
+_INTEGERS: dict[str, Decode] = {
+    "IS": _integer_string,
+    "UL": _unsigned_long,
+    "US": _unsigned_short,
+}
 
 
 class Decoder:
-    """Decodes the values of the files of a series, each different value once."""
+    """Decodes the values of the files of a series, each different value once.
 
-    def __init__(self) -> None:
-        self._seen: tuple[dict[bytes, Value], ...] = tuple({} for _ in ATTRIBUTES)
+    Parameters
+    ----------
+    attributes : sequence of Attribute
+        What is at each slot: `ATTRIBUTES`, or `IN_GROUPS`.
+    """
+
+    def __init__(self, attributes: Sequence[Attribute] = ATTRIBUTES) -> None:
+        self._attributes = attributes
+        self._decoders = tuple(map(decoder_of, attributes))
+        self._seen: tuple[dict[bytes, Value], ...] = tuple({} for _ in attributes)
 
     def decode(self, slot: int, raw: bytes, encoding: str) -> Value:
         """Return the value of the attribute at a slot, None where it is empty.
@@ -213,9 +233,9 @@ class Decoder:
         seen = self._seen[slot]
         if raw in seen:
             return seen[raw]
-        value = _DECODERS[slot](raw, encoding)
-        if not ATTRIBUTES[slot].allows(value):
-            raise FallBackToPydicom(f"{ATTRIBUTES[slot].name} is {value}, which cannot be")
+        value = self._decoders[slot](raw, encoding)
+        if not self._attributes[slot].allows(value):
+            raise FallBackToPydicom(f"{self._attributes[slot].name} is {value}, which cannot be")
         # Beyond ASCII the same bytes are different text in different character sets.
         if raw.isascii():
             if len(seen) >= _REMEMBERED:

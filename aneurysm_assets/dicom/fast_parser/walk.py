@@ -93,7 +93,7 @@ class Walker:
 
     def __init__(self) -> None:
         self.decoder = Decoder()
-        self._groups = GroupReader(self.decoder)
+        self._groups = GroupReader()
 
     def walk(self, stream: HeaderStream, spans: list[Span] | None = None) -> Walked:
         """Walk a header to its pixel data, or to the end of the file.
