@@ -46,7 +46,7 @@ def data(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_no_recipe_has_more_than_ten_statements():
     codes = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(codes) == 6
+    assert len(codes) == 8
     for code in codes:
         statements = sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(code)))
         assert statements <= 10, code
@@ -116,6 +116,36 @@ def test_a_data_set(data):
     assert list(item["image"].shape) == [1, *regular["shape"][1].to_list()]
     assert item["affine"].ravel().tolist() == regular.row(1, named=True)["affine"]
     assert item["label"] == regular["Aneurysm Present"][1]
+
+
+def test_a_monai_data_set(data):
+    monai = pytest.importorskip("monai")
+    regular = data.volumes().filter("is_regular").head(2)
+    given = run("A MONAI data set", data=data, chosen=regular)
+    row, item = regular.row(1, named=True), given["read"](given["rows"][1])
+    image = data.load_volume(row["SeriesInstanceUID"], row["volume_index"])
+    assert isinstance(item["image"], monai.data.MetaTensor)
+    np.testing.assert_allclose(item["image"].affine.numpy(), image.affine)
+    np.testing.assert_array_equal(item["image"].numpy()[0], np.asarray(image.dataobj))
+    made = given["items"][1]
+    assert made["Aneurysm Present"] == row["Aneurysm Present"]
+    np.testing.assert_allclose(made["image"].pixdim.numpy(), 0.5, rtol=1e-5)
+    extent = np.array(row["extent_mm"]) - row["voxel_size"]
+    np.testing.assert_allclose((np.array(made["image"].shape[1:]) - 1) / 2, extent, atol=0.51)
+
+
+def test_a_torchio_data_set(data):
+    pytest.importorskip("torchio")
+    regular = data.volumes().filter("is_regular", pl.col("volume_index") == 0).head(2)
+    given = run("A TorchIO data set", data=data, chosen=regular)
+    row = regular.row(1, named=True)
+    image = data.load_volume(row["SeriesInstanceUID"])
+    subject = given["subjects"][1]
+    np.testing.assert_allclose(subject["image"].affine, image.affine, atol=1e-6)
+    np.testing.assert_array_equal(subject["image"].data.numpy()[0], np.asarray(image.dataobj))
+    made = given["items"][1]
+    assert made["label"] == row["Aneurysm Present"]
+    np.testing.assert_allclose(made["image"].spacing, 0.5, rtol=1e-5)
 
 
 def test_a_crop_around_each_point(data):
