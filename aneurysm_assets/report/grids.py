@@ -6,6 +6,7 @@ import polars as pl
 
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Numbers
 
+_MOST_PAIRS = 12
 _SHARES = (0.25, 0.5, 0.75)
 
 
@@ -31,6 +32,8 @@ def grids(numbers: Numbers) -> dict[str, Grid]:
         "by_modality": crossed(numbers.by_modality, MODALITY, SEX),
         "by_age": by_age(numbers.by_age),
         "by_location": by_location(numbers.by_location),
+        "prevalence": prevalence(numbers.prevalence),
+        "together": together(numbers.together),
         "slices": summed(numbers.slices),
         "spacing": summed(numbers.spacing),
         "matrices": crossed(numbers.matrices, "matrix", MODALITY),
@@ -64,6 +67,20 @@ def by_location(frame: pl.DataFrame) -> Grid:
     """Return the positive series and the points of each location."""
     header = ("location", "series", "points")
     return Grid(header, frame.select(header).rows())
+
+
+def prevalence(frame: pl.DataFrame) -> Grid:
+    """Return the positive series of each kind, their share and its interval."""
+    rows: list[tuple[object, ...]] = [
+        (group, kind, series, positive, f"{share:.1%}", f"{low:.1%} to {high:.1%}")
+        for group, kind, series, positive, share, low, high in frame.iter_rows()
+    ]
+    return Grid(("by", "kind", "series", "positive", "share", "95 % interval"), rows)
+
+
+def together(frame: pl.DataFrame) -> Grid:
+    """Return the commonest pairs of locations."""
+    return Grid(("location", "and", "series"), frame.head(_MOST_PAIRS).rows())
 
 
 def summed(frame: pl.DataFrame) -> Grid:

@@ -1,6 +1,8 @@
 """The numbers of the report, from `unified_metadata`, `series_quality` and the raw listing."""
 
+import math
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import polars as pl
 
@@ -17,6 +19,8 @@ _MOST_KINDS = 6
 _LONGEST = 40
 _NAMED = 20
 _AGES = 10
+_Z95 = 1.959963984540054
+"""Of the normal distribution, which leaves 2.5 % above it."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,11 @@ class Numbers:
         Counts over the unified table.
     by_modality, by_age, by_location, matrices, orientations : pl.DataFrame
         Counts in long form; what the columns are stands where they are made.
+    prevalence : pl.DataFrame
+        Of the series whose label is known: `group` (age, sex, modality), `kind`, `series`,
+        `positive`, `share`, and the Wilson interval `low` to `high` at 95 %.
+    together : pl.DataFrame
+        Pairs of locations that are positive in one series: `location`, `with` and `series`.
     slices, spacing : pl.DataFrame
         `modality` and the value of each series, without nulls.
     missing : list of Missing
@@ -90,6 +99,8 @@ class Numbers:
     by_modality: pl.DataFrame
     by_age: pl.DataFrame
     by_location: pl.DataFrame
+    prevalence: pl.DataFrame
+    together: pl.DataFrame
     slices: pl.DataFrame
     spacing: pl.DataFrame
     matrices: pl.DataFrame
@@ -137,6 +148,8 @@ def take_numbers(
         by_modality=_counted(per_series, MODALITY, SEX),
         by_age=_by_age(per_series),
         by_location=_by_location(per_series, unified),
+        prevalence=_prevalence(per_series),
+        together=_together(per_series),
         slices=of_modality.with_columns(value=per_series["slices"].cast(pl.Float64)),
         spacing=of_modality.with_columns(value=per_series["spacing"]).drop_nulls(),
         matrices=_counted(per_series, "matrix", MODALITY),
@@ -235,6 +248,60 @@ def _by_location(per_series: pl.DataFrame, unified: pl.LazyFrame) -> pl.DataFram
         .join(points, on="location", how="left", maintain_order="left")
         .with_columns(pl.col("points").fill_null(0))
         .sort("series", "points", descending=True, maintain_order=True)
+    )
+
+
+def wilson(positive: int, of: int) -> tuple[float, float]:
+    """Return the Wilson score interval of a share at 95 %.
+
+    It holds for small numbers too, and stays within 0 and 1 (Wilson 1927,
+    doi:10.1080/01621459.1927.10502953).
+
+    Parameters
+    ----------
+    positive, of : int
+        How many, of how many; at least 1.
+    """
+    share, z2 = positive / of, _Z95**2
+    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
+    half = _Z95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2)) / (1 + z2 / of)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _prevalence(per_series: pl.DataFrame) -> pl.DataFrame:
+    """Return the share of positive series in each kind, of those whose label is known."""
+    known = per_series.filter(pl.col(ANEURYSM_PRESENT).is_not_null())
+    decade = pl.col(AGE) // _AGES * _AGES
+    years = pl.format("{} to {}", decade, decade + _AGES - 1).fill_null(NOT_KNOWN)
+    kinds = {AGE: years, SEX: _commonest(known, SEX), MODALITY: _commonest(known, MODALITY)}
+    rows = [
+        (group, kind, of, positive, positive / of, *wilson(positive, of))
+        for group, column in kinds.items()
+        for kind, of, positive in known.select(column.alias("kind"), pl.col(ANEURYSM_PRESENT))
+        .group_by("kind")
+        .agg(of=pl.len(), positive=(pl.col(ANEURYSM_PRESENT) == 1).sum())
+        .sort("kind")
+        .iter_rows()
+    ]
+    schema = {
+        **dict.fromkeys(("group", "kind"), pl.String),
+        **dict.fromkeys(("series", "positive"), pl.Int64),
+        **dict.fromkeys(("share", "low", "high"), pl.Float64),
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _together(per_series: pl.DataFrame) -> pl.DataFrame:
+    """Return how often two locations are positive in one series, the commonest pairs first."""
+    rows = [
+        (one, other, int(((per_series[one] == 1) & (per_series[other] == 1)).sum()))
+        for one, other in combinations(LOCATIONS, 2)
+    ]
+    schema = {"location": pl.String, "with": pl.String, "series": pl.Int64}
+    return (
+        pl.DataFrame(rows, schema=schema, orient="row")
+        .filter(pl.col("series") > 0)
+        .sort("series", descending=True, maintain_order=True)
     )
 
 

@@ -8,7 +8,15 @@ from datetime import datetime
 import polars as pl
 
 from aneurysm_assets.report import plots
-from aneurysm_assets.report.grids import Grid, by_age, by_location, crossed, summed
+from aneurysm_assets.report.grids import (
+    Grid,
+    by_age,
+    by_location,
+    crossed,
+    prevalence,
+    summed,
+    together,
+)
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Check, Missing, Numbers
 
 _STYLE = """
@@ -31,7 +39,8 @@ p { margin: .3rem 0 .8rem; } .faint { color: var(--faint); } .bad { color: var(-
 .key dt { color: var(--faint); font-size: .85rem; } .key dd { margin: 0; font-size: 1.4rem; }
 .columns { columns: 26rem 2; column-gap: 2.5rem; }
 section { break-inside: avoid; padding-bottom: 1.8rem; }
-figure { margin: 0 0 .6rem; } svg { display: block; width: 100%; max-width: 36rem; height: auto; }
+figure { margin: 0 0 .6rem; } figcaption { font-size: .85rem; }
+svg { display: block; width: 100%; max-width: 36rem; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px solid var(--rule);
@@ -100,7 +109,9 @@ def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
     drawn = (
         _modalities(numbers),
         _ages(numbers),
+        _prevalence(numbers),
         _locations(numbers),
+        _together(numbers),
         _values("Slices per series", numbers.slices, "slices", "images", logarithmic=True),
         _values("Slice spacing", numbers.spacing, "mm", "mm, by positions", logarithmic=False),
         _parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
@@ -195,6 +206,27 @@ def _locations(numbers: Numbers) -> _Section:
     )
 
 
+def _prevalence(numbers: Numbers) -> _Section:
+    frame = numbers.prevalence
+    return _drawn(
+        "Prevalence by age, sex and modality",
+        frame,
+        lambda: plots.intervals(frame),
+        prevalence(frame),
+        "no series has a label: is there a train.csv?",
+        explained="Positive series among those whose label is known. Dots are the shares, lines "
+        "their 95 % intervals (Wilson), wide where there are few series.",
+    )
+
+
+def _together(numbers: Numbers) -> _Section:
+    grid = together(numbers.together)
+    title = "Locations that occur together"
+    if not grid.rows:
+        return _Section(title, '<p class="faint">No series is positive at two locations.</p>')
+    return _Section(title, _table(grid.header, grid.rows))
+
+
 def _values(
     title: str, frame: pl.DataFrame, column: str, unit: str, *, logarithmic: bool
 ) -> _Section:
@@ -204,6 +236,8 @@ def _values(
         lambda: plots.boxes(frame, MODALITY, unit, logarithmic=logarithmic),
         summed(frame),
         f"no series has {column}",
+        explained="Boxes hold the middle half of the series, with the median; lines reach from "
+        "2 to 98 %, dots are the series beyond.",
     )
 
 
@@ -222,13 +256,16 @@ def _drawn(
     draw: Callable[[], str],
     grid: Grid,
     nothing: str = "there are no series",
+    *,
+    explained: str = "",
 ) -> _Section:
     """Return a figure and its table, or a sentence where there is nothing to draw."""
     if frame.is_empty():
         return _Section(title, f'<p class="faint">Nothing to show: {nothing}.</p>')
     svg = draw().replace("<svg", f'<svg role="img" aria-label="{_text(title)}; table below"', 1)
     table = _table(grid.header, grid.rows)
-    return _Section(title, f"<figure>{svg}</figure>\n{table}")
+    caption = f'<figcaption class="faint">{explained}</figcaption>' if explained else ""
+    return _Section(title, f"<figure>{svg}{caption}</figure>\n{table}")
 
 
 def _missing(missing: Sequence[Missing]) -> _Section:

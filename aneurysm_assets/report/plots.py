@@ -140,6 +140,31 @@ def columns(frame: pl.DataFrame, label: str, part: str, unit: str) -> str:
 
 
 @_styled
+def intervals(frame: pl.DataFrame) -> str:
+    """Draw a share and its interval per kind, in percent, with a gap between groups.
+
+    Parameters
+    ----------
+    frame : pl.DataFrame
+        `group`, `kind`, `share`, `low` and `high`, from top to bottom.
+    """
+    groups = frame["group"].rle_id().to_list()
+    places = [row + 0.6 * group for row, group in enumerate(groups)]
+    figure, axes = _figure(places[-1] + 1, _longest_lines(frame["kind"]))
+    shares = [100 * share for share in frame["share"]]
+    below = [100 * (share - low) for share, low in frame.select("share", "low").iter_rows()]
+    above = [100 * (high - share) for share, high in frame.select("share", "high").iter_rows()]
+    axes.errorbar(
+        shares, places, xerr=(below, above), fmt="o", markersize=5, color=_SERIES[0],
+        ecolor=_SERIES[0], elinewidth=2, capsize=0,
+    )  # fmt: skip
+    axes.set_yticks(places, [_wrapped(str(kind)) for kind in frame["kind"]])
+    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.set_xlim(0, 100)
+    return _finish(figure, axes, "% of series positive", legend=False)
+
+
+@_styled
 def boxes(frame: pl.DataFrame, label: str, unit: str, *, logarithmic: bool) -> str:
     """Draw a box a kind, from `label` and `value`: quartiles, and whiskers from 2 to 98 %."""
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from aneurysm_assets.raw.inventory import Inventory
-from aneurysm_assets.report.numbers import NOT_KNOWN, OTHERS, Numbers, take_numbers
+from aneurysm_assets.report.numbers import NOT_KNOWN, OTHERS, Numbers, take_numbers, wilson
 from aneurysm_assets.schema.columns import LOCATIONS
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA
@@ -109,6 +109,44 @@ def test_ages_are_counted_by_tens() -> None:
     ages = [18, 20, 29, 30, None]
     numbers = numbers_of(*(image(str(n), PatientAge=age) for n, age in enumerate(ages)))
     assert numbers.by_age.select("age", "count").rows() == [(10, 1), (20, 2), (30, 1)]
+
+
+@pytest.mark.parametrize(
+    # Of a table of the method: Agresti and Coull 1998, and R's binom::binom.wilson.
+    ("positive", "of", "low", "high"),
+    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (1, 1, 0.2065, 1.0)],
+)
+def test_an_interval_is_wilsons(positive, of, low, high) -> None:
+    assert wilson(positive, of) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_prevalence_is_of_series_whose_label_is_known() -> None:
+    positive = {"Aneurysm Present": 1}
+    frame = numbers_of(
+        image("1.1", **positive),
+        image("1.1", **positive),
+        image("1.2", PatientSex="Male"),
+        image("1.3", PatientAge=None, Modality_train="CTA"),
+        image("1.4", **{"Aneurysm Present": None}),
+    ).prevalence
+    rows = {row[:2]: row[2:4] for row in frame.iter_rows()}
+    assert rows == {
+        ("age", "60 to 69"): (2, 1),
+        ("age", NOT_KNOWN): (1, 0),
+        ("sex", "Female"): (2, 1),
+        ("sex", "Male"): (1, 0),
+        ("modality", "CTA"): (1, 0),
+        ("modality", "MRA"): (2, 1),
+    }
+    assert frame["share"].to_list()[0] == 0.5
+
+
+def test_locations_that_are_positive_together_are_counted_by_pairs() -> None:
+    both = {TIP: 1, ACOM: 1}
+    frame = numbers_of(
+        image("1.1", **both), image("1.2", **both), image("1.3", **{TIP: 1})
+    ).together
+    assert frame.rows() == [(ACOM, TIP, 2)]
 
 
 def test_rare_values_are_added_up() -> None:

@@ -80,12 +80,19 @@ def test_nothing_is_fetched_and_nothing_is_run(full) -> None:
 
 def test_every_figure_has_a_name_and_a_table_and_the_numbers_are_in_it(full) -> None:
     _, page = full
-    assert page.tags.count("svg") == 8
+    assert page.tags.count("svg") == 9
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    assert len(labels) == 8
-    assert page.tags.count("table") == 9
+    assert len(labels) == 9
+    assert page.tags.count("table") == 10
     for words in ("CTA", "MRA", TIP, "512 x 256", "axial", "scouts", "key_not_unique", "1.2"):
         assert words in page.text or any(words in piece for piece in page.text)
+
+
+def test_intervals_and_boxes_are_explained_below_their_figures(full) -> None:
+    text, page = full
+    assert page.tags.count("figcaption") == 3
+    assert "50.0%</td><td>9.5% to 90.5%" in text  # of both series, of one age
+    assert "20.7% to 100.0%" in text
 
 
 def test_ids_are_of_one_element_each_and_references_lead_to_one(full) -> None:
@@ -133,7 +140,7 @@ def test_text_of_the_data_is_escaped_in_tables_and_in_figures() -> None:
 )
 def test_one_series_of_which_little_is_known_makes_a_whole_page(nothing) -> None:
     _, page = page_of(numbers_of(image("1.1", **nothing)))
-    assert page.tags.count("h2") == 9
+    assert page.tags.count("h2") == 11
 
 
 def test_no_problem_found_is_said() -> None:
