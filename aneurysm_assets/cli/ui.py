@@ -1,7 +1,7 @@
 """Serves the Dagster UI of a data root: a webserver and a daemon that live as long as the command.
 
 They are Dagster's own processes, each in a session of its own: a Ctrl-C reaches this process only,
-which then ends both, with the runs that they began.
+which then ends both, with the runs that they began. Where it is killed, the system ends them.
 """
 
 import os
@@ -29,6 +29,7 @@ from aneurysm_assets.instance.data_root import claim, open_instance, write_dagst
 from aneurysm_assets.instance.input_root import require_same_root
 from aneurysm_assets.instance.run_origin import CODE_LOCATION, MODULE
 from aneurysm_assets.messages import printable
+from aneurysm_assets.parallel.parent_death import ended_with_us
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import atomic_write
 
@@ -164,7 +165,7 @@ def _started(
     module: Sequence[str], settings: Settings, output: IO[bytes]
 ) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(  # noqa: S603 - modules of Dagster's
-        [sys.executable, "-m", *module],
+        [*ended_with_us(), sys.executable, "-m", *module],
         # Not where the command is typed: Python would import what lies there, and Dagster read the
         # .env, which the command has read, and which would go before its options.
         cwd=settings.dagster_home,

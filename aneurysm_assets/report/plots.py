@@ -156,7 +156,7 @@ def intervals(frame: pl.DataFrame) -> str:
     above = [100 * (high - share) for share, high in frame.select("share", "high").iter_rows()]
     axes.errorbar(
         shares, places, xerr=(below, above), fmt="o", markersize=5, color=_SERIES[0],
-        ecolor=_SERIES[0], elinewidth=2, capsize=0,
+        ecolor=_SERIES[0], elinewidth=2, capsize=0, clip_on=False,
     )  # fmt: skip
     axes.set_yticks(places, [_wrapped(str(kind)) for kind in frame["kind"]])
     axes.set_ylim(places[-1] + 0.6, -0.6)

@@ -8,13 +8,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from aneurysm_assets.parallel.parent_death import ended_with_us
 
 _LOOK_EVERY_SECONDS = 0.05
 
@@ -138,7 +139,7 @@ class ServerProcess:
         """Start it without waiting, where several are to start side by side."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the servers of this package
-                [*_ended_with_us(), *self._command],
+                [*ended_with_us(), *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -253,11 +254,3 @@ class Server:
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
-
-
-def _ended_with_us() -> list[str]:
-    """Return what makes a process end with us even where we are killed, where there is such."""
-    program = shutil.which("setpriv")
-    # What the system watches is the thread that started the process.
-    lasting = threading.current_thread() is threading.main_thread()
-    return [program, "--pdeathsig", "TERM"] if program and lasting else []

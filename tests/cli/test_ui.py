@@ -161,6 +161,14 @@ def test_it_shows_what_run_has_done_and_leaves_nothing(finished: Path, end: sign
     assert "telemetry" not in log.read_text().lower()
 
 
+def test_where_it_is_killed_nothing_of_it_goes_on(finished: Path) -> None:
+    with opened(finished) as ui:
+        wait_until(lambda: ui.ask(ASKED)["assetNodes"], "the assets were there", ui.process)
+        below = ui.descendants()
+        ui.process.kill()
+        wait_until(lambda: not alive(below), "all its processes had ended")
+
+
 def test_where_a_part_ends_by_itself_the_other_is_ended_too(finished: Path) -> None:
     with opened(finished) as ui:
         below = ui.descendants()
