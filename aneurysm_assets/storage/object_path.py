@@ -6,6 +6,7 @@ what is written and read to whoever does.
 
 import errno
 import io
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from urllib.parse import quote
 
 from aneurysm_assets.storage import object_store
 from aneurysm_assets.storage.object_store import Listed, Stat
+
+_LOG = logging.getLogger(__name__)
 
 SCHEMES = ("s3", "gs", "az")
 """Amazon's S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage."""
@@ -312,12 +315,20 @@ def list_directory(directory: ObjectPath) -> Listed:
 def list_below(directory: ObjectPath) -> dict[str, Stat]:
     """List all that is below a name at whatever depth, by what follows the name.
 
+    Where a name in it cannot be asked for, only what begins with a digit, and the log names that.
+
     Raises
     ------
     OSError
         The store does not tell.
     """
-    return object_store.list_all_levels(directory.bucket, directory.key)
+    try:
+        return object_store.list_all_levels(directory.bucket, directory.key)
+    except OSError as error:
+        if not object_store.is_bad_name(error):
+            raise
+        _LOG.warning("%s: passed over: %s", directory, error.strerror)
+        return object_store.list_all_levels(directory.bucket, directory.key, digits_alone=True)
 
 
 class Stretches(io.RawIOBase, IO[bytes]):

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import IO, TYPE_CHECKING
 
 import obstore
@@ -214,8 +215,19 @@ def list_one_level(bucket: str, key: str) -> Listed:
     return Listed(files, directories)
 
 
-def list_all_levels(bucket: str, key: str) -> dict[str, Stat]:
+def list_all_levels(bucket: str, key: str, *, digits_alone: bool = False) -> dict[str, Stat]:
     """List all that is below a name at whatever depth, by one request per thousand objects.
+
+    Parameters
+    ----------
+    bucket : str
+        As a URL: `s3://bucket`.
+    key : str
+        The name, not empty.
+    digits_alone : bool
+        List only from the names on that begin with a digit, as a SeriesInstanceUID does. Stores
+        list in the order of names, so that `..` and empty parts, which cannot be asked for and
+        spoil the whole answer, are not in it.
 
     Returns
     -------
@@ -228,8 +240,20 @@ def list_all_levels(bucket: str, key: str) -> dict[str, Stat]:
         The store does not tell.
     """
     with request(bucket, key) as store:
-        found = obstore.list(store, key or None).collect()
-    return _below(f"{key}/" if key else "", found)
+        batches = obstore.list(store, key, offset=f"{key}/0" if digits_alone else None)
+        return _below(f"{key}/", chain.from_iterable(batches))
+
+
+def is_bad_name(error: OSError) -> bool:
+    """Tell whether a listing failed because of a name in it that cannot be asked for."""
+    return error.errno == errno.EINVAL and _BAD_NAME in str(error.strerror)
+
+
+def bad_name(error: OSError, key: str) -> str:
+    """Return that name as far as it is directly below another one, or what the store said of it."""
+    told = str(error.strerror)
+    found = re.search(rf'"{re.escape(key)}/([^"/]*)', told)
+    return found[1] if found else told
 
 
 def _below(above: str, found: "Iterable[ObjectMeta]") -> dict[str, Stat]:

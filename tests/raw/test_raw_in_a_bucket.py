@@ -1,11 +1,14 @@
 """Input in a bucket gives what the same files on a disk give, and a store's fault is no file's."""
 
 import random
+import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl, urlparse
 
 import numpy as np
 import polars as pl
@@ -465,6 +468,62 @@ def test_a_name_that_cannot_be_asked_for_fails_its_series_alone(
     assert set(take_inventory(settings).series) == {SERIES, "1.2.3"}
     found = take_fingerprints(settings, [SERIES, "1.2.3"])["dicom_tags"]
     assert found["1.2.3"] == UNREADABLE != found[SERIES]
+
+
+class Listing(BaseHTTPRequestHandler):
+    """A store of S3's that only lists, and has names that no store of ours takes."""
+
+    KEYS = (
+        *("raw/series/../x", "raw/series//x", "raw/series/1.2.3/a", "raw/series/1.2.4/a"),
+        *("raw/series/1.2.4/b", "raw/series/readme", "raw/train.csv"),
+        *("raw/segmentations/./x", "raw/segmentations/1.2.3/1.2.3.nii"),
+    )
+
+    def do_GET(self) -> None:
+        asked = dict(parse_qsl(urlparse(self.path).query))
+        prefix = asked.get("prefix", "")
+        found: dict[str, str] = {}
+        for key in sorted(self.KEYS):
+            if key.startswith(prefix) and key > asked.get("start-after", ""):
+                part, slash, _ = key[len(prefix) :].partition(asked.get("delimiter", "\0"))
+                found[prefix + part + slash] = (
+                    f"<CommonPrefixes><Prefix>{prefix}{part}/</Prefix></CommonPrefixes>"
+                    if slash
+                    else f"<Contents><Key>{key}</Key><Size>1</Size><ETag>a</ETag>"
+                    "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+                )
+        body = f"<ListBucketResult>{''.join(found.values())}</ListBucketResult>".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing on the terminal."""
+
+
+@pytest.fixture
+def listing(monkeypatch) -> Iterator[ObjectPath]:
+    """Return the bucket of a store that has names that cannot be asked for."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        given = {"ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}", "ALLOW_HTTP": "true"}
+        for name, value in {**given, "SKIP_SIGNATURE": "true"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        yield ObjectPath.parse("s3://names")
+        server.shutdown()
+
+
+def test_names_that_cannot_be_asked_for_beside_series_are_named_and_cost_no_series(
+    listing, tmp_path, monkeypatch, caplog
+) -> None:
+    settings = settings_with(tmp_path, listing / "raw")
+    monkeypatch.setattr(TrainCsv, "read", TrainCsv.empty)
+    inventory = take_inventory(settings)
+    assert inventory.series == ("1.2.3", "1.2.4")
+    assert inventory.foreign == ("..", "readme")
+    assert set(list_pairs(settings.segmentations_root)) == {"1.2.3"}
+    assert r"raw/segmentations/./" in caplog.text
 
 
 def test_the_census_of_a_bucket_counts_series_and_names_what_is_none(bucket, tmp_path) -> None:
