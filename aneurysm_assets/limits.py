@@ -10,6 +10,20 @@ MAX_ITEMS = 250_000
 """Items of sequences in a deflated data set, or of the functional groups: pydicom takes some 60
 microseconds and 2 kB for each. 10,000 frames with 20 items each have 200,000."""
 
+MAX_HEADER_BYTES = 128 << 20
+"""Bytes that pydicom reads of one header: of a value of undefined length that is no sequence it
+reads all, to look for its end. Pixels are not read."""
+
+MAX_ELEMENTS = 100_000
+"""Elements of the top level: pydicom takes some 9 microseconds for each."""
+
+MAX_GROUP_ELEMENTS = 1_000_000
+"""Elements and items of functional groups that pydicom reads: four for each of `MAX_ITEMS`."""
+
+MAX_VALUE_BYTES = 1 << 20
+"""Bytes of a value that is decoded. The longest text whose length PS3.5 6.2 limits has 10,240
+characters."""
+
 MAX_NIFTI_BYTES = 4 << 30
 """Bytes of the voxels of vessel labels, inflated. The largest series, 1,441 slices of 512 x 512
 as float64, has 3.0 GB."""

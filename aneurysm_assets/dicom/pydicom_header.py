@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from struct import Struct
 from typing import BinaryIO, Literal, cast
 
 import polars as pl
@@ -22,6 +23,7 @@ from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from pydicom.values import convert_SQ
 
 from aneurysm_assets.dicom.attributes import (
@@ -50,15 +52,23 @@ from aneurysm_assets.dicom.header import (
     number_of_images,
 )
 from aneurysm_assets.dicom.top_level import (
+    CHARACTER_SET,
     Range,
     TopLevel,
     kept,
     meta_elements,
     repeated,
+    require_short_character_set,
     tag_name,
 )
 from aneurysm_assets.errors import MachineError, SeriesError, UnreadableFile
-from aneurysm_assets.limits import MAX_INFLATED_BYTES, MAX_ITEMS
+from aneurysm_assets.limits import (
+    MAX_GROUP_ELEMENTS,
+    MAX_HEADER_BYTES,
+    MAX_INFLATED_BYTES,
+    MAX_ITEMS,
+    MAX_VALUE_BYTES,
+)
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.storage.fetching import ObjectFile
@@ -100,6 +110,11 @@ _ITEMS = frozenset(bytes.fromhex(tag) for tag in ("FEFF00E0", "FFFEE000", "FEFFD
 """The tags of an item and of the end of items, in both byte orders."""
 
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_ITEM_GROUP = 0xFFFE
+_SHORTEST_ELEMENT = 8
+_LONGEST_ELEMENT_HEADER = 12
+_LONG_VRS_OF_ELEMENTS = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+_GROUP_SEQUENCES = frozenset(map(tag_of, {PER_FRAME, SHARED, *GROUPS.values()}))
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OV", b"OL", b"UN")
 
 
@@ -238,19 +253,26 @@ class _Watched(io.BufferedReader):
             raw, size = _without(raw, size, hidden)
         super().__init__(raw)
         self.cut = False
-        self._reads = 0
+        self._reads = self._bytes = 0
         self.size = size
 
     def read(self, size: int | None = -1, /) -> bytes:
         self._reads += 1
         wanted = self.size if size is None or size < 0 else min(size, self.size)
-        if wanted > _LONGEST_READ or self._reads > _MOST_READS:
+        if wanted > _LONGEST_READ:
             raise UnreadableFile(
                 f"has a header that cannot be: one of its values has {wanted} bytes"
-                if wanted > _LONGEST_READ
-                else f"has a header that cannot be: it has more than {_MOST_READS // 3} elements"
+            )
+        if self._reads > _MOST_READS:
+            raise UnreadableFile(
+                f"has a header that cannot be: it has more than {_MOST_READS // 3} elements"
+            )
+        if self._bytes > MAX_HEADER_BYTES:
+            raise UnreadableFile(
+                f"has a header that cannot be: it has more than {MAX_HEADER_BYTES >> 20} MB"
             )
         data = super().read(size)
+        self._bytes += len(data)
         if size is None or size < 0:
             # pydicom reads to the end only to inflate what it read.
             _require_little_inflated(data)
@@ -412,6 +434,41 @@ def _header(
     )
 
 
+def _require_few_elements(raw: object, value: bytes) -> None:
+    """Refuse functional groups of so many elements that pydicom would take minutes.
+
+    What an element or an item that holds others says of its length is passed, and what follows is
+    counted. A value that is walked into by mistake ends the walk: then pydicom is asked.
+    """
+    order = "<" if getattr(raw, "is_little_endian", True) else ">"
+    is_implicit = getattr(raw, "is_implicit_VR", False) or getattr(raw, "VR", None) == "UN"
+    short, long = Struct(f"{order}HH2sH").unpack_from, Struct(f"{order}HHI").unpack_from
+    at, last = 0, len(value) - _LONGEST_ELEMENT_HEADER
+    for _ in range(min(MAX_GROUP_ELEMENTS, len(value) // _SHORTEST_ELEMENT)):
+        if at > last:
+            return
+        group, number, length = long(value, at)
+        is_item = group == _ITEM_GROUP
+        at += 8
+        if not is_item and not is_implicit:
+            _, _, vr, length = short(value, at - 8)
+            if vr in _LONG_VRS_OF_ELEMENTS:
+                length = int.from_bytes(value[at : at + 4], "little" if order == "<" else "big")
+                at += 4
+            is_item = vr == b"SQ"
+        elif not is_item:
+            is_item = group << 16 | number in _GROUP_SEQUENCES
+        if group << 16 | number == CHARACTER_SET:
+            require_short_character_set(length)
+        if not is_item and length != _UNDEFINED_LENGTH:
+            at += length
+    if at <= last:
+        raise UnreadableFile(
+            "has a header that cannot be: its functional groups have more than "
+            f"{MAX_GROUP_ELEMENTS} elements"
+        )
+
+
 def _groups(dataset: Dataset, name: str) -> Sequence[Dataset]:
     """Return the items of a sequence of functional groups; as UN they are Implicit VR (6.2.2)."""
     _require_items(dataset, name)
@@ -419,6 +476,7 @@ def _groups(dataset: Dataset, name: str) -> Sequence[Dataset]:
     value = getattr(raw, "value", None)
     if isinstance(value, bytes):
         _require_few_items(_items_in(value))
+        _require_few_elements(raw, value)
     if isinstance(value, bytes) and getattr(raw, "VR", None) == "UN":
         return convert_SQ(value, is_implicit_VR=True, is_little_endian=True)
     return dataset.get(name) or ()
@@ -449,10 +507,18 @@ def _image(
 def _is_empty(dataset: Dataset, name: str) -> bool:
     if name not in dataset:
         return True
+    if _is_too_long(dataset, name):
+        return False
     try:
         return dataset[name].is_empty
     except Exception:  # noqa: BLE001 - not convertible is not empty: `_value` records the reason
         return False
+
+
+def _is_too_long(dataset: Dataset, name: str) -> bool:
+    """Tell whether a value takes long to decode; it is not, to find out."""
+    value = getattr(dataset.get_item(name), "value", None)
+    return isinstance(value, bytes) and len(value) > MAX_VALUE_BYTES
 
 
 def _value(dataset: Dataset, name: str, malformed: list[str], keyword: str = "") -> Value:
@@ -461,6 +527,8 @@ def _value(dataset: Dataset, name: str, malformed: list[str], keyword: str = "")
     if keyword not in dataset:
         return None
     try:
+        if _is_too_long(dataset, keyword):
+            raise ValueError(f"has more than {MAX_VALUE_BYTES} bytes")  # noqa: TRY301 - as below
         value = dataset[keyword].value
         if name in FIRST_OF_SEVERAL and isinstance(value, MultiValue | list) and value:
             value = value[0]

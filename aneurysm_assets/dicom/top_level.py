@@ -18,6 +18,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, VR
 
 from aneurysm_assets.dicom.attributes import PIXEL_DATA_BITS
 from aneurysm_assets.errors import UnreadableFile
+from aneurysm_assets.limits import MAX_ELEMENTS, MAX_VALUE_BYTES
 
 Range = tuple[int, int]
 """The first byte of a stretch of a file, and the one behind its last."""
@@ -25,6 +26,7 @@ Range = tuple[int, int]
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _VRS = frozenset(str(vr) for vr in VR)
 _PREAMBLE = 132
+CHARACTER_SET = 0x00080005
 _META_GROUP = 2
 _LONGEST_ELEMENT_HEADER = 12
 _SHORT = Struct("<HH2sH").unpack_from
@@ -54,6 +56,19 @@ def tag_name(tag: int) -> str:
     """Return a tag as PS3.6 writes it, with its keyword where it has one."""
     keyword = keyword_for_tag(tag)
     return f"({tag >> 16:04X},{tag & 0xFFFF:04X})" + (f" {keyword}" if keyword else "")
+
+
+def require_short_character_set(length: int) -> None:
+    """Refuse a header whose character set pydicom would take hours over: it decodes it unasked.
+
+    Raises
+    ------
+    UnreadableFile
+        It has more than `MAX_VALUE_BYTES`.
+    """
+    if length > MAX_VALUE_BYTES:
+        name = tag_name(CHARACTER_SET)
+        raise UnreadableFile(f"has a header that cannot be: {name} has {length} bytes")
 
 
 class TopLevel:
@@ -89,7 +104,8 @@ class TopLevel:
         Raises
         ------
         UnreadableFile
-            The element has no VR where the others have one, or ends behind the file.
+            The element has no VR where the others have one, ends behind the file, is one of too
+            many, or is a character set that takes long to decode.
         """
         value = self._file.tell()
         start = value - (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
@@ -98,6 +114,12 @@ class TopLevel:
         if tag in PIXEL_DATA_BITS or len(self.places) == self._before:
             return True
         self.places.append(Place(int(tag), start, value))
+        if len(self.places) > MAX_ELEMENTS:
+            raise UnreadableFile(
+                f"has a header that cannot be: it has more than {MAX_ELEMENTS} elements"
+            )
+        if tag == CHARACTER_SET:
+            require_short_character_set(length)
         self._is_explicit = self._is_explicit or vr in _VRS
         if self._is_explicit and vr not in _VRS:
             raise UnreadableFile(

@@ -1,5 +1,8 @@
 """Whatever a header declares, reading it takes bounded memory and ends."""
 
+import os
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
@@ -113,3 +116,75 @@ def test_items_without_end_and_no_number_of_frames_do_not_become_rows(
     with pytest.raises(UnreadableFile, match="cannot be"):
         read_header(path)
     assert time.process_time() - before < 15
+
+
+EMPTY = element(0x00091001, "LO")
+PAIRS = b"1\\" * 20_000_000
+
+COSTLY = {
+    "OB of undefined length": (image(element(0x00091001, "OB", b"", UNDEFINED)), "128 MB"),
+    "UT of undefined length": (image(element(0x00091001, "UT", b"", UNDEFINED)), "128 MB"),
+    "millions of empty elements": (image(EMPTY * 4_000_000), "100000 elements"),
+    "millions of empty elements in a frame": (
+        image(sequence(tag_of(PER_FRAME), item(EMPTY * 4_000_000))),
+        "1000000 elements",
+    ),
+    "millions of empty elements in a group of a frame": (
+        image(sequence(tag_of(PER_FRAME), item(sequence(0x00209116, item(EMPTY * 4_000_000))))),
+        "1000000 elements",
+    ),
+    "a character set of millions of values": (element(0x00080005, "UC", PAIRS), "40000000 bytes"),
+    "one in a frame": (
+        image(sequence(tag_of(PER_FRAME), item(element(0x00080005, "UC", PAIRS)))),
+        "40000000 bytes",
+    ),
+    "escape sequences": (
+        element(0x00080005, "CS", b"\\ISO 2022 IR 87")
+        + element(0x00080070, "UT", b"\x1b$B\x1b(B" * 10_000_000),
+        "Manufacturer: has more than 1048576 bytes",
+    ),
+    "Rows of millions of values": (
+        element(0x00280010, "UN", PAIRS),
+        "Rows: has more than 1048576 bytes",
+    ),
+    "ImageType of millions of values": (
+        element(0x00080008, "UC", PAIRS),
+        "ImageType: has more than 1048576 bytes",
+    ),
+}
+"""Headers of which each costs time or memory in its own way, and what is said of them."""
+
+MEASURED = """
+import resource, sys
+from aneurysm_assets.dicom.pydicom_header import read_header
+from aneurysm_assets.errors import UnreadableFile
+
+def used():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+seconds, kilobytes = used()
+try:
+    print(read_header(sys.argv[1]).malformed)
+except UnreadableFile as error:
+    print(error)
+print(used()[0] - seconds, used()[1] - kilobytes)
+"""
+
+
+@pytest.mark.parametrize("what", COSTLY)
+def test_a_header_that_is_costly_to_read_takes_200_mb_and_2_s_of_a_process_at_most(
+    tmp_path, what
+) -> None:
+    content, reason = COSTLY[what]
+    path = tmp_path / "costly.dcm"
+    path.write_bytes(dicom(content))
+    if "undefined" in what:
+        os.truncate(path, 3 << 30)
+    # From a small process: what a process took before it was replaced counts as its own.
+    command = ["/bin/sh", "-c", '"$0" -c "$1" "$2"; exit $?', sys.executable, MEASURED, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said, numbers = done.stdout.splitlines()
+    seconds, kilobytes = map(float, numbers.split())
+    assert reason in said
+    assert (seconds < 2, kilobytes < 200 << 10) == (True, True), numbers
