@@ -24,6 +24,10 @@ MAX_VALUE_BYTES = 1 << 20
 """Bytes of a value that is decoded. The longest text whose length PS3.5 6.2 limits has 10,240
 characters."""
 
+MAX_IMAGE_PIXELS = 1 << 25
+"""Pixels of an image that is decoded for a picture, or as one of a volume: decoders take up to 22
+bytes for each. The largest mammograms have 28 million."""
+
 MAX_NIFTI_BYTES = 4 << 30
 """Bytes of the voxels of vessel labels, inflated. The largest series, 1,441 slices of 512 x 512
 as float64, has 3.0 GB."""

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.limits import MAX_IMAGE_PIXELS
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.optional_dependencies import how_to_install, missing_packages
 from aneurysm_assets.storage.fetching import ObjectFile, in_order, open_object
@@ -165,15 +166,26 @@ def stored_values(file: Path | ObjectFile, frames: Sequence[tuple[int, Row]]) ->
         if declared == DeflatedExplicitVRLittleEndian:
             # pydicom seeks in the file for pixels, which a deflated one does not allow.
             header = dcmread(source)
+            _require_few_pixels(header)
             found = iter_pixels(header, indices=indices)
         else:
             header = dcmread(source, force=True, stop_before_pixels=True, specific_tags=_HEADER)
+            _require_few_pixels(header)
             syntax = declared or _syntax_as_read(header)
             whole = _whole_frames(source, header, syntax, indices)
             found = _any_decoder(source, syntax, whole)
         yield from (_as_shown(stored, header, declared) for stored in found)
         if declared != DeflatedExplicitVRLittleEndian and len(whole) < len(indices):
             raise ValueError("the pixel data is shorter than Rows, Columns and frames need")
+
+
+def _require_few_pixels(header: Dataset) -> None:
+    """Refuse an image of a few bytes that would take all memory once it is decoded."""
+    rows, columns = header.get("Rows") or 0, header.get("Columns") or 0
+    if rows * columns > MAX_IMAGE_PIXELS:
+        raise ValueError(
+            f"{rows} x {columns} pixels, and an image of at most {MAX_IMAGE_PIXELS:,} is decoded"
+        )
 
 
 def _require_decoder(file: Path | ObjectFile, syntax: UID) -> None:

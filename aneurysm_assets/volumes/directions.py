@@ -24,6 +24,9 @@ PLANES = ("sagittal", "coronal", "axial", "oblique", None)
 
 _OBLIQUE, _UNKNOWN = 3, 4
 
+_ROUNDING = 1e-9
+"""By how much a window is widened, that rounding leaves nothing out; what is in it is compared."""
+
 
 def slice_normals(cosines: Floats) -> Floats:
     """Return the unit normals of images: row cosines x column cosines (PS3.3 C.7.6.2.1.1).
@@ -113,18 +116,31 @@ def centres_of(values: Floats, tolerance: Callable[[Floats], Floats | float]) ->
     """
     centres = np.full(len(values), -1, dtype=np.int64)
     known = np.flatnonzero(~np.isnan(values).any(axis=1))
-    if len(known) and (values[known] == values[known[0]]).all():
+    if not len(known):
+        return centres
+    if (values[known] == values[known[0]]).all():
         centres[known] = known[0]
         return centres
     distinct, first, inverse, counts = np.unique(
         values[known], axis=0, return_index=True, return_inverse=True, return_counts=True
     )
     centre = np.full(len(distinct), -1, dtype=np.int64)
+    # Only what is near in the number that varies most is looked at: all with all took half a minute
+    # where each frame of many has an orientation of its own.
+    widest = int(np.ptp(distinct, axis=0).argmax())
+    order = np.argsort(distinct[:, widest], kind="stable")
+    ordered = distinct[order]
+    along = np.ascontiguousarray(ordered[:, widest])
     for candidate in np.lexsort((first, -counts)):
-        if centre[candidate] < 0:
-            distance = np.abs(distinct - distinct[candidate])
-            near = (distance <= tolerance(distinct[candidate])).all(axis=1)
-            centre[near & (centre < 0)] = first[candidate]
+        if centre[candidate] >= 0:
+            continue
+        own = distinct[candidate]
+        allowed = np.zeros_like(own) + tolerance(own)
+        reach = allowed[widest] + _ROUNDING * (abs(own[widest]) + allowed[widest])
+        start, stop = along.searchsorted((own[widest] - reach, own[widest] + reach))
+        near = (np.abs(ordered[start:stop] - own) <= allowed).all(axis=1)
+        chosen = order[start:stop][near]
+        centre[chosen[centre[chosen] < 0]] = first[candidate]
     centres[known] = known[centre[inverse.reshape(-1)]]
     return centres
 

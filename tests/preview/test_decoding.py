@@ -282,3 +282,20 @@ def test_of_a_multi_frame_file_that_is_short_the_whole_frames_are_decoded(tmp_pa
     np.testing.assert_array_equal(good, first)
     assert isinstance(failed, Undecodable)
     assert "shorter" in str(failed)
+
+
+def test_an_image_of_more_pixels_than_the_limit_is_refused_before_it_is_decoded(
+    tmp_path, monkeypatch
+) -> None:
+    name = "MR_small_jp2klossless.dcm"
+    header = dcmread(bundled_file(name))
+    header.Rows = header.Columns = 16_000
+    header.save_as(tmp_path / name)
+    monkeypatch.setattr(decoding, "_any_decoder", lambda *_: pytest.fail("it was decoded"))
+    (refused,) = decoded(tmp_path, row(name))
+    assert isinstance(refused, Undecodable)
+    assert str(refused) == (
+        f"{name}: pixels cannot be decoded "
+        "(JPEG 2000 Image Compression (Lossless Only), 1.2.840.10008.1.2.4.90): "
+        "16000 x 16000 pixels, and an image of at most 33,554,432 is decoded"
+    )
