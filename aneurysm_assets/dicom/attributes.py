@@ -2,8 +2,8 @@
 
 `schema.columns` defines the columns; this module says what a reader must know of each. Both
 readers, `pydicom_header` and `fast_parser`, use it. To add an attribute, add its column there, a
-line to `VALUE_RULES` if not every value of its VR can be, and one to `GROUPS` if a functional group
-may hold it.
+line to `VALUE_RULES` if not every value of its VR can be, one to `GROUPS` if a functional group may
+hold it, and its tag to `dictionary.KNOWN`.
 """
 
 import math
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass, replace
 
 import polars as pl
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
+from aneurysm_assets.dicom.dictionary import look_up
 from aneurysm_assets.schema.columns import COMPETITION_TAGS, EXTRA_TAGS, OPTIONAL_TAGS, SERIES_KEY
 from aneurysm_assets.schema.tolerances import UNIT_COSINES
 
@@ -30,7 +30,7 @@ FIRST_OF_SEVERAL = (
     *(
         column.name
         for column in EXTRA_TAGS
-        if isinstance(column.dtype, pl.Float64) and dictionary_VM(column.name) != "1"
+        if isinstance(column.dtype, pl.Float64) and look_up(column.name).vm != "1"
     ),
 )
 """Attributes that may hold several numbers; the table keeps the first (PS3.3 C.11.2.1.2)."""
@@ -200,17 +200,14 @@ def tag_of(keyword: str) -> int:
     ValueError
         There is no such keyword.
     """
-    tag = tag_for_keyword(keyword)
-    if tag is None:
-        raise ValueError(f"{keyword} is no DICOM keyword")
-    return tag
+    return look_up(keyword).tag
 
 
 ATTRIBUTES: tuple[Attribute, ...] = tuple(
     Attribute(
         name,
         tag_of(name),
-        dictionary_VR(name),
+        look_up(name).vr,
         dtype,
         name in FIRST_OF_SEVERAL,
         VALUE_RULES.get(name),
@@ -223,7 +220,7 @@ IN_GROUPS: tuple[Attribute, ...] = tuple(
     replace(
         attribute,
         tag=tag_of(NAMES_IN_GROUP.get(attribute.name, attribute.name)),
-        vr=dictionary_VR(NAMES_IN_GROUP.get(attribute.name, attribute.name)),
+        vr=look_up(NAMES_IN_GROUP.get(attribute.name, attribute.name)).vr,
     )
     for attribute in ATTRIBUTES
 )

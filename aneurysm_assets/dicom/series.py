@@ -20,7 +20,6 @@ from aneurysm_assets.dicom.header import (
     ROW,
     Header,
 )
-from aneurysm_assets.dicom.pydicom_header import read_header
 from aneurysm_assets.errors import SeriesError, UnreadableFile
 from aneurysm_assets.messages import names_in_brief
 from aneurysm_assets.schema.columns import SERIES_KEY
@@ -249,16 +248,23 @@ def _read(reader: SeriesReader, file: _File, is_regular: bool) -> tuple[Walked, 
     if isinstance(file, ObjectFile):
         header = _read_object(file)
     else:
-        header = read_header(file.path if isinstance(file, OpenFile) else file)
+        header = _by_pydicom(file.path if isinstance(file, OpenFile) else file)
     of_file = {"NumberOfFrames": header.number_of_frames, SERIES_KEY: header.series_instance_uid}
     rows = [[(image | of_file)[name] for name in ROW] for image in header.images]
     notes = list(dict.fromkeys(header.malformed))
     return Walked(rows, header.pixel_data, _size(file)), notes, False
 
 
+def _by_pydicom(file: Path | str | ObjectFile) -> Header:
+    # With pydicom, which takes longer to import than most series to read, and which few files need.
+    from aneurysm_assets.dicom.pydicom_header import read_header  # noqa: PLC0415
+
+    return read_header(file)
+
+
 def _read_object(file: ObjectFile) -> Header:
     try:
-        header = read_header(file)
+        header = _by_pydicom(file)
     except UnreadableFile:
         file.require_given()  # what the store did not give must not look like a broken file
         raise

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from aneurysm_assets.preview.decoding import Row
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
+
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+"""Transfer syntaxes without compression, little endian (PS3.5 A.1, A.2)."""
 
 _KINDS = {0: "u", 1: "i"}
 
@@ -72,8 +74,8 @@ def find_frames(descriptor: int, row: Row) -> NativeFrames | None:
     """
     numbers = [row[name] for name in ("Rows", "Columns", "BitsAllocated", "PixelRepresentation")]
     syntax = row["TransferSyntaxUID"]
-    explicit = syntax == ExplicitVRLittleEndian
-    if sys.byteorder != "little" or not (explicit or syntax == ImplicitVRLittleEndian):
+    explicit = syntax == _EXPLICIT
+    if sys.byteorder != "little" or not (explicit or syntax == _IMPLICIT):
         return None
     if None in numbers or row["SamplesPerPixel"] not in (None, 1) or numbers[2] not in (8, 16, 32):
         return None

@@ -292,6 +292,20 @@ def test_the_public_names_are_there_without_dagster():
         _ = aa.load_volumes
 
 
+def test_headers_are_read_and_load_volume_is_there_without_pydicom(tmp_path):
+    folder = written(tmp_path, KINDS["axial"])
+    program = (
+        "import sys\n"
+        "import aneurysm_assets as aa\n"
+        "aa.load_volume\n"
+        f"print(aa.read_series({str(folder)!r}).rows.height, 'pydicom' in sys.modules)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert result.stdout.split() == ["10", "False"]
+
+
 def test_an_image_of_the_helpers_is_what_it_says():
     stored = Image((1.0, 2.0, 3.0), AXIAL, (0.5, 0.25), (2, 3)).stored(1.0, 0.0)
     assert stored[1, 2] == np.rint(2 * (1 + 0.5) - 3 * (2 + 0.5) + 5 * 3 + 900)

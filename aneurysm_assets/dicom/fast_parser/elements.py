@@ -8,8 +8,6 @@ from collections.abc import Callable, Container, Mapping
 from functools import lru_cache
 from struct import Struct
 
-from pydicom.datadict import dictionary_VR
-
 from aneurysm_assets.dicom.fast_parser.values import MAX_LENGTH, FallBackToPydicom, encoding_of
 from aneurysm_assets.limits import MAX_FRAMES
 from aneurysm_assets.storage.read_ahead import FIRST_READ
@@ -373,6 +371,9 @@ def _is_sequence(stream: HeaderStream, tag: int, vr: bytes | None, value: int) -
 
 @lru_cache(maxsize=1024)
 def _dictionary_says_sequence(tag: int) -> bool:
+    # pydicom takes longer to import than a series to read, and few files need it.
+    from pydicom.datadict import dictionary_VR  # noqa: PLC0415
+
     try:
         return dictionary_VR(tag) == "SQ"
     except KeyError:
