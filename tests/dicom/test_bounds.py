@@ -173,7 +173,7 @@ print(used()[0] - seconds, used()[1] - kilobytes)
 
 
 @pytest.mark.parametrize("what", COSTLY)
-def test_a_header_that_is_costly_to_read_takes_200_mb_and_2_s_of_a_process_at_most(
+def test_a_header_that_is_costly_to_read_takes_little_memory_and_time_of_a_process(
     tmp_path, what
 ) -> None:
     content, reason = COSTLY[what]
@@ -187,4 +187,5 @@ def test_a_header_that_is_costly_to_read_takes_200_mb_and_2_s_of_a_process_at_mo
     said, numbers = done.stdout.splitlines()
     seconds, kilobytes = map(float, numbers.split())
     assert reason in said
-    assert (seconds < 2, kilobytes < 200 << 10) == (True, True), numbers
+    # Twice what they take, as machines differ; unbounded, they take 2 to 46 s, or gigabytes.
+    assert (seconds < 4, kilobytes < 400 << 10) == (True, True), numbers
