@@ -24,7 +24,7 @@ from aneurysm_assets.schema.tables import (
     UNIFIED_METADATA,
 )
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.atomic_files import StagedFiles
+from aneurysm_assets.storage.atomic_files import StagedFiles, this_host
 from aneurysm_assets.storage.table_files import read_table
 from tests.graph import Graph, each_once, failure, warnings_of
 from tests.processes import wait_until
@@ -615,7 +615,7 @@ def test_a_table_that_can_be_written_in_neither_way_fails_its_series_alone(graph
 def test_a_run_removes_the_partial_files_of_dead_processes_and_no_others(graph, data) -> None:
     directory = data / "interim" / "localizers"
     directory.mkdir(parents=True)
-    host = os.uname().nodename
+    host = this_host()
     dead, alive = (
         directory / f".1.2.parquet@{host}:{pid}.partial" for pid in (4194305, os.getpid())
     )
