@@ -249,7 +249,7 @@ def test_whatever_is_done_the_table_is_that_of_a_fresh_run(tmp_path, is_long) ->
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=200 if is_long else 10,
+            max_examples=200 if is_long else 5,
             stateful_step_count=40 if is_long else 20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -180,6 +180,7 @@ def test_what_was_materialised_before_there_were_data_versions_is_not_stale(
     graph = Graph(data)
     with monkeypatch.context() as patch:
         patch.setattr("aneurysm_assets.dicom.table.fingerprint_of_series", lambda *_: "")
+        patch.setattr("aneurysm_assets.dicom.series.fingerprint_of_directory", lambda *_: "")
         assert graph.run_all("dicom_tags").success
     assert partitions.recorded_fingerprints(graph.instance, DICOM_TAGS) == {}
     rewrite_a_file(data / "raw")
