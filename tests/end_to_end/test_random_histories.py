@@ -101,9 +101,10 @@ class History(RuleBasedStateMachine):
     @rule(name=SERIES)
     def file_is_cut(self, name: str) -> None:
         if self.on_disk.get(name) == "whole":
-            path = min(self._directory(name).iterdir())
-            path.write_bytes(path.read_bytes()[:200])
-            self.on_disk[name] = "cut"
+            first, *others = sorted(self._directory(name).iterdir())
+            first.write_bytes(first.read_bytes()[:200])
+            # Of a series of one file no image is left, as of an empty directory.
+            self.on_disk[name] = "cut" if others else "empty"
 
     @rule(name=SERIES)
     def mend(self, name: str) -> None:
@@ -251,6 +252,7 @@ def test_whatever_is_done_the_table_is_that_of_a_fresh_run(tmp_path, is_long) ->
         settings=settings(
             max_examples=200 if is_long else 5,
             stateful_step_count=40 if is_long else 20,
+            derandomize=not is_long,  # what a change breaks shows by the change, not by chance
             deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.generate],
