@@ -119,7 +119,7 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
     _require_files(directory, len(files), litter, directories)
     with closing(_read_ahead(directory, files, threads)) as opened_files:
         table = _read_all(directory, folder, len(files), opened_files)
-    fingerprint = fingerprint_of_directory(directory, (name for name, _ in files))
+    fingerprint = fingerprint_of_directory(directory, [name for name, _ in files])
     return replace(table, litter=litter, directories=directories, fingerprint=fingerprint)
 
 

@@ -4,10 +4,9 @@ pydicom is imported where it is used: importing it takes the process that hands 
 long as importing Dagster.
 """
 
-from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.messages import lines_in_brief, names_in_brief
 from aneurysm_assets.parallel.series_map import SeriesResult
-from aneurysm_assets.raw.fingerprints import fingerprint_of_series
+from aneurysm_assets.raw.fingerprints import fingerprint_of_series, require_unchanged
 from aneurysm_assets.schema.about import about_images
 from aneurysm_assets.schema.tables import DICOM_TAGS
 from aneurysm_assets.settings import Settings
@@ -38,11 +37,8 @@ def write_dicom_tags(
     in_bucket = isinstance(directory, ObjectPath)
     before = "" if in_bucket else fingerprint_of_series(settings, series_instance_uid)
     series = read_series(directory, settings.raw, settings.threads)
-    if before and before != series.fingerprint:
-        raise SeriesError(
-            f"{directory}: its files changed while they were read, so nothing was recorded; run it "
-            "again once nothing writes there"
-        )
+    if before:
+        require_unchanged(f"{directory}: its files", before, series.fingerprint)
     table = write_table(series.frame, DICOM_TAGS, stem, staged=staged)
     notes = [f"header that cannot be believed: {text}" for text in series.malformed]
     notes = lines_in_brief(notes, _MOST_NOTES, "more such headers")

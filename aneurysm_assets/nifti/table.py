@@ -7,9 +7,8 @@ from collections.abc import Container
 
 import polars as pl
 
-from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.parallel.series_map import SeriesResult
-from aneurysm_assets.raw.fingerprints import fingerprint_of_pair
+from aneurysm_assets.raw.fingerprints import fingerprint_of_pair, require_unchanged
 from aneurysm_assets.raw.segmentation_files import STEM_SUFFIXES, Pair, find_pair
 from aneurysm_assets.schema.tables import SEGMENTATION_META
 from aneurysm_assets.settings import Settings
@@ -51,11 +50,8 @@ def write_segmentation_meta(
         pair = find_pair(settings.segmentations_root, series_instance_uid)
     fingerprint = fingerprint_of_pair(pair)
     frame = _row_of_pair(settings, series_instance_uid, pair)
-    if fingerprint_of_pair(pair) != fingerprint:
-        raise SeriesError(
-            f"the segmentation files of {series_instance_uid} changed while they were read, so "
-            "nothing was recorded; run it again once nothing writes there"
-        )
+    what = f"the segmentation files of {series_instance_uid}"
+    require_unchanged(what, fingerprint, fingerprint_of_pair(pair))
     errors = _errors(frame)
     table = write_table(frame, SEGMENTATION_META, stem, staged=staged)
     return SeriesResult(

@@ -75,7 +75,7 @@ class SeriesResult:
     picture : StoredPicture or None
         The picture, where that was made.
     fingerprint : str
-        Of the input, taken before it was read.
+        Of the input as it was read.
     csv_sha256 : str
         Of the whole CSV of which the rows are; empty where it is not from a CSV.
     about : mapping of str to str or number

@@ -72,6 +72,21 @@ def fingerprint_of_pair(pair: Pair) -> str:
     return _joined(_READ_AS, found, *(path.parent.name for path in pair.values()))
 
 
+def require_unchanged(what: str, before: str, after: str) -> None:
+    """Refuse what was read of files that have another fingerprint after it than before.
+
+    Raises
+    ------
+    SeriesError
+        They have changed.
+    """
+    if before != after:
+        raise SeriesError(
+            f"{what} changed while they were read, so nothing was recorded; run it again once "
+            "nothing writes there"
+        )
+
+
 def fingerprints_in_turn(settings: Settings, series: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each series and the fingerprint of its DICOM files, in the order given.
 

@@ -51,7 +51,7 @@ _DIGEST_BYTES = 16
 _NOT_THERE = (-1, -1)
 
 
-def fingerprint_of_directory(directory: str | Path, names: Iterable[str] | None = None) -> str:
+def fingerprint_of_directory(directory: str | Path, names: Sequence[str] | None = None) -> str:
     """Return the fingerprint of the files of a directory.
 
     Parameters
@@ -59,8 +59,8 @@ def fingerprint_of_directory(directory: str | Path, names: Iterable[str] | None 
     directory : str or Path
         Its files count but for litter, links by what they lead to; directories below it do not
         count.
-    names : iterable of str, optional
-        Those that were read: the directory is not listed again.
+    names : sequence of str, optional
+        Those that were read, sorted, without litter: the directory is not listed again.
 
     Returns
     -------
@@ -76,8 +76,9 @@ def fingerprint_of_directory(directory: str | Path, names: Iterable[str] | None 
         # Names relative to an open directory: the system need not walk the path for each file.
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            listed = os.listdir(descriptor) if names is None else names  # noqa: PTH208
-            return _fingerprint(sorted(without_litter(listed)), descriptor)
+            if names is None:
+                names = sorted(without_litter(os.listdir(descriptor)))  # noqa: PTH208
+            return _fingerprint(names, descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -13,34 +13,9 @@ from aneurysm_assets.schema.tables import LOCALIZERS_WITHOUT_IMAGE, UNIFIED_META
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.table_files import write_table
 from aneurysm_assets.unified.one_file import export_file
+from tests.schema import test_tables
 
-TAGS = [
-    "BitsAllocated",
-    "BitsStored",
-    "Columns",
-    "FrameOfReferenceUID",
-    "HighBit",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "InstanceNumber",
-    "Modality_dicom",
-    "PatientID",
-    "PhotometricInterpretation",
-    "PixelRepresentation",
-    "PixelSpacing",
-    "PlanarConfiguration",
-    "RescaleIntercept",
-    "RescaleSlope",
-    "RescaleType",
-    "Rows",
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SamplesPerPixel",
-    "SliceThickness",
-    "SpacingBetweenSlices",
-    "StudyInstanceUID",
-    "TransferSyntaxUID",
-]
+TAGS = ["Modality_dicom" if tag == "Modality" else tag for tag in test_tables.TAGS]
 COLUMNS = [
     *(*TAGS, "pixel_shape", "dicom_path", "SeriesInstanceUID"),
     *("PatientAge", "PatientSex", "Modality_train", *LOCATIONS, "Aneurysm Present"),

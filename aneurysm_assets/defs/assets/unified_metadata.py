@@ -1,6 +1,7 @@
 """`unified_metadata`: the one table, from whatever series are done."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -8,6 +9,7 @@ import polars as pl
 from aneurysm_assets.defs.assets.decorators import (
     example_rows,
     file_metadata,
+    metadata_of,
     table_asset,
     unified_lineage,
 )
@@ -134,13 +136,10 @@ def _metadata(
     complete: list[str],
     remaining: list[str],
     digests: Mapping[str, str],
-) -> dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str]:
+) -> dict[str, Any]:
     lost = combined.localizers_without_image
-    metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage | int | str] = {
-        "dagster/row_count": stored.rows,
-        "dagster/uri": stored.path.as_uri(),
+    counts = {
         "dagster/column_lineage": unified_lineage(),
-        "rows": stored.rows,
         "series": len(complete),
         "series_left_out": len(remaining),
         "images": combined.images,
@@ -148,10 +147,8 @@ def _metadata(
         "images_with_localizers": combined.images_with_localizers,
         "localizers_without_image": len(lost),
         "series_with_segmentations": combined.series_with_segmentations,
-        "format": stored.format,
-        "path": dg.MetadataValue.path(str(stored.path)),
     }
-    metadata |= digests
+    metadata = {**metadata_of(stored, counts), **digests}
     if remaining:
         metadata["left_out"] = dg.MetadataValue.text("\n".join(lines_in_brief(remaining)))
     if lost:
