@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from shutil import which
 from time import monotonic
 
@@ -113,7 +114,7 @@ def series_lines(rows: pl.DataFrame) -> Iterator[Line]:
 
 def _problems(summary: Summary) -> Iterator[Line]:
     for problem in summary.problems:
-        yield f"failed: {problem.table}: {problem.reason}", "red"
+        yield str(problem), "red"
 
 
 def _next(settings: Settings) -> Iterator[Line]:
@@ -125,7 +126,7 @@ def _next(settings: Settings) -> Iterator[Line]:
         yield f"  the table   {table}", "green"
     if report.exists():
         yield f"  the report  {report}", "green"
-    yield f"  Dagster     {_command()} ui --data {settings.data}", "green"
+    yield f"  Dagster     {_command()} ui --data {quote(str(settings.data))}", "green"
     if picture.exists():
         yield f"and a head with two aneurysms: {picture}", None
 

@@ -354,7 +354,7 @@ def prune(yes: bool) -> None:
             _fail("nothing was removed", 1)
         summary = prune_series(settings, NullReporter(), keys)
     for problem in summary.problems:
-        _say(f"failed: {problem.table}: {problem.reason}", "red")
+        _say(str(problem), "red")
     _say(f"removed {len(keys)} series; the table is {summary.table or 'gone with them'}")
     sys.exit(1 if summary.problems else 0)
 
@@ -484,7 +484,7 @@ def demo(directory: Path) -> None:
     with _exit_with_reason("run it again"):
         failures = 0
         for line, colour in show(Settings.from_environment()):
-            click.echo(_styled(line, colour))
+            _say(line, colour)
             failures += colour == "red"
     sys.exit(1 if failures else 0)
 
@@ -636,8 +636,7 @@ def summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
     if notes := summary.combined.get("notes"):
         yield f"warning: unified_metadata: {notes}; the next run tries again", "yellow"
     for problem in summary.problems:
-        of = f" {problem.series_instance_uid}" if problem.series_instance_uid else ""
-        yield f"failed: {problem.table}{of}: {problem.reason}", "red"
+        yield str(problem), "red"
     for row in inventory.refused:
         yield f"refused: train.csv row {row.row}: {row.text}: {row.reason}", "yellow"
     for what, names in (

@@ -57,6 +57,11 @@ class Problem:
     series_instance_uid: str | None
     reason: str
 
+    def __str__(self) -> str:
+        """Return what failed and why, in a line."""
+        of = f" {self.series_instance_uid}" if self.series_instance_uid else ""
+        return f"failed: {self.table}{of}: {self.reason}"
+
 
 @dataclass
 class Summary:
