@@ -23,6 +23,14 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--long", action="store_true", help="try what chance decides far more often")
 
 
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leave out what is thorough rather than necessary: each promise has a test without `long`."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="thorough: make test-long"))
+
+
 @pytest.fixture(scope="session")
 def is_long(request) -> bool:
     """Whether what chance decides, or a step through many moments, is to be tried thoroughly."""
