@@ -1,6 +1,8 @@
 """What worker processes do in tests: importable by name, as a spawned process must."""
 
 import errno
+import importlib
+import importlib.util
 import os
 import select
 import signal
@@ -54,10 +56,13 @@ def _refuse(path: Path, *_: object, **__: object) -> None:
     raise OSError(errno.EROFS, "Read-only file system", str(path))
 
 
-def make_an_arrow_array(series: str, **_: object) -> SeriesResult:
-    """Note whether pandas is loaded once pyarrow has made an array of Python's values."""
+def load_arrow_and_nibabel(series: str, **_: object) -> SeriesResult:
+    """Note what is loaded once pyarrow and nibabel are at work, and that pydicom can be still."""
     pa.array([series])
-    return replace(written(series), notes=(f"pandas loaded: {'pandas' in sys.modules}",))
+    importlib.import_module("nibabel")
+    loaded = sorted({"pandas", "pydicom"} & sys.modules.keys())
+    findable = importlib.util.find_spec("pydicom") is not None
+    return replace(written(series), notes=(f"loaded: {loaded}", f"pydicom is there: {findable}"))
 
 
 def take_long(series: str, **_: object) -> SeriesResult:

@@ -22,6 +22,7 @@ from dotenv import dotenv_values
 from aneurysm_assets import settings as variables
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line, printable
+from aneurysm_assets.parallel.worker_process import leave_out_unused
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.schema.extra_tags import TAGS
 from aneurysm_assets.settings import Settings, recorded_tags
@@ -509,6 +510,7 @@ def completion(shell: str) -> None:
 
 def main() -> None:
     """Run the command line: bad input ends with a sentence and exit status 2."""
+    leave_out_unused()
     try:
         cli(standalone_mode=False)
     except InputError as error:

@@ -1,19 +1,20 @@
 """Dagster's SQLite event log, writing a batch of events in one transaction per database.
 
 Stock storage opens, writes and commits two databases per event, which is most of what a partition
-costs. It opens the index for each of the hundreds of queries of a run; SQLite then moves its log to
-the file each time. What events say and how they are read stays. `cluster.postgresql` has the
+costs, and opens the index for each of the hundreds of queries of a run; SQLite then moves its log
+to the file each time. Here the index, and the database of the run that is written, stay open. What
+events say and how they are read stays. `cluster.postgresql` has the
 event log of PostgreSQL, and shares what is public here.
 """
 
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, Self
 
-from dagster import EventLogEntry
+from dagster import DagsterEventType, EventLogEntry
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
@@ -36,6 +37,12 @@ BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 
 _STORED_SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """Types of events for which stock storage does more than insert a row."""
+
+_LAST_OF_RUN = {
+    DagsterEventType.RUN_SUCCESS,
+    DagsterEventType.RUN_FAILURE,
+    DagsterEventType.RUN_CANCELED,
+}
 
 INSERT = SqlEventLogStorageTable.insert().returning(
     SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
@@ -62,6 +69,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
         # Made now: two threads that asked at once for the first time might make one each.
         _ = self._engine_of_index
+        self._written_run: str | None = None
+        self._engine_of_run: Engine | None = None
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
 
@@ -73,16 +82,12 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        """Open a database for one transaction, as stock storage does, and keep the index open.
-
-        A run's database is closed each time: only then does its file change, which the UI watches
-        to show the run's log as it grows.
-        """
-        if shard != INDEX_SHARD_NAME:
+        """Begin a transaction of a database: of an open one, else of one opened for it."""
+        engine = self._engine_of(shard)
+        if engine is None:
             with super()._connect(shard) as connection:
                 yield connection
             return
-        engine = self._engine_of_index
         with self._db_lock:
             if shard not in self._initialized_dbs:
                 self._initdb(engine)
@@ -90,20 +95,59 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             with engine.connect() as connection, connection.begin():
                 yield connection
 
+    def _engine_of(self, shard: str) -> Engine | None:
+        if shard == INDEX_SHARD_NAME:
+            return self._engine_of_index
+        return self._engine_of_run if shard == self._written_run else None
+
     def dispose(self) -> None:
-        """Close the index."""
+        """Close the databases that are open."""
         super().dispose()
+        self._close_run()
         self._engine_of_index.dispose()
+
+    def wipe(self) -> None:
+        """Forget all events: files of runs go."""
+        self._close_run()
+        super().wipe()
 
     @cached_property
     def _engine_of_index(self) -> Engine:
+        return self._open(INDEX_SHARD_NAME)
+
+    def _open(self, shard: str) -> Engine:
         # While it is open, no other code of this process may open its file: closing a file releases
         # all locks that the process has on it.
         return create_engine(
-            self.conn_string_for_shard(INDEX_SHARD_NAME),
+            self.conn_string_for_shard(shard),
             poolclass=QueuePool,
             connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
         )
+
+    @contextmanager
+    def _written(self, run_id: str) -> Iterator[None]:
+        """Open the database of a run, and keep it open until that of another is written."""
+        if run_id != self._written_run:
+            self._close_run()
+            with self._db_lock:
+                self._written_run, self._engine_of_run = run_id, self._open(run_id)
+        yield
+        # The UI watches the file to show the log as it grows, and SQLite leaves it alone for long.
+        with suppress(OSError):
+            os.utime(self.path_for_shard(run_id))
+
+    def _close_run(self) -> None:
+        with self._db_lock:
+            if self._engine_of_run is not None:
+                self._engine_of_run.dispose()
+            self._written_run, self._engine_of_run = None, None
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store one event, as stock storage does."""
+        with self._written(event.run_id):
+            super().store_event(event)
+        if event.is_dagster_event and event.dagster_event_type in _LAST_OF_RUN:
+            self._close_run()
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events in one transaction of each run's database and one of the index.
@@ -125,7 +169,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         written: dict[str, list[int]] = {}
         try:
             for run_id, rows_of_run in _by_run(events, rows).items():
-                with self.run_connection(run_id) as connection:
+                with self._written(run_id), self.run_connection(run_id) as connection:
                     ids = list(connection.scalars(INSERT, rows_of_run))
                 # After the commit: ids of a transaction rolled back may be another writer's now.
                 written[run_id] = ids

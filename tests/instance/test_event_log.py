@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from aneurysm_assets.instance.data_root import CONFIG
 from aneurysm_assets.instance.event_log import BatchingSqliteEventLogStorage
+from tests.processes import wait_until
 
 KEY = dg.AssetKey("dicom_tags")
 PARTITIONS = dg.DynamicPartitionsDefinition(name="series")
@@ -271,7 +272,7 @@ def test_the_index_is_opened_by_one_engine_also_after_it_was_wiped(root, monkeyp
         instance.event_log_storage.wipe()
         report(instance, "run", ["1.3"])
         assert instance.get_materialized_partitions(KEY) == {"1.3"}
-    assert len(made) == 1
+    assert len([database for database in made if database.endswith("index.db")]) == 1
 
 
 def opened_now(root: Path) -> set[str]:
@@ -285,19 +286,35 @@ def test_the_index_stays_open_until_the_storage_is_disposed_of(root) -> None:
         report(instance, "run", ["1.2"])
         for _ in range(3):
             assert recorded(instance) == {"1.2": 1}
-            assert opened_now(root) == {"index.db"}
+            assert opened_now(root) == {"index.db", "run.db"}
     assert opened_now(root) == set()
-    assert not list(root.rglob("index.db-wal"))
+    assert not list(root.rglob("*.db-wal"))
 
 
-def test_a_runs_own_file_changes_with_each_event_as_the_ui_watches_it(root) -> None:
+def test_one_run_is_open_at_a_time_and_none_once_it_has_ended(root) -> None:
     with instance_at(root) as instance:
-        seen = []
-        for number in range(3):
+        report(instance, "first", ["1.2"])
+        report(instance, "second", ["1.3"])
+        assert opened_now(root) == {"index.db", "second.db"}
+        run = a_job.execute_in_process(instance=instance)
+        assert opened_now(root) == {"index.db"}
+        assert len(instance.all_logs(run.run_id)) > 3
+        assert in_run(instance, "first") == {"1.2": 1}
+
+
+def test_the_ui_is_told_of_each_event_of_a_run_as_it_is_stored(root) -> None:
+    told: Counter[str | None] = Counter()
+
+    def tell(event: dg.EventLogEntry, _: str) -> None:
+        told[event.asset_materialization.partition] += 1
+
+    with instance_at(root) as instance, instance_at(root) as of_ui:
+        report(instance, "run", ["1.0"])
+        of_ui.watch_event_logs("run", None, tell)
+        for number in range(1, 4):
             report(instance, "run", [f"1.{number}"])
-            (path,) = root.rglob("run.db")
-            seen.append(path.read_bytes())
-        assert len(set(seen)) == 3
+            wait_until(lambda: len(told) > number, "the event was told")  # noqa: B023
+    assert told == dict.fromkeys(("1.0", "1.1", "1.2", "1.3"), 1)
 
 
 def test_what_another_process_records_is_seen_by_one_that_has_the_index_open(root) -> None:

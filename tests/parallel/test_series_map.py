@@ -238,14 +238,16 @@ def test_an_outcome_is_there_as_soon_as_its_series_is_done(tmp_path: Path) -> No
     assert is_written(uid, outcome)
 
 
-def test_a_worker_does_not_load_pandas_though_pyarrow_would() -> None:
+def test_a_worker_loads_neither_pandas_though_pyarrow_would_nor_pydicom_though_nibabel_would() -> (
+    None
+):
     assert find_spec("pandas") is not None
-    done = outcomes(work.make_an_arrow_array, list("1234"), 1)
+    done = outcomes(work.load_arrow_and_nibabel, list("1234"), 1)
     assert {outcome.notes for outcome in done.values() if isinstance(outcome, SeriesResult)} == {
-        ("pandas loaded: False",)
+        ("loaded: []", "pydicom is there: True")
     }
-    here = work.make_an_arrow_array("here")
-    assert here.notes == ("pandas loaded: True",)
+    here = work.load_arrow_and_nibabel("here")
+    assert here.notes == ("loaded: ['pandas', 'pydicom']", "pydicom is there: True")
 
 
 def test_ctrl_c_is_not_for_the_workers_to_heed(
