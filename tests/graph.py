@@ -53,7 +53,7 @@ class Graph:
         """Materialize assets, all of them where none is named, in one run."""
         config = {"series": list(series or ())}
         names = tables or record.ALL_TABLES
-        with mock.patch.object(series_map, "_WORTH_A_POOL", self._worth_a_pool):
+        with mock.patch.object(series_map, "WORTH_A_POOL", self._worth_a_pool):
             return (job or self._job).execute_in_process(
                 instance=self.instance,
                 asset_selection=[dg.AssetKey(name) for name in names] if job is None else None,

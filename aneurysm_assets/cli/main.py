@@ -10,7 +10,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -225,12 +225,14 @@ def run(  # noqa: PLR0917 - click gives each option by its name
             variables.UNLABELLED: "1" if unlabelled else None,
         }
     )
+    from aneurysm_assets.parallel.pool import workers_begun
+
     settings = Settings.from_environment()
+    done = [] if force else _with_tables(settings)
     # Begun before the imports, which take about as long.
     with (
-        FingerprintProcesses(
-            settings, [] if force else _with_tables(settings), settings.workers
-        ) as listing,
+        FingerprintProcesses(settings, done, settings.workers) as listing,
+        workers_begun(*_worth_workers(settings, series, done)),
         _exit_with_reason("what is done is done: run it again"),
     ):
         with _no_collection():
@@ -244,6 +246,26 @@ def run(  # noqa: PLR0917 - click gives each option by its name
             )
             _print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
+
+
+def _worth_workers(
+    settings: Settings, only: Sequence[str], done: Sequence[str]
+) -> tuple[int, Sequence[str]]:
+    """Return how many workers certainly have something to do, and what they need for it."""
+    from aneurysm_assets.parallel.pool import WORTH_A_POOL
+
+    root = settings.series_root
+    if not isinstance(root, Path) or not isinstance(settings.interim, Path):
+        return 0, ()  # threads do it
+    try:
+        series = set(os.listdir(root))  # noqa: PTH208 - only the names
+    except OSError:
+        return 0, ()
+    pending = (series & set(only) if only else series).difference(done)
+    modules = ["aneurysm_assets.dicom.table"]
+    if settings.segmentations_root.is_dir():
+        modules.append("aneurysm_assets.nifti.table")
+    return (settings.workers if len(pending) >= WORTH_A_POOL else 0), modules
 
 
 def _with_tables(settings: Settings) -> list[str]:

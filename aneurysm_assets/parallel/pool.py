@@ -4,12 +4,20 @@ What is done in them belongs to `series_map`, how one of them begins to `worker_
 """
 
 import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 from aneurysm_assets.parallel.worker_process import start_worker
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORTH_A_POOL = 4
+"""Fewer series than this are read before a second process has started."""
 
 
 @dataclass
@@ -23,6 +31,37 @@ class _Kept:
 _kept: list[_Kept] = []
 """Of this process; empty where nobody keeps workers."""
 
+_begun: list[_Kept] = []
+"""Pools that were begun early, until somebody keeps their workers."""
+
+
+@contextmanager
+def workers_begun(workers: int, modules: Sequence[str]) -> Iterator[None]:
+    """Begin worker processes for the first block of `workers_kept` in this one.
+
+    They import while this process does, which takes it as long.
+
+    Parameters
+    ----------
+    workers : int
+        Processes; with 0 nothing is begun.
+    modules : sequence of str
+        What they import meanwhile.
+    """
+    if workers == 0:
+        yield
+        return
+    pool = _pool(workers, modules)
+    _begun.append(_Kept(pool, workers))
+    try:
+        with _terminated_when_left(pool):
+            for _ in range(workers):
+                pool.submit(int)  # a process is begun as work waits for one
+            yield
+    finally:
+        _begun.clear()
+        pool.shutdown(wait=False, cancel_futures=True)
+
 
 @contextmanager
 def workers_kept() -> Iterator[None]:
@@ -31,7 +70,7 @@ def workers_kept() -> Iterator[None]:
     They take about a second to start, more than the small tables of a run. They end with the
     block, and before where work is left early or one of them dies.
     """
-    kept = _Kept()
+    kept = _begun.pop() if _begun else _Kept()
     _kept.append(kept)
     try:
         yield
@@ -96,8 +135,25 @@ def _terminated_when_left(pool: ProcessPoolExecutor) -> Iterator[None]:
         raise
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+class _Pool(ProcessPoolExecutor):
+    """Begins its processes, as work is submitted, deaf to the Ctrl-C that is for us alone.
+
+    A worker ignores it (`start_worker`), but a second passes until it is so far.
+    """
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # children inherit it
+        try:
+            return super().submit(fn, *args, **kwargs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _pool(workers: int, modules: Sequence[str] = ()) -> ProcessPoolExecutor:
     # Not fork: Dagster and polars run threads, and a forked child inherits their locks held.
-    return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("spawn"), initializer=start_worker
+    return _Pool(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=start_worker,
+        initargs=(modules,),
     )

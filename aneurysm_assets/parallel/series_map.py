@@ -26,7 +26,13 @@ import polars as pl
 
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.messages import printable
-from aneurysm_assets.parallel.pool import dedicated_pool, keep_no_more, kept_workers, shared_pool
+from aneurysm_assets.parallel.pool import (
+    WORTH_A_POOL,
+    dedicated_pool,
+    keep_no_more,
+    kept_workers,
+    shared_pool,
+)
 from aneurysm_assets.storage.atomic_files import StagedFiles, batch_commit
 from aneurysm_assets.storage.table_files import StoredPicture, StoredTable
 
@@ -46,9 +52,6 @@ _NO_WORKER = (
     "no worker process could start (out of memory, or an installation that is not whole): run it "
     "again once that is mended, or with fewer workers"
 )
-
-_WORTH_A_POOL = 4
-"""Fewer series than this are read before a second process has started."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def map_series(
     """
     if threads < 2:
         workers = workers or kept_workers()
-    if workers == 0 or len(series) < _WORTH_A_POOL:
+    if workers == 0 or len(series) < WORTH_A_POOL:
         yield from _map_here(work, series, threads)
         return
     remaining = list(series)

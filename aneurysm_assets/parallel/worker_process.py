@@ -5,12 +5,14 @@ their number of threads when they are.
 """
 
 import gc
+import importlib
 import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from multiprocessing.connection import wait as wait_for_any
@@ -45,8 +47,14 @@ def leave_out_unused() -> None:
     sys.meta_path.insert(0, _WithoutUnused())
 
 
-def start_worker() -> None:
-    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
+def start_worker(modules: Sequence[str] = ()) -> None:
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and does not outlive it.
+
+    Parameters
+    ----------
+    modules : sequence of str
+        What it imports, before there is work that needs them.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Workers are as many as processors: what each hands to threads costs more than it gains.
     for library in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -58,6 +66,8 @@ def start_worker() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_exit_with, args=(parent.sentinel,), daemon=True).start()
+    for name in modules:
+        importlib.import_module(name)
 
 
 def _exit_with(sentinel: int) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.parallel import pool
-from aneurysm_assets.parallel.pool import kept_workers, workers_kept
+from aneurysm_assets.parallel.pool import kept_workers, workers_begun, workers_kept
 from aneurysm_assets.parallel.series_map import (
     Outcome,
     SeriesFailure,
@@ -248,6 +248,68 @@ def test_a_worker_loads_neither_pandas_though_pyarrow_would_nor_pydicom_though_n
     }
     here = work.load_arrow_and_nibabel("here")
     assert here.notes == ("loaded: ['pandas', 'pydicom']", "pydicom is there: True")
+
+
+def test_workers_that_were_begun_early_do_the_work_and_have_imported_what_it_needs() -> None:
+    with workers_begun(1, ["colorsys"]), workers_kept():
+        begun = {str(child.pid) for child in multiprocessing.active_children()}
+        done = outcomes(work.note_process, list("12345678"), 1)
+    assert {outcome.notes for outcome in done.values()} == {(pid, "True") for pid in begun}
+
+
+def test_workers_that_were_begun_early_in_vain_end_with_the_block() -> None:
+    with workers_begun(2, []):
+        begun = multiprocessing.active_children()
+        assert len(begun) == 2
+    for process in begun:
+        process.join()
+    with suppress(KeyboardInterrupt), workers_begun(1, []):
+        begun = multiprocessing.active_children()
+        raise KeyboardInterrupt
+    for process in begun:
+        process.join()
+
+
+STARTING = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from aneurysm_assets.parallel.pool import workers_begun
+from tests.processes import wait_until
+
+here = Path(sys.argv[1])
+if __name__ == "__main__":
+    with workers_begun(1, []):
+        wait_until((here / "starting").exists, "the worker began to import")
+        (child,) = multiprocessing.active_children()
+        os.kill(child.pid, signal.SIGINT)
+        (here / "go on").touch()
+        wait_until((here / "started").exists, "the worker went on")
+else:
+    (here / "starting").touch()
+    wait_until((here / "go on").exists, "the signal was sent")
+    (here / "started").touch()
+"""
+
+
+def test_a_ctrl_c_while_a_worker_is_starting_is_not_for_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(STARTING)
+    ended = subprocess.run(
+        [sys.executable, script, tmp_path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_where_workers_begun_early_cannot_import_the_work_is_done_by_others() -> None:
+    with workers_begun(2, ["no.such.module"]), workers_kept():
+        done = outcomes(work.written, list("12345678"), 2)
+    assert all(is_written(uid, outcome) for uid, outcome in done.items())
+    assert len(done) == 8
 
 
 def test_ctrl_c_is_not_for_the_workers_to_heed(
