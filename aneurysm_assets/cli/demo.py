@@ -1,14 +1,12 @@
 """What `aneurysm-assets demo` shows: the sample, one line per series, and what to open next."""
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from shlex import quote
-from shutil import which
 from time import monotonic
 
 import polars as pl
 
+from aneurysm_assets.cli.program import command_name
 from aneurysm_assets.cli.runner import Summary, draw, run
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample import write_sample
@@ -126,16 +124,9 @@ def _next(settings: Settings) -> Iterator[Line]:
         yield f"  the table   {table}", "green"
     if report.exists():
         yield f"  the report  {report}", "green"
-    yield f"  Dagster     {_command()} ui --data {quote(str(settings.data))}", "green"
+    yield f"  Dagster     {command_name()} ui --data {quote(str(settings.data))}", "green"
     if picture.exists():
         yield f"and a head with two aneurysms: {picture}", None
-
-
-def _command() -> str:
-    """Return what this program is called from here."""
-    called = Path(sys.argv[0])
-    found = which("aneurysm-assets")
-    return "aneurysm-assets" if found and Path(found) == called.absolute() else sys.argv[0]
 
 
 def _since(begun: float) -> str:

@@ -645,8 +645,10 @@ def _print_summary(summary: "Summary", log: "RunLog") -> None:
 
 def _ui_command() -> str:
     """Return what opens the UI on the same data from here."""
+    from aneurysm_assets.cli.program import command_name
+
     data = os.environ.get(variables.DATA)
-    return "aneurysm-assets ui" + (f" --data {shlex.quote(data)}" if data else "")
+    return f"{command_name()} ui" + (f" --data {shlex.quote(data)}" if data else "")
 
 
 def summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:

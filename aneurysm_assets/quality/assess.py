@@ -44,7 +44,10 @@ def assess_series(
     """
     path = find_table(settings.unified_table)
     if path is None:
-        raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
+        raise FileNotFoundError(
+            f"there is no unified table at {settings.unified_table}: make it with "
+            "`aneurysm-assets run`"
+        )
     unified = scan_tables(UNIFIED_METADATA, [path])
     found = summarise(unified)
     combined = found.series[SERIES_KEY].to_list()

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from aneurysm_assets.sample import write_load_sample
-from tests.processes import call, started, wait_until
+from tests.processes import SCRIPTS, call, started, wait_until
 from tests.record import ALL_TABLES
 
 ASKED = """
@@ -196,10 +196,16 @@ def test_a_folder_that_is_no_data_root_is_refused_and_stays_as_it_was(tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_ends_by_naming_the_command(finished: Path) -> None:
-    said = call("aneurysm-assets", "run", "--data", "../data", cwd=finished.parent / "elsewhere")
+@pytest.mark.parametrize("is_on_path", [True, False])
+def test_run_ends_by_naming_the_command_as_it_can_be_typed_there(
+    finished: Path, is_on_path: bool
+) -> None:
+    found = {"PATH": f"{SCRIPTS}:/bin" if is_on_path else "/bin"}
+    elsewhere = finished.parent / "elsewhere"
+    said = call("aneurysm-assets", "run", "--data", "../data", cwd=elsewhere, **found)
     *_, last = said.stdout.splitlines()
-    assert last == "to see it in the Dagster UI: aneurysm-assets ui --data ../data"
+    program = "aneurysm-assets" if is_on_path else SCRIPTS / "aneurysm-assets"
+    assert last == f"to see it in the Dagster UI: {program} ui --data ../data"
 
 
 @pytest.mark.parametrize("is_moved", [False, True])

@@ -33,7 +33,10 @@ def _described(
     sources = InputSnapshot.now({settings.interim: [settings.unified_table.name]})
     path = find_table(settings.unified_table)
     if path is None:
-        raise FileNotFoundError(f"there is no unified table at {settings.unified_table}")
+        raise FileNotFoundError(
+            f"there is no unified table at {settings.unified_table}: make it with "
+            "`aneurysm-assets run`"
+        )
     table = volumes_of(scan_tables(UNIFIED_METADATA, [path]))
     counts = {
         "regular": int(table["is_regular"].sum()),
