@@ -57,15 +57,19 @@ def wait_until(
     process: subprocess.Popen | None = None,
     *,
     seconds: float = DEADLINE,
+    every: float = 0.01,
 ) -> None:
-    """Wait for an event that can be seen; give up when `process`, which is to cause it, ends."""
+    """Wait for an event that can be seen; give up when `process`, which is to cause it, ends.
+
+    Where it costs others their time to look, look less often: `every` is in seconds.
+    """
     end = time.monotonic() + seconds
     while not condition():
         if process is not None and process.poll() is not None and not condition():
             raise AssertionError(f"ended with {process.returncode} before {what}")
         if time.monotonic() > end:
             raise AssertionError(f"{seconds} s passed before {what}")
-        time.sleep(0.01)
+        time.sleep(every)
 
 
 def wait_for_files(directory: Path, count: int, process: subprocess.Popen) -> None:

@@ -1,9 +1,9 @@
 """A cluster as tests need it: at a pace of theirs, and asked by its instance too."""
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,28 +41,35 @@ if any("dagster-daemon" in argument for argument in sys.orig_argv):
     asset_backfill.backfill_runs_are_complete = are_complete_once_retried
 """
 
-# A process that is about to put the `dicom_tags` of a series in their place waits as long as a file
-# names the series: its run is in the middle for as long as a test wants it there.
+# A process that is about to put the `dicom_tags` of a series in their place waits for the seconds
+# that a file has beside the series, or until the file does not name it: its run is in the middle
+# for as long as a test wants it there.
 HELD = """
 import os, sys, time
 
 named = os.environ.get("HELD_SERIES", "")
 
-def is_held(path):
+def seconds_of(path):
     directory, _, name = os.fsdecode(path).rpartition("/")
     try:
-        with open(named) as series:
-            return directory.endswith("/dicom_tags") and name[:-8] in series.read().split()
+        with open(named) as lines:
+            held = dict(line.split() for line in lines)
     except OSError:
-        return False
+        return 0.0
+    return float(held.get(name[:-8], 0)) if directory.endswith("/dicom_tags") else 0.0
 
 def hold(event, arguments):
-    while event == "os.rename" and is_held(arguments[1]):
-        time.sleep(0.05)
+    if event == "os.rename":
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds_of(arguments[1]):
+            time.sleep(0.05)
 
 if named:
     sys.addaudithook(hold)
 """
+
+SLOW_SECONDS = 0.6
+"""After a series that takes so long a run records all that it has done."""
 
 # Asks each of Dagster's storages.
 READY = """
@@ -76,14 +83,16 @@ READY = """
 
 
 class Cluster(deploy.cluster.Cluster):
-    """One over the series of a data root, 50 per run, at a quicker pace."""
+    """One over the series of a data root, so many per run, at a quicker pace."""
 
-    def __init__(self, directory: Path, data: Path, workers: tuple[str, ...]) -> None:
+    def __init__(
+        self, directory: Path, data: Path, workers: tuple[str, ...], series_per_run: int
+    ) -> None:
         quick = directory / "quick"
         self._held = directory / "held"
         variables = {
             "ANEURYSM_DATA": str(data),
-            "ANEURYSM_SERIES_PER_RUN": "50",
+            "ANEURYSM_SERIES_PER_RUN": str(series_per_run),
             "ANEURYSM_TABLE_AUTOMATION": "0",  # the tests count runs
             "ANEURYSM_WORKERS": "1",
             "HELD_SERIES": str(self._held),
@@ -94,19 +103,23 @@ class Cluster(deploy.cluster.Cluster):
         self._pace(quick)
 
     def _pace(self, quick: Path) -> None:
-        """Look for dead workers and waiting runs every three seconds; nothing else is changed."""
+        """Look for dead workers and waiting runs every second; nothing else is changed."""
         path = self.home / "dagster.yaml"
         configuration = yaml.safe_load(path.read_text())
-        configuration["run_monitoring"]["poll_interval_seconds"] = 3
+        configuration["run_monitoring"]["poll_interval_seconds"] = 1
         configuration["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
         path.write_text(yaml.safe_dump(configuration))
         quick.mkdir()
         (quick / "sitecustomize.py").write_text(QUICK + HELD)
 
     @contextmanager
-    def held_at(self, series: Sequence[str]) -> Iterator[None]:
-        """Let each run wait, while the block lasts, before it is done with one of these series."""
-        self._held.write_text("\n".join(series))
+    def held_at(self, series: Sequence[str], slow: Sequence[str] = ()) -> Iterator[None]:
+        """Let each run wait, while the block lasts, before it is done with one of these series.
+
+        Those that are `slow` take their time, and no more.
+        """
+        lines = [f"{uid} inf\n" for uid in series] + [f"{uid} {SLOW_SECONDS}\n" for uid in slow]
+        self._held.write_text("".join(lines))
         try:
             yield
         finally:
@@ -114,26 +127,31 @@ class Cluster(deploy.cluster.Cluster):
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
-        with (
-            mock.patch.dict(os.environ, self.variables),
-            dg.DagsterInstance.get() as instance,
-        ):
-            yield instance
+        """Yield the instance: one as long as the cluster, which connects anew for each question."""
+        with mock.patch.dict(os.environ, self.variables):
+            yield self._instance
+
+    @cached_property
+    def _instance(self) -> dg.DagsterInstance:
+        return self._stack.enter_context(dg.DagsterInstance.get())
 
     def until_ended(self, backfill: str) -> str:
         state: dict[str, Any] = {}
 
         def ended() -> bool:
             state.update(self.backfill(backfill))
-            time.sleep(0.2)
             return state["status"] in ENDED
 
-        wait_until(ended, f"backfill {backfill} had ended", seconds=4 * DEADLINE)
+        wait_until(ended, f"backfill {backfill} had ended", seconds=4 * DEADLINE, every=0.3)
         if state["error"]:
             print(state["error"]["message"])
         return state["status"]
 
-    def is_ready(self) -> bool:
+    def until_ready(self) -> None:
+        """Wait until the webserver has loaded the project, and let go of connections that ended."""
+        wait_until(self._is_ready, "the webserver was ready", every=0.2)
+
+    def _is_ready(self) -> bool:
         try:
             return bool(self.ask(READY)["assetNodes"])
         except ClusterFailed:

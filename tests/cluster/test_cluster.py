@@ -37,8 +37,8 @@ from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
 from tests.running_cluster import Cluster, worker_of
 from tests.servers import passable_directory, skipped_where_missing
 
-SERIES = 200
-IN_A_RUN = 50
+IN_A_RUN = 10
+SERIES = 3 * IN_A_RUN
 
 CANCEL = """
 mutation ($id: String!) {
@@ -72,10 +72,10 @@ def expected(data: Path, tmp_path_factory) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def two(directory: Path, data: Path, expected: pl.DataFrame) -> Iterator[Cluster]:
     """Return a cluster of the workers `one` and `two`, which has its series registered."""
-    with skipped_where_missing(), Cluster(directory, data, ("one", "two")) as made:
+    with skipped_where_missing(), Cluster(directory, data, ("one", "two"), IN_A_RUN) as made:
         with made.instance() as instance:
             register(instance, take_inventory(Settings.from_environment(made.variables)).series)
-        wait_until(made.is_ready, "the webserver had loaded the project")
+        made.until_ready()
         yield made
 
 
@@ -100,38 +100,36 @@ def each_table_once(series: list[str]) -> dict[str, dict[str, int]]:
     return dict.fromkeys(SERIES_TABLES, each_once(series))
 
 
-def begun_by(cluster: Cluster, worker: str) -> dg.DagsterRun | None:
-    """Return a run that a worker is in the middle of: something is recorded, and it goes on."""
+def begun(cluster: Cluster) -> list[dg.DagsterRun]:
+    """Return the runs in whose middle workers are: something is recorded, and they go on."""
     with cluster.instance() as instance:
-        for run in instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-            if worker_of(run) == f"{worker}@here" and recorded_by(instance, run):
-                return run
-    return None
+        runs = instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+        return [run for run in runs if worker_of(run) and recorded_by(instance, run)]
 
 
 def recorded_by(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
     return len(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION))
 
 
-def in_the_middle(cluster: Cluster, worker: str) -> dg.DagsterRun:
-    found: list[dg.DagsterRun] = []
-
-    def begun() -> bool:
-        run = begun_by(cluster, worker)
-        if run is not None:
-            found.append(run)
-        return run is not None
-
-    wait_until(begun, f"worker {worker} was in the middle of a run")
-    return found[0]
+def in_the_middle(cluster: Cluster, runs: int = 1) -> dict[str, dg.DagsterRun]:
+    """Wait until workers are in the middle of so many runs; return these by the workers' names."""
+    wait_until(lambda: len(begun(cluster)) == runs, "workers were in the middle", every=0.1)
+    return {worker_of(run).removesuffix("@here"): run for run in begun(cluster)}
 
 
 def held_in_the_middle(cluster: Cluster) -> AbstractContextManager[None]:
     """Let each run of a backfill wait, while the block lasts, when it has done half of its series.
 
-    It has one process, which takes them in their order.
+    It has one process, which takes them in their order; the first of them is recorded by then.
     """
-    return cluster.held_at(cluster.series[IN_A_RUN // 2 :: IN_A_RUN])
+    series = cluster.series
+    return cluster.held_at(series[IN_A_RUN // 2 :: IN_A_RUN], slow=series[::IN_A_RUN])
+
+
+def until_failed(cluster: Cluster, *runs: dg.DagsterRun) -> None:
+    wait_until(
+        lambda: all(has_failed(cluster, run) for run in runs), "the runs had failed", every=0.1
+    )
 
 
 def retry_of(cluster: Cluster, run: dg.DagsterRun) -> dg.DagsterRun:
@@ -183,96 +181,81 @@ def test_a_run_that_the_queue_hands_out_twice_runs_once(two) -> None:
             kwargs={"execute_job_args_packed": pack_value(args)},
             queue="dagster",
         )
-    wait_until(
-        lambda: any(
-            "was handed out again" in (two.home / f"{name}.log").read_text() for name in two.workers
-        ),
-        "a worker had refused it",
-    )
+    wait_until(lambda: said(two, "was handed out again"), "a worker had refused it", every=0.1)
     assert counts(two) == before
     assert [each.status for each in two.runs() if each.run_id == run.run_id] == [run.status]
 
 
-def test_a_worker_killed_in_the_middle_loses_nothing_and_nothing_is_done_twice(
+def test_workers_killed_or_frozen_in_the_middle_lose_nothing_and_nothing_is_done_twice(
     two, expected
 ) -> None:
     # Between two runs the database goes away, and comes back with all that it had.
     two.postgresql.stop()
     two.postgresql.start()
-    wait_until(two.is_ready, "the webserver had let go of the connections that had ended")
-    before = counts(two)
+    two.until_ready()
+    before, series = counts(two), two.series[: 2 * IN_A_RUN]
     assert before == each_table_once(two.series)
     with held_in_the_middle(two):
-        backfill = two.launch_backfill(ALL_TABLES, two.series)
-        run = in_the_middle(two, "one")
+        backfill = two.launch_backfill(ALL_TABLES, series)
+        runs = in_the_middle(two, 2)
         two.workers["one"].kill()
-    wait_until(lambda: has_failed(two, run), "its run was taken for dead")
+        os.killpg(two.workers["two"].pid, signal.SIGSTOP)
+        until_failed(two, *runs.values())
+    # The one that was taken for dead comes back, and records nothing more of that run.
+    os.killpg(two.workers["two"].pid, signal.SIGCONT)
     two.workers["one"].start()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
 
     # Those done before the backfill were asked for again, and each was taken again once.
-    assert since(two, before) == each_table_once(two.series)
+    assert since(two, before) == each_table_once(series)
     assert_all_is_done(two)
     assert_frame_equal(unified(two.data), expected)
     with two.instance() as instance:
-        dead, retry = instance.get_run_by_id(run.run_id), retry_of(two, run)
-        of_both = IN_A_RUN * len(SERIES_TABLES)
-        assert dead.status == dg.DagsterRunStatus.FAILURE
-        assert 0 < recorded_by(instance, dead) < of_both
-        assert recorded_by(instance, retry) == of_both - recorded_by(instance, dead)
+        for run in runs.values():
+            dead, retry = instance.get_run_by_id(run.run_id), retry_of(two, run)
+            of_both = IN_A_RUN * len(SERIES_TABLES)
+            assert dead.status == dg.DagsterRunStatus.FAILURE
+            assert 0 < recorded_by(instance, dead) < of_both
+            assert recorded_by(instance, retry) == of_both - recorded_by(instance, dead)
         assert len(instance.get_backfills(filters=BulkActionsFilter())) == 2
 
 
 def test_a_worker_that_is_told_to_end_leaves_its_run_to_another(two) -> None:
     before, series = counts(two), two.series[:IN_A_RUN]
-    two.workers["two"].stop()
     with held_in_the_middle(two):
         backfill = two.launch_backfill(SERIES_TABLES, series)
-        run = in_the_middle(two, "one")
-        two.workers["two"].start()
-        two.workers["one"].stop(by=signal.SIGTERM)
+        ((worker, run),) = in_the_middle(two).items()
+        two.workers[worker].stop(by=signal.SIGTERM)
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
-    assert worker_of(retry_of(two, run)) == "two@here"
+    (other,) = two.workers.keys() - {worker}
+    assert worker_of(retry_of(two, run)) == f"{other}@here"
 
 
-def test_a_database_that_is_away_for_half_a_minute_is_waited_for(two) -> None:
-    two.workers["one"].kill()
+def test_a_database_that_goes_away_in_the_middle_of_a_run_is_waited_for(two, is_long) -> None:
     before, series = counts(two), two.series[:IN_A_RUN]
     with held_in_the_middle(two):
         backfill = two.launch_backfill(SERIES_TABLES, series)
-        run = in_the_middle(two, "two")
+        (run,) = in_the_middle(two).values()
         two.postgresql.stop()
     # Each time it says so it has asked for some six seconds.
-    wait_until(lambda: said(two, "the database does not answer: waiting") >= 5, "the run waited")
+    times = 5 if is_long else 2
+    wait_until(
+        lambda: said(two, "the database does not answer: waiting") >= times, "the run waited"
+    )
     two.postgresql.start()
-    wait_until(two.is_ready, "the webserver had let go of the connections that had ended")
+    two.until_ready()
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
     assert since(two, before) == each_table_once(series)
     with two.instance() as instance:
         assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
 
 
-def test_a_worker_that_was_taken_for_dead_and_comes_back_records_nothing_more(two) -> None:
-    two.workers["one"].kill()
-    before, series = counts(two), two.series[:IN_A_RUN]
-    with held_in_the_middle(two):
-        backfill = two.launch_backfill(SERIES_TABLES, series)
-        run = in_the_middle(two, "two")
-        os.killpg(two.workers["two"].pid, signal.SIGSTOP)
-        wait_until(lambda: has_failed(two, run), "its run was taken for dead")
-    os.killpg(two.workers["two"].pid, signal.SIGCONT)
-    two.workers["one"].start()
-    assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
-    assert since(two, before) == each_table_once(series)
-
-
 def test_a_run_that_is_canceled_in_the_ui_ends_canceled_and_is_not_retried(two) -> None:
-    two.workers["one"].kill()
     before, series = counts(two), two.series[:IN_A_RUN]
     with held_in_the_middle(two):
         backfill = two.launch_backfill(SERIES_TABLES, series)
-        run = in_the_middle(two, "two")
+        (run,) = in_the_middle(two).values()
         assert two.ask(CANCEL, id=run.run_id)["terminateRun"]["__typename"] == "TerminateRunSuccess"
     two.until_ended(backfill)
     with two.instance() as instance:
@@ -296,7 +279,7 @@ def test_a_run_whose_process_ends_before_it_begins_fails_and_is_not_waited_for(t
     with two.instance() as instance:
         instance.add_run(run)
         instance.run_launcher.launch_run(LaunchRunContext(run, None))
-    wait_until(lambda: has_failed(two, run), "the run had failed")
+    until_failed(two, run)
 
 
 def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_back(two) -> None:
@@ -308,21 +291,21 @@ def test_a_run_that_a_worker_took_and_did_not_begin_fails_as_the_worker_comes_ba
         for each in (run, retry):
             instance.add_run(each.with_tags(taken))
     two.workers["one"].start()
-    wait_until(lambda: has_failed(two, run), "the run had failed")
+    until_failed(two, run)
     # The later one is looked at first.
     assert not has_failed(two, retry)
 
 
 def test_a_second_worker_of_one_name_ends_with_a_sentence_and_touches_nothing(two) -> None:
-    run = unloadable().with_tags({WORKER_TAG: "two@here"})
+    run = unloadable().with_tags({WORKER_TAG: "one@here"})
     with two.instance() as instance:
         instance.add_run(run.with_tags({DAGSTER_CELERY_TASK_ID_TAG: run.run_id}))
-    second = process_of("worker", two.home, two.variables, "-n", "two@here", name="second")
+    second = process_of("worker", two.home, two.variables, "-n", "one@here", name="second")
     second.start()
     try:
         unreaped = os.WEXITED | os.WNOWAIT | os.WNOHANG
         wait_until(lambda: os.waitid(os.P_PID, second.pid, unreaped), "it had ended")
-        assert "a worker two@here runs already" in second.log.read_text()
+        assert "a worker one@here runs already" in second.log.read_text()
     finally:
         second.kill()
     assert not has_failed(two, run)

@@ -85,7 +85,11 @@ def test_the_demonstration_takes_the_sample_by_two_workers_and_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("number", "moment"),
-    [(signal.SIGINT, "watch it at"), (signal.SIGTERM, "starting PostgreSQL")],
+    [
+        (signal.SIGTERM, "watch it at"),
+        pytest.param(signal.SIGINT, "watch it at", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, "starting PostgreSQL", marks=pytest.mark.long),
+    ],
 )
 def test_stopped_in_the_middle_the_demonstration_stops_all_that_it_started(
     temporary: Path, quick: str, number: signal.Signals, moment: str

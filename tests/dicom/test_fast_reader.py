@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -270,29 +270,28 @@ RIGHT = {0x00080018: "UI", 0x00180000: "UL", 0x00200032: "DS", 0x00280008: "IS"}
 
 
 class TestAnySeries:
-    @settings(
-        max_examples=300,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
-    )
-    @given(
-        files=st.lists(st.dictionaries(TAGS, BODIES, max_size=3), min_size=2, max_size=6),
-        syntax=st.sampled_from(["1.2.840.10008.1.2.1", IMPLICIT]),
-        ends=st.lists(st.sampled_from([0, 0, 0, 1, 9, 30, 200]), min_size=6, max_size=6),
-    )
-    def test_each_file_is_read_as_if_it_were_alone(self, read_in_turn, files, syntax, ends):
-        explicit = syntax != IMPLICIT
+    def test_each_file_is_read_as_if_it_were_alone(self, read_in_turn, is_long):
+        @settings(max_examples=300 if is_long else 60, deadline=None)
+        @given(
+            files=st.lists(st.dictionaries(TAGS, BODIES, max_size=3), min_size=2, max_size=6),
+            syntax=st.sampled_from(["1.2.840.10008.1.2.1", IMPLICIT]),
+            ends=st.lists(st.sampled_from([0, 0, 0, 1, 9, 30, 200]), min_size=6, max_size=6),
+        )
+        def read(files, syntax, ends):
+            explicit = syntax != IMPLICIT
 
-        def encode(changes):
-            changed = {
-                tag: element(tag, RIGHT.get(tag, VRS[tag >> 16]), body, explicit=explicit)
-                for tag, body in changes.items()
-            }
-            return dicom(image(explicit=explicit, changes=changed), syntax=syntax)
+            def encode(changes):
+                changed = {
+                    tag: element(tag, RIGHT.get(tag, VRS[tag >> 16]), body, explicit=explicit)
+                    for tag, body in changes.items()
+                }
+                return dicom(image(explicit=explicit, changes=changed), syntax=syntax)
 
-        encoded = [encode(changes) for changes in files]
-        cut = [data[: len(data) - end] for data, end in zip(encoded, ends, strict=False)]
-        read_in_turn(*encoded, *cut, *encoded)
+            encoded = [encode(changes) for changes in files]
+            cut = [data[: len(data) - end] for data, end in zip(encoded, ends, strict=False)]
+            read_in_turn(*encoded, *cut, *encoded)
+
+        read()
 
 
 def plainly(directory: Path, raw: Path) -> pl.DataFrame:
