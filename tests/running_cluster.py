@@ -16,20 +16,22 @@ from aneurysm_assets.cluster.celery_worker import WORKER_TAG
 from deploy.cluster import ENDED, ClusterFailed
 from tests.processes import DEADLINE, wait_until
 
-# The daemon looks for backfills every 30 seconds, and loads the project anew every 60: here while a
-# database is away, too. It reads what is recorded, and then asks whether runs are left: a last
-# retry may end in between, and here it does. Nothing but the pace is changed by this.
+# The daemon looks for backfills every 30 seconds, and loads the project anew every 60, or as often
+# as a test says. It reads what is recorded, and then asks whether runs are left: a last retry may
+# end in between, and here it does. Nothing but the pace is changed by this.
 QUICK = """
 import sys
 if any("dagster-daemon" in argument for argument in sys.orig_argv):
+    import os
     import time
     import dagster._daemon.controller
     from dagster._core.execution import asset_backfill
     from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES, RunsFilter
     from dagster._core.storage.tags import BACKFILL_ID_TAG, RETRY_NUMBER_TAG
 
-    dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
-    dagster._daemon.controller.RELOAD_WORKSPACE_INTERVAL = 25
+    dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 2
+    if "RELOAD_SECONDS" in os.environ:
+        dagster._daemon.controller.RELOAD_WORKSPACE_INTERVAL = int(os.environ["RELOAD_SECONDS"])
     are_complete = asset_backfill.backfill_runs_are_complete
 
     def are_complete_once_retried(backfill_id, instance, logger):
@@ -41,35 +43,28 @@ if any("dagster-daemon" in argument for argument in sys.orig_argv):
     asset_backfill.backfill_runs_are_complete = are_complete_once_retried
 """
 
-# A process that is about to put the `dicom_tags` of a series in their place waits for the seconds
-# that a file has beside the series, or until the file does not name it: its run is in the middle
-# for as long as a test wants it there.
+# A process that is about to put the `dicom_tags` of a series in their place waits as long as a file
+# names the series: its run is in the middle for as long as a test wants it there.
 HELD = """
 import os, sys, time
 
 named = os.environ.get("HELD_SERIES", "")
 
-def seconds_of(path):
+def is_held(path):
     directory, _, name = os.fsdecode(path).rpartition("/")
     try:
-        with open(named) as lines:
-            held = dict(line.split() for line in lines)
+        with open(named) as series:
+            return directory.endswith("/dicom_tags") and name[:-8] in series.read().split()
     except OSError:
-        return 0.0
-    return float(held.get(name[:-8], 0)) if directory.endswith("/dicom_tags") else 0.0
+        return False
 
 def hold(event, arguments):
-    if event == "os.rename":
-        begin = time.monotonic()
-        while time.monotonic() - begin < seconds_of(arguments[1]):
-            time.sleep(0.05)
+    while event == "os.rename" and is_held(arguments[1]):
+        time.sleep(0.05)
 
 if named:
     sys.addaudithook(hold)
 """
-
-SLOW_SECONDS = 0.6
-"""After a series that takes so long a run records all that it has done."""
 
 # Asks each of Dagster's storages.
 READY = """
@@ -86,7 +81,12 @@ class Cluster(deploy.cluster.Cluster):
     """One over the series of a data root, so many per run, at a quicker pace."""
 
     def __init__(
-        self, directory: Path, data: Path, workers: tuple[str, ...], series_per_run: int
+        self,
+        directory: Path,
+        data: Path,
+        workers: tuple[str, ...],
+        series_per_run: int,
+        reload_seconds: int = 60,
     ) -> None:
         quick = directory / "quick"
         self._held = directory / "held"
@@ -96,6 +96,7 @@ class Cluster(deploy.cluster.Cluster):
             "ANEURYSM_TABLE_AUTOMATION": "0",  # the tests count runs
             "ANEURYSM_WORKERS": "1",
             "HELD_SERIES": str(self._held),
+            "RELOAD_SECONDS": str(reload_seconds),
             "PYTHONPATH": os.pathsep.join([str(quick), *_python_path()]),
         }
         super().__init__(directory, workers, variables)
@@ -113,13 +114,9 @@ class Cluster(deploy.cluster.Cluster):
         (quick / "sitecustomize.py").write_text(QUICK + HELD)
 
     @contextmanager
-    def held_at(self, series: Sequence[str], slow: Sequence[str] = ()) -> Iterator[None]:
-        """Let each run wait, while the block lasts, before it is done with one of these series.
-
-        Those that are `slow` take their time, and no more.
-        """
-        lines = [f"{uid} inf\n" for uid in series] + [f"{uid} {SLOW_SECONDS}\n" for uid in slow]
-        self._held.write_text("".join(lines))
+    def held_at(self, series: Sequence[str]) -> Iterator[None]:
+        """Let each run wait, while the block lasts, before it is done with one of these series."""
+        self._held.write_text("\n".join(series))
         try:
             yield
         finally:

@@ -37,8 +37,9 @@ from tests.record import ALL_TABLES, SERIES_TABLES, events, statuses
 from tests.running_cluster import Cluster, worker_of
 from tests.servers import passable_directory, skipped_where_missing
 
+NAMES = ("one", "two")
 IN_A_RUN = 10
-SERIES = 3 * IN_A_RUN
+SERIES = 2 * IN_A_RUN
 
 CANCEL = """
 mutation ($id: String!) {
@@ -70,9 +71,11 @@ def expected(data: Path, tmp_path_factory) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def two(directory: Path, data: Path, expected: pl.DataFrame) -> Iterator[Cluster]:
+def two(directory: Path, data: Path, expected: pl.DataFrame, is_long: bool) -> Iterator[Cluster]:
     """Return a cluster of the workers `one` and `two`, which has its series registered."""
-    with skipped_where_missing(), Cluster(directory, data, ("one", "two"), IN_A_RUN) as made:
+    # The thorough suite has the project loaded anew while the database is away.
+    reload = 25 if is_long else 60
+    with skipped_where_missing(), Cluster(directory, data, NAMES, IN_A_RUN, reload) as made:
         with made.instance() as instance:
             register(instance, take_inventory(Settings.from_environment(made.variables)).series)
         made.until_ready()
@@ -100,30 +103,33 @@ def each_table_once(series: list[str]) -> dict[str, dict[str, int]]:
     return dict.fromkeys(SERIES_TABLES, each_once(series))
 
 
-def begun(cluster: Cluster) -> list[dg.DagsterRun]:
-    """Return the runs in whose middle workers are: something is recorded, and they go on."""
-    with cluster.instance() as instance:
-        runs = instance.get_runs(filters=dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
-        return [run for run in runs if worker_of(run) and recorded_by(instance, run)]
-
-
 def recorded_by(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
     return len(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION))
 
 
 def in_the_middle(cluster: Cluster, runs: int = 1) -> dict[str, dg.DagsterRun]:
-    """Wait until workers are in the middle of so many runs; return these by the workers' names."""
-    wait_until(lambda: len(begun(cluster)) == runs, "workers were in the middle", every=0.1)
-    return {worker_of(run).removesuffix("@here"): run for run in begun(cluster)}
+    """Wait until so many runs are held in the middle; return them by the names of their workers.
+
+    All that a run has done is recorded by then: it is in no transaction.
+    """
+    started = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])
+    found: list[dg.DagsterRun] = []
+
+    def are_held() -> bool:
+        with cluster.instance() as instance:
+            found[:] = instance.get_runs(filters=started)
+            return [recorded_by(instance, run) for run in found] == [IN_A_RUN // 2] * runs
+
+    wait_until(are_held, f"{runs} runs were held in the middle", every=0.2)
+    return {worker_of(run).removesuffix("@here"): run for run in found}
 
 
 def held_in_the_middle(cluster: Cluster) -> AbstractContextManager[None]:
     """Let each run of a backfill wait, while the block lasts, when it has done half of its series.
 
-    It has one process, which takes them in their order; the first of them is recorded by then.
+    It has one process, which takes them in their order.
     """
-    series = cluster.series
-    return cluster.held_at(series[IN_A_RUN // 2 :: IN_A_RUN], slow=series[::IN_A_RUN])
+    return cluster.held_at(cluster.series[IN_A_RUN // 2 :: IN_A_RUN])
 
 
 def until_failed(cluster: Cluster, *runs: dg.DagsterRun) -> None:
@@ -193,10 +199,10 @@ def test_workers_killed_or_frozen_in_the_middle_lose_nothing_and_nothing_is_done
     two.postgresql.stop()
     two.postgresql.start()
     two.until_ready()
-    before, series = counts(two), two.series[: 2 * IN_A_RUN]
+    before = counts(two)
     assert before == each_table_once(two.series)
     with held_in_the_middle(two):
-        backfill = two.launch_backfill(ALL_TABLES, series)
+        backfill = two.launch_backfill(ALL_TABLES, two.series)
         runs = in_the_middle(two, 2)
         two.workers["one"].kill()
         os.killpg(two.workers["two"].pid, signal.SIGSTOP)
@@ -207,7 +213,7 @@ def test_workers_killed_or_frozen_in_the_middle_lose_nothing_and_nothing_is_done
     assert two.until_ended(backfill) == "COMPLETED_SUCCESS"
 
     # Those done before the backfill were asked for again, and each was taken again once.
-    assert since(two, before) == each_table_once(series)
+    assert since(two, before) == each_table_once(two.series)
     assert_all_is_done(two)
     assert_frame_equal(unified(two.data), expected)
     with two.instance() as instance:

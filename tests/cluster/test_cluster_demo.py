@@ -39,7 +39,7 @@ def temporary() -> Iterator[Path]:
 
 @pytest.fixture
 def quick(tmp_path: Path) -> str:
-    """Return a PYTHONPATH with which the daemon looks for backfills each second, not each 30."""
+    """Return a PYTHONPATH with which the daemon looks for backfills every 2 seconds, not 30."""
     (tmp_path / "sitecustomize.py").write_text(QUICK)
     return os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
 

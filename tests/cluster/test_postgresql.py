@@ -58,9 +58,8 @@ def server(directory: Path) -> Iterator[PostgresqlServer]:
         yield server
 
 
-@pytest.fixture
-def database(server: PostgresqlServer) -> dict[str, str]:
-    """Return the environment of a database of the test's own."""
+def make_database(server: PostgresqlServer, *, like: str = "template1") -> dict[str, str]:
+    """Make a database as another is, and return its environment."""
     name = f"of_a_test_{next(_databases)}"
     connection = psycopg2.connect(
         host="127.0.0.1",
@@ -70,9 +69,30 @@ def database(server: PostgresqlServer) -> dict[str, str]:
         dbname="postgres",
     )
     connection.autocommit = True
-    connection.cursor().execute(f"CREATE DATABASE {name}")
+    connection.cursor().execute(f"CREATE DATABASE {name} TEMPLATE {like}")
     connection.close()
     return server.variables | {"ANEURYSM_POSTGRES_DB": name}
+
+
+@pytest.fixture
+def empty_database(server: PostgresqlServer) -> dict[str, str]:
+    """Return the environment of a database of the test's own, which has no tables."""
+    return make_database(server)
+
+
+@pytest.fixture(scope="module")
+def with_tables(server: PostgresqlServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a database with Dagster's tables: a copy of it takes far less than to make them."""
+    made = make_database(server)
+    with instance_at(tmp_path_factory.mktemp("with_tables"), storage(made)) as instance:
+        assert instance.get_runs_count() == 0
+    return made["ANEURYSM_POSTGRES_DB"]
+
+
+@pytest.fixture
+def database(server: PostgresqlServer, with_tables: str) -> dict[str, str]:
+    """Return the environment of a database of the test's own, which has Dagster's tables."""
+    return make_database(server, like=with_tables)
 
 
 def storage(variables: dict[str, str], *, stock: bool = False) -> dict[str, Any]:
@@ -131,7 +151,7 @@ def test_all_that_is_told_of_a_batch_is_what_stock_storage_tells(
 
 
 def test_of_storages_that_begin_at_once_on_an_empty_database_one_makes_the_tables(
-    database, monkeypatch
+    empty_database, monkeypatch
 ) -> None:
     two = threading.Barrier(2, timeout=2)  # passed where two make tables at the same time
     met = []
@@ -143,7 +163,7 @@ def test_of_storages_that_begin_at_once_on_an_empty_database_one_makes_the_table
         make(self)
 
     monkeypatch.setattr(PostgresRunStorage, "_init_db", make_with_another)
-    given = storage(database)["storage"]["custom"]["config"]
+    given = storage(empty_database)["storage"]["custom"]["config"]
     with ThreadPoolExecutor(4) as threads:
         opened = [threads.submit(PostgresStorage.from_config_value, None, given) for _ in range(4)]
     assert [each.result().run_storage.get_runs() for each in opened] == [[]] * 4
