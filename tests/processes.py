@@ -6,9 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO
+from unittest import mock
+
+from aneurysm_assets.cli.main import main
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -49,6 +53,31 @@ def call(*command: object, cwd: Path | None = None, **variables) -> subprocess.C
     with started(*command, cwd=cwd, **variables) as process:
         out, err = process.communicate(timeout=DEADLINE)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def call_here(*arguments: object, **variables) -> subprocess.CompletedProcess:
+    """Run `aneurysm-assets` in this process, and return what it said.
+
+    For tests of what it makes and says: a process of its own takes seconds to import everything.
+    """
+    command = ["aneurysm-assets", *map(str, arguments)]
+    code: object = 0
+    with (
+        TemporaryFile("a+") as out,
+        TemporaryFile("a+") as err,
+        mock.patch.dict(os.environ, {name: str(value) for name, value in variables.items()}),
+        mock.patch("sys.argv", command),
+    ):
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as ended:
+                code = ended.code
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read())
+    return subprocess.CompletedProcess(command, int(str(code or 0)), *said)
 
 
 def wait_until(

@@ -81,7 +81,13 @@ def test_a_range_of_two_assets_is_one_command(stage) -> None:
         assert stage.events(table) == {before: 1}
 
 
-@pytest.mark.parametrize(("selection", "last"), [("+unified_metadata", 6), ("*", 7)])
+@pytest.mark.parametrize(
+    ("selection", "last"),
+    [
+        pytest.param("+unified_metadata", 6, marks=pytest.mark.long),
+        ("*", 7),
+    ],
+)
 def test_a_range_of_everything_ends_with_the_table_made(stage, selection, last) -> None:
     chosen = f"{stage.series[5]}...{stage.series[last]}"
     ranged = stage.command(*MATERIALIZE, selection, "--partition-range", chosen)

@@ -1,5 +1,6 @@
 """`--tag` from the command line to the unified table: each run is a process of its own."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +17,29 @@ from tests.graph import Graph, failure
 GRID = Grid((0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.5, 0.5), 2.0, (3, 4, 4))
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("made") / "raw"
     for name in ("a", "b"):
-        folder = tmp_path / "raw" / "series" / uid(name)
+        folder = made / "series" / uid(name)
         write_slices(folder, folder.name, GRID, np.zeros(GRID.shape, np.int16))
+    return made
+
+
+@pytest.fixture
+def root(raw: Path, tmp_path: Path) -> Path:
+    shutil.copytree(raw, tmp_path / "raw")
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def story(raw: Path, tmp_path_factory) -> Path:
+    """Return a data root that was read without attributes: two tests follow it in their order."""
+    root = tmp_path_factory.mktemp("story")
+    shutil.copytree(raw, root / "raw")
+    assert run(root).startswith("0\n")
+    assert "KVP" not in table(root).columns
+    return root
 
 
 def run(root: Path, *tags: str, **environment: str) -> str:
@@ -42,9 +60,8 @@ def table(root: Path) -> pl.DataFrame:
     return pl.read_parquet(root / "interim" / "dicom_metadata_with_csv.parquet")
 
 
-def test_an_attribute_that_is_asked_for_is_a_column_and_makes_series_stale(root):
-    assert run(root).startswith("0\n")
-    assert "KVP" not in table(root).columns
+def test_an_attribute_that_is_asked_for_is_a_column_and_makes_series_stale(story):
+    root = story
     told = run(root, "KVP", "ConvolutionKernel")
     assert told.startswith("0\n"), told
     assert "headers read without pydicom  100.0%" in told
@@ -68,14 +85,14 @@ def test_tables_with_other_attributes_than_are_asked_for_go_on_being_read(root):
     assert (root / "interim" / "dicom_tags" / f"{uid('a')}.parquet").is_file()
 
 
-def test_attributes_of_before_are_kept_until_they_are_dropped_in_so_many_words(root, monkeypatch):
-    assert run(root, "KVP").startswith("0\n")
+def test_attributes_of_before_are_kept_until_they_are_dropped_in_so_many_words(story, monkeypatch):
+    root = story
     assert " changed and read again  0" in run(root)
     assert table(root)["KVP"].to_list() == [120.0] * 6
     # Dagster's own processes read the variable before they know the data root.
     monkeypatch.delenv("ANEURYSM_TAGS", raising=False)
     graph = Graph(root)
-    assert "the attributes KVP, for which" in failure(
+    assert "the attributes ConvolutionKernel,KVP, for which" in failure(
         graph.run("unified_metadata"), "unified_metadata"
     )
     assert " changed and read again  2" in run(root, "")

@@ -35,7 +35,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.storage.table_files import find_table, find_tables, read_table, scan_tables
 from tests.made_up import uid_of
-from tests.processes import call
+from tests.processes import call, call_here
 from tests.record import SERIES_TABLES, events, instance_of
 
 FORMER = Path(__file__).parent.parent / "data" / "former_data_root.tar.xz"
@@ -69,7 +69,7 @@ def recorded(data: Path) -> dict[str, Counter[str | None]]:
 
 def status(data: Path) -> list[list[str]]:
     """Return what `status` says of the series' tables, word by word."""
-    said = call("aneurysm-assets", "status", "--data", data)
+    said = call_here("status", "--data", data)
     assert said.returncode == 0, said.stderr
     return [line.split() for line in said.stdout.splitlines() if line.startswith(SERIES_TABLES)]
 
@@ -83,7 +83,7 @@ def unified(data: Path) -> pl.DataFrame:
 def fresh_run(raw: Path, data: Path) -> pl.DataFrame:
     """Read the same input into a new data root, and return its unified table."""
     shutil.copytree(raw, data / "raw")
-    call("aneurysm-assets", "run", "--data", data)
+    call_here("run", "--data", data)
     return unified(data)
 
 
@@ -127,7 +127,7 @@ def test_a_run_reads_again_what_failed_and_what_was_read_by_other_rules(former, 
         ["segmentation_meta", "3", "1", "1", "0", "0", "0"],
     ]
 
-    run = call("aneurysm-assets", "run", "--data", former)
+    run = call_here("run", "--data", former)
     assert run.returncode == 0, run.stdout
     again = Counter([*SERIES, uid_of("segmented")])
     twice = Counter(dict.fromkeys(SERIES, 2))

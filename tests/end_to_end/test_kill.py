@@ -12,29 +12,36 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from aneurysm_assets.instance.event_log import BATCH_SIZE_VARIABLE
 from aneurysm_assets.sample import write_load_sample
 from tests.graph import Graph
-from tests.processes import call, group_of, started, wait_until
+from tests.processes import call, call_here, group_of, started, wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, statuses
 
-# Enough that recording them takes more than one batch.
-SERIES = 400
+# Enough that recording them takes many batches of so many events.
+SERIES = 120
+BATCH = 12
 
 # Where a run is killed: when so many series of a table have their file, or are recorded, which is a
 # moment later and in batches. Each run takes up what the one before it had left, so together they
 # are killed at the start, in the middle and near the end of a table that worker processes write, in
 # those written in the run's own process, and while the unified table is being written.
 MOMENTS = [
-    ("dicom_tags", "files", 1),
     ("dicom_tags", "records", 1),
-    ("dicom_tags", "files", SERIES - 3),
-    ("labels", "records", 1),
-    ("localizers", "files", 60),
-    ("segmentation_meta", "records", 1),
+    ("localizers", "files", SERIES // 3),
     ("unified_metadata", "files", 1),
 ]
-# Of them, that at which something of dicom_tags is certainly recorded and not all.
-IN_THE_MIDDLE = 1
+MORE_MOMENTS = [
+    ("dicom_tags", "files", 1),
+    *MOMENTS[:1],
+    ("dicom_tags", "files", SERIES - 3),
+    ("labels", "records", 1),
+    *MOMENTS[1:2],
+    ("segmentation_meta", "records", 1),
+    *MOMENTS[2:],
+]
+# That at which something of dicom_tags is certainly recorded and not all.
+IN_THE_MIDDLE = MOMENTS[0]
 
 
 class Killed:
@@ -42,6 +49,7 @@ class Killed:
 
     def __init__(self, data: Path) -> None:
         self.data = data
+        self.moments: list[tuple[str, str, int]] = []
         self.runs: list[str] = []
         self.events: list[dict[str, Counter]] = []
         self.files: list[dict[str, set[str]]] = []
@@ -50,10 +58,13 @@ class Killed:
 
     def kill_at(self, table: str, what: str, count: int) -> None:
         """Run until so much of a table is there, and kill the run, not its workers."""
+        self.moments.append((table, what, count))
         with (
             (self.data / "log").open("w") as log,
             started(
-                *("aneurysm-assets", "run", "--data", self.data, "--workers", 2), output=log
+                *("aneurysm-assets", "run", "--data", self.data, "--workers", 2),
+                output=log,
+                **{BATCH_SIZE_VARIABLE: BATCH},
             ) as process,
         ):
             there = self._files_of if what == "files" else self._records_of
@@ -69,6 +80,10 @@ class Killed:
             self.events.append({name: events(instance, name) for name in ALL_TABLES})
         self.files.append({name: self._files_of(name) for name in SERIES_TABLES})
 
+    def in_the_middle(self, table: str) -> Counter:
+        """Return what was recorded of a table when the run was killed in the middle."""
+        return self.events[self.moments.index(IN_THE_MIDDLE)][table]
+
     def _files_of(self, table: str) -> set[str]:
         if table in SERIES_TABLES:
             return {path.stem for path in (self.data / "interim" / table).glob("[0-9]*")}
@@ -78,6 +93,8 @@ class Killed:
         }
 
     def _records_of(self, table: str) -> set[str | None]:
+        if not self._files_of("dicom_tags"):
+            return set()  # there may be no record yet
         with instance_of(self.data) as instance:
             return set(events(instance, table))
 
@@ -114,14 +131,14 @@ def uninterrupted(load_data, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def killed(load_data, tmp_path_factory) -> Killed:
+def killed(load_data, tmp_path_factory, is_long) -> Killed:
     """Return a data root on which a run was killed at every one of the moments."""
     data = Path(shutil.copytree(load_data, tmp_path_factory.mktemp("killed") / "data"))
     killed = Killed(data)
-    for number, moment in enumerate(MOMENTS):
+    for moment in MORE_MOMENTS if is_long else MOMENTS:
         killed.kill_at(*moment)
-        if number == IN_THE_MIDDLE:
-            shown = call("aneurysm-assets", "status", "--data", data, "--json")
+        if moment == IN_THE_MIDDLE:
+            shown = call_here("status", "--data", data, "--json")
             killed.status = json.loads(shown.stdout)["assets"]
     return killed
 
@@ -145,12 +162,12 @@ def test_at_each_kill_whatever_was_recorded_was_whole_on_disk_and_recorded_once(
         for table in SERIES_TABLES:
             assert set(recorded[table]) <= on_disk[table]
             assert set(recorded[table].values()) <= {1}
-    assert 0 < len(killed.events[IN_THE_MIDDLE]["dicom_tags"]) < SERIES
+    assert 0 < len(killed.in_the_middle("dicom_tags")) < SERIES
 
 
 def test_status_after_a_kill_counts_what_is_done_and_shows_nothing_in_progress(killed) -> None:
     for table in SERIES_TABLES:
-        asset, done = killed.status[table], len(killed.events[IN_THE_MIDDLE][table])
+        asset, done = killed.status[table], len(killed.in_the_middle(table))
         assert (asset["materialized"], asset["missing"]) == (done, SERIES - done)
         assert (asset["in_progress"], asset["failed"]) == (0, 0)
 
@@ -169,7 +186,7 @@ def test_the_unified_table_is_recorded_once_all_series_are_done(killed, resumed)
 
 
 def test_every_killed_run_is_canceled_by_the_next(killed, resumed) -> None:
-    assert len(killed.runs) >= len(MOMENTS) - 1
+    assert len(killed.runs) >= len(killed.moments) - 1
     with instance_of(killed.data) as instance:
         for run_id in killed.runs:
             assert instance.get_run_by_id(run_id).status == dg.DagsterRunStatus.CANCELED
