@@ -439,5 +439,6 @@ def test_several_writers_at_once_lose_nothing_and_no_event_appears_behind_one_th
         # Dagster asks for what is above the highest that it saw: what is below must be there.
         assert not {new for new in now - seen if seen and new < max(seen)}
         seen = now
+        writers[0].join(0.01)
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
     assert recorded(instance) == {f"1.{n * 1_000 + i}": 1 for n in range(3) for i in range(300)}

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -22,21 +23,33 @@ CUTS = {"connect", "execute", "commit", "close", "mkdir", "unlink", "fsync", "re
 INDEX = "history/runs/index.db"
 
 
+def make_seen(home: Path, see: Callable[[str], None]) -> None:
+    """Make the databases; tell the name of each of these calls before it is made."""
+
+    def profile(_: object, event: str, called: object) -> None:
+        if event == "c_call" and (name := getattr(called, "__name__", "")) in CUTS:
+            see(name)
+
+    sys.setprofile(profile)
+    try:
+        make_databases(home)
+    finally:
+        sys.setprofile(None)
+
+
 def make_until(home: Path, calls: int) -> bool:
     """Make the databases in a process that ends before the call of this number; tell if it did."""
     child = os.fork()
     if child == 0:
         made = 0
 
-        def count(_: object, event: str, called: object) -> None:
+        def count(_: str) -> None:
             nonlocal made
-            if event == "c_call" and getattr(called, "__name__", "") in CUTS:
-                made += 1
-                if made > calls:
-                    os._exit(9)
+            made += 1
+            if made > calls:
+                os._exit(9)
 
-        sys.setprofile(count)
-        make_databases(home)
+        make_seen(home, count)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status) == 9
@@ -49,24 +62,35 @@ def tables_of(path: Path) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> dict[str, set[str]]:
-    """The tables of each database, as Dagster makes them where nothing cuts it off."""
+def made(tmp_path_factory) -> Path:
+    """Return a directory of databases as Dagster makes them where nothing cuts it off."""
     home = tmp_path_factory.mktemp("whole") / "dagster"
     make_databases(home)
-    return {name: tables_of(home / name) for name in LOST_WITH}
+    return home
+
+
+@pytest.fixture(scope="module")
+def whole(made) -> dict[str, set[str]]:
+    """Return the tables of each database."""
+    return {name: tables_of(made / name) for name in LOST_WITH}
 
 
 def test_wherever_the_making_is_cut_off_the_next_process_finds_whole_databases(
     whole, tmp_path, is_long
 ) -> None:
-    cuts, step = 0, 1 if is_long else 131
-    while make_until(tmp_path / f"{cuts}", cuts):
-        home = tmp_path / f"{cuts}"
+    calls: list[str] = []
+    make_seen(tmp_path / "seen", calls.append)
+    assert len(calls) > 100
+    # While the tables are made, and before each of the databases is put in its place.
+    in_place = [number for number, name in enumerate(calls) if name == "fsync"]
+    assert len(in_place) == len(LOST_WITH)
+    some = [0, len(calls) // 3, 2 * len(calls) // 3, *in_place]
+    for cut in range(len(calls)) if is_long else some:
+        home = tmp_path / f"{cut}"
+        assert make_until(home, cut)
         assert not make_until(home, sys.maxsize)
         assert {name: tables_of(home / name) for name in LOST_WITH} == whole
         assert not list(home.glob(".new-*"))
-        cuts += step
-    assert cuts > 100
 
 
 def test_databases_that_dagster_itself_left_half_made_are_made_anew(whole, tmp_path) -> None:
@@ -132,11 +156,10 @@ def test_a_damaged_database_is_named_with_what_is_lost_by_it(tmp_path) -> None:
         ("no such table: runs", "cannot be used (no such table: runs)"),
     ],
 )
-def test_what_sqlite_refuses_is_told_with_its_path_and_what_to_do(tmp_path, said, advice) -> None:
-    make_databases(tmp_path)
+def test_what_sqlite_refuses_is_told_with_its_path_and_what_to_do(made, said, advice) -> None:
     error = OperationalError("insert into runs", {}, sqlite3.OperationalError(said))
-    reason = reason_of(error, tmp_path)
-    assert str(tmp_path) in reason
+    reason = reason_of(error, made)
+    assert str(made) in reason
     assert advice in reason
     assert "insert" not in reason
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -176,72 +176,77 @@ def file_size_limited(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-ROUND_TRIP = settings(
-    max_examples=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-IN_A_BUCKET = settings(
-    ROUND_TRIP,
-    max_examples=8,
-    suppress_health_check=[*ROUND_TRIP.suppress_health_check, HealthCheck.function_scoped_fixture],
-)
 EACH_TABLE = pytest.mark.parametrize("table", ALL_TABLES, ids=lambda table: table.name)
 EACH_KIND = pytest.mark.parametrize("lazy", [False, True], ids=["eager", "lazy"])
 
 # -- the round trip ------------------------------------------------------------------------------
 
 
-@EACH_TABLE
-@ROUND_TRIP
-@given(lazy=st.booleans(), data=st.data())
-def test_every_table_comes_back_from_parquet_as_it_went_in(
-    table: Table, lazy: bool, data: st.DataObject
+Frame = pl.DataFrame | pl.LazyFrame
+
+
+def try_frames(
+    table: Table, examples: int, comes_back: Callable[[Frame, pl.DataFrame], None]
 ) -> None:
-    frame = frame_of(table, data.draw(rows_of(table)))
-    with tempfile.TemporaryDirectory() as directory:
-        stem = Path(directory) / "1.2.3"
-        stored = write_table(frame.lazy() if lazy else frame, table, stem)
-        assert (stored.format, stored.rows, stored.warning) == ("parquet", frame.height, None)
-        assert names_in(Path(directory)) == {"1.2.3.parquet"}
-        back = read_table(table, stored.path)
-    assert back.schema == table.schema
-    assert exact(back) == exact(frame)
+    """Try frames of a table: as each is given, eager or lazy, and what it holds."""
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(lazy=st.booleans(), rows=rows_of(table))
+    def tried(lazy: bool, rows: list[tuple[Any, ...]]) -> None:
+        frame = frame_of(table, rows)
+        comes_back(frame.lazy() if lazy else frame, frame)
+
+    tried()
 
 
 @EACH_TABLE
-@ROUND_TRIP
-@given(lazy=st.booleans(), data=st.data())
-def test_every_table_comes_back_from_csv_as_it_went_in(
-    table: Table, lazy: bool, data: st.DataObject
-) -> None:
-    frame = frame_of(table, data.draw(rows_of(table)))
-    with tempfile.TemporaryDirectory() as directory:
-        stem = Path(directory) / "1.2.3"
-        (Path(directory) / "1.2.3.parquet").mkdir()
-        stored = write_table(frame.lazy() if lazy else frame, table, stem)
-        assert (stored.format, stored.rows) == ("csv", frame.height)
-        assert names_in(Path(directory)) == {"1.2.3.parquet", "1.2.3.csv"}
-        back = read_table(table, stored.path)
-    assert back.schema == table.schema
-    assert exact(back) == exact(frame)
+def test_every_table_comes_back_from_parquet_as_it_went_in(table: Table, is_long: bool) -> None:
+    def comes_back(given: Frame, frame: pl.DataFrame) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            stored = write_table(given, table, Path(directory) / "1.2.3")
+            assert (stored.format, stored.rows, stored.warning) == ("parquet", frame.height, None)
+            assert names_in(Path(directory)) == {"1.2.3.parquet"}
+            back = read_table(table, stored.path)
+        assert back.schema == table.schema
+        assert exact(back) == exact(frame)
+
+    try_frames(table, 30 if is_long else 10, comes_back)
+
+
+@EACH_TABLE
+def test_every_table_comes_back_from_csv_as_it_went_in(table: Table, is_long: bool) -> None:
+    def comes_back(given: Frame, frame: pl.DataFrame) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            (Path(directory) / "1.2.3.parquet").mkdir()
+            stored = write_table(given, table, Path(directory) / "1.2.3")
+            assert (stored.format, stored.rows) == ("csv", frame.height)
+            assert names_in(Path(directory)) == {"1.2.3.parquet", "1.2.3.csv"}
+            back = read_table(table, stored.path)
+        assert back.schema == table.schema
+        assert exact(back) == exact(frame)
+
+    try_frames(table, 30 if is_long else 10, comes_back)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
 @EACH_TABLE
-@IN_A_BUCKET
-@given(lazy=st.booleans(), data=st.data())
 def test_every_table_comes_back_from_a_bucket_as_it_went_in(
-    bucket: ObjectPath, table: Table, suffix: str, lazy: bool, data: st.DataObject
+    bucket: ObjectPath, table: Table, suffix: str, is_long: bool
 ) -> None:
-    frame = frame_of(table, data.draw(rows_of(table)))
-    with no_parquet() if suffix == "csv" else nullcontext():
-        stored = write_table(frame.lazy() if lazy else frame, table, bucket / "1.2.3")
-    assert (stored.path, stored.rows) == (bucket / f"1.2.3.{suffix}", frame.height)
-    assert names_in(bucket) == {".bucket", f"1.2.3.{suffix}"}
-    back = read_table(table, stored.path)
-    assert back.schema == table.schema
-    assert exact(back) == exact(frame)
+    def comes_back(given: Frame, frame: pl.DataFrame) -> None:
+        with no_parquet() if suffix == "csv" else nullcontext():
+            stored = write_table(given, table, bucket / "1.2.3")
+        assert (stored.path, stored.rows) == (bucket / f"1.2.3.{suffix}", frame.height)
+        assert names_in(bucket) == {".bucket", f"1.2.3.{suffix}"}
+        back = read_table(table, stored.path)
+        assert back.schema == table.schema
+        assert exact(back) == exact(frame)
+
+    try_frames(table, 8 if is_long else 4, comes_back)
 
 
 @EACH_TABLE
