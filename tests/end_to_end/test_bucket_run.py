@@ -8,10 +8,12 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import polars as pl
 import pytest
+from _pytest.mark import ParameterSet
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.cli.main import main
@@ -27,7 +29,7 @@ from deploy.servers.process import free_ports
 from deploy.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.bucket import impatient, upload
 from tests.graph import Graph
-from tests.processes import call, group_of, started, wait_until
+from tests.processes import call, call_here, group_of, started, wait_until
 from tests.record import ALL_TABLES, events, instance_of, metadata_of, statuses
 
 CTA, BIG_ENDIAN = uid("sample", "CTA"), uid("sample", "big endian")
@@ -57,11 +59,14 @@ class Stage:
     def settings(self) -> Settings:
         return Settings(self.data, self.raw, self.interim, workers=1)
 
-    def run(self, *arguments: object, **variables: object) -> subprocess.CompletedProcess:
-        return call("aneurysm-assets", "run", *self.roots, "--workers", 2, *arguments, **variables)
+    def run(self) -> subprocess.CompletedProcess:
+        return call("aneurysm-assets", "run", *self.roots, "--workers", 2)
+
+    def run_here(self) -> subprocess.CompletedProcess:
+        return call_here("run", *self.roots, "--workers", 1)
 
     def status(self) -> dict:
-        shown = call("aneurysm-assets", "status", *self.roots, "--json")
+        shown = call_here("status", *self.roots, "--json")
         assert shown.returncode == 0, shown.stderr
         return json.loads(shown.stdout)
 
@@ -80,7 +85,7 @@ def on_disk(sample_data: Path, tmp_path_factory) -> Stage:
     """Return the sample, run on a disk."""
     data = Path(shutil.copytree(sample_data, tmp_path_factory.mktemp("on_disk") / "data"))
     stage = Stage(data, data / "raw", data / "interim")
-    assert stage.run().returncode == 0
+    assert stage.run_here().returncode == 0
     return stage
 
 
@@ -89,6 +94,31 @@ def in_bucket(on_disk: Stage, bucket: ObjectPath, tmp_path: Path) -> Stage:
     """Return the sample in a bucket, with the output there too, not run yet."""
     upload(on_disk.raw, bucket / "raw")
     return Stage(tmp_path / "data", bucket / "raw", bucket / "out" / "interim")
+
+
+@pytest.fixture(scope="module")
+def first_run(
+    on_disk: Stage, s3_server: S3Server, tmp_path_factory
+) -> tuple[Stage, subprocess.CompletedProcess]:
+    """Return the sample in a bucket with its output, and what the run said that made it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3_server.variables.items():
+            patch.setenv(name, value)
+        bucket = ObjectPath.parse(s3_server.make_bucket("bucket-of-a-story"))
+        upload(on_disk.raw, bucket / "raw")
+        data = tmp_path_factory.mktemp("in_bucket") / "data"
+        stage = Stage(data, bucket / "raw", bucket / "out" / "interim")
+        return stage, stage.run()
+
+
+@pytest.fixture
+def ran(first_run, s3_server: S3Server, monkeypatch) -> Stage:
+    """Return the sample in a bucket, run there: the tests with it are a story in their order."""
+    for name, value in s3_server.variables.items():
+        monkeypatch.setenv(name, value)
+    stage, done = first_run
+    assert done.returncode == 0, done.stderr
+    return stage
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +148,9 @@ def refused(process: subprocess.CompletedProcess) -> str:
 
 
 def test_with_both_roots_in_a_bucket_every_table_is_the_one_of_a_disk(
-    in_bucket: Stage, on_disk: Stage
+    ran: Stage, on_disk: Stage
 ) -> None:
-    done = in_bucket.run()
-    assert done.returncode == 0, done.stderr
+    in_bucket = ran
     assert_frame_equal(in_bucket.unified(), on_disk.unified())
     for table in SERIES_TABLES:
         there = find_tables(in_bucket.settings.interim / table.name)
@@ -138,14 +167,13 @@ def test_with_both_roots_in_a_bucket_every_table_is_the_one_of_a_disk(
     ours, disks = in_bucket.status(), on_disk.status()
     assert ours["assets"] == disks["assets"]
     assert ours["unified_metadata"]["up_to_date"]
-    again = in_bucket.run()
+    again = in_bucket.run_here()
     assert again.returncode == 0, again.stderr
     assert in_bucket.events() == on_disk.events()
 
 
-def test_what_is_recorded_and_told_names_the_bucket_and_no_secret(in_bucket: Stage) -> None:
-    done = in_bucket.run("--series", CTA)
-    assert done.returncode == 0, done.stderr
+def test_what_is_recorded_and_told_names_the_bucket_and_no_secret(ran: Stage, first_run) -> None:
+    in_bucket, done = first_run
     with instance_of(in_bucket.data) as instance:
         of_series = metadata_of(instance, "dicom_tags", CTA)
         unified = metadata_of(instance, "unified_metadata")
@@ -169,10 +197,10 @@ def test_one_root_may_be_in_a_bucket_and_the_other_on_a_disk(
         in_bucket.raw if in_the_bucket == "raw" else on_disk.raw,
         in_bucket.interim if in_the_bucket == "interim" else in_bucket.data / "interim",
     )
-    done = mixed.run()
+    done = mixed.run_here()
     assert done.returncode == 0, done.stderr
     assert_frame_equal(mixed.unified(), on_disk.unified())
-    again = mixed.run()
+    again = mixed.run_here()
     assert again.returncode == 0, again.stderr
     assert mixed.events() == on_disk.events()
 
@@ -205,7 +233,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_takes_each_series_once(
         assert read_table(SERIES_TABLES[0], path).height
     recorded = stage.events()["dicom_tags"]
     assert set(recorded) <= set(find_tables(tables))
-    done = stage.run()
+    done = stage.run_here()
     assert done.returncode == 0, done.stderr
     series = Counter(dict.fromkeys(find_tables(tables), 1))
     assert len(series) == SERIES
@@ -224,11 +252,11 @@ def test_a_store_that_is_down_in_the_middle_of_a_run_costs_no_series(
     with begun(stage) as process:
         wait_until(lambda: find_tables(tables), "a table was there", process)
         s3_server.stop()
-        back = threading.Timer(10, s3_server.start)
+        back = threading.Timer(6, s3_server.start)
         back.start()
         back.join()
         process.wait(300)
-    again = stage.run()
+    again = stage.run_here()
     assert again.returncode == 0, again.stderr
     assert log_of(stage).read_text().count("Traceback") == 0
     recorded, assets = stage.events(), stage.status()["assets"]
@@ -238,47 +266,19 @@ def test_a_store_that_is_down_in_the_middle_of_a_run_costs_no_series(
     assert_frame_equal(stage.unified(), load.unified())
 
 
-def test_an_object_that_is_removed_is_missing_and_one_that_changed_is_stale(
-    in_bucket: Stage, on_disk: Stage
-) -> None:
-    assert in_bucket.run().returncode == 0
-    before = in_bucket.events()
-    gone = find_tables(in_bucket.settings.interim / "labels")[CTA]
-    assert isinstance(gone, ObjectPath)
-    gone.unlink()
-    assert isinstance(in_bucket.raw, ObjectPath)
-    directory = in_bucket.raw / "series" / BIG_ENDIAN
-    name = next(iter(list_directory(directory).files))
-    (directory / name).write_bytes((directory / name).read_bytes() + b"\0\0")
-    assets = in_bucket.status()["assets"]
-    assert assets["labels"]["missing"] == 1
-    assert assets["dicom_tags"]["stale_series"] == [BIG_ENDIAN]
-    assert not any(assets[name]["stale"] for name in assets if name != "dicom_tags")
-    done = in_bucket.run()
-    assert done.returncode == 0, done.stderr
-    after = in_bucket.events()
-    assert after["labels"] - before["labels"] == Counter({CTA: 1})
-    assert after["dicom_tags"] - before["dicom_tags"] == Counter({BIG_ENDIAN: 1})
-    assert after["localizers"] == before["localizers"]
-    assert_frame_equal(in_bucket.unified().drop("file_size"), on_disk.unified().drop("file_size"))
-
-
 def test_export_reads_the_table_of_a_bucket_and_writes_a_directory(
-    in_bucket: Stage, on_disk: Stage, tmp_path: Path
+    ran: Stage, on_disk: Stage, tmp_path: Path
 ) -> None:
-    assert in_bucket.run().returncode == 0
     parts = tmp_path / "parts"
-    done = call(
-        *("aneurysm-assets", "export", *in_bucket.roots, "--to", parts, "--by", "Modality_train")
-    )
+    done = call_here("export", *ran.roots, "--to", parts, "--by", "Modality_train")
     assert done.returncode == 0, done.stderr
     written = pl.scan_parquet(parts, hive_schema={"Modality_train": pl.String}).collect()
     key = ["dicom_path", "frame_index", "localizer_index"]
     assert_frame_equal(written.sort(key), on_disk.unified().sort(key), check_column_order=False)
 
 
-def test_the_report_and_the_pictures_are_written_to_the_bucket(in_bucket: Stage) -> None:
-    assert in_bucket.run().returncode == 0
+def test_the_report_and_the_pictures_are_written_to_the_bucket(ran: Stage) -> None:
+    in_bucket = ran
     roots = {
         "ANEURYSM_DATA": in_bucket.data,
         "ANEURYSM_RAW": in_bucket.raw,
@@ -305,16 +305,26 @@ def test_the_report_and_the_pictures_are_written_to_the_bucket(in_bucket: Stage)
     }
 
 
-@pytest.mark.parametrize("command", ["run", "status"])
-@pytest.mark.parametrize("root", ["raw", "interim"])
-@pytest.mark.parametrize("what", ["credentials", "bucket"])
+def unusable() -> Iterator[ParameterSet]:
+    """Yield each command with each root that cannot be used: in the usual suite each pair once."""
+    usual = {
+        ("run", "raw", "credentials"),
+        ("run", "interim", "bucket"),
+        ("status", "raw", "bucket"),
+        ("status", "interim", "credentials"),
+    }
+    for given in product(["run", "status"], ["raw", "interim"], ["credentials", "bucket"]):
+        yield pytest.param(*given, marks=() if given in usual else pytest.mark.long)
+
+
+@pytest.mark.parametrize(("command", "root", "what"), unusable())
 def test_a_bucket_that_cannot_be_used_is_said_in_a_sentence_and_nothing_recorded(
-    in_bucket: Stage, on_disk: Stage, command: str, root: str, what: str
+    bucket: ObjectPath, on_disk: Stage, tmp_path: Path, command: str, root: str, what: str
 ) -> None:
-    stage = Stage(in_bucket.data, on_disk.raw, in_bucket.data / "interim")
+    stage = Stage(tmp_path / "data", on_disk.raw, tmp_path / "data" / "interim")
     wrong = {}
     if what == "credentials":
-        setattr(stage, root, getattr(in_bucket, root))
+        setattr(stage, root, bucket / root)
         wrong = {"AWS_SECRET_ACCESS_KEY": "pa55word"}
     else:
         setattr(stage, root, ObjectPath.parse("s3://nowhere-at-all/x"))
@@ -352,15 +362,40 @@ def test_a_store_that_is_down_is_said_in_a_sentence_once_it_was_waited_for(
 
 
 def test_while_a_store_is_away_what_was_done_is_neither_vanished_nor_missing(
-    in_bucket: Stage,
+    ran: Stage,
 ) -> None:
-    assert in_bucket.run().returncode == 0
+    in_bucket = ran
     before = in_bucket.events(), in_bucket.status()
     for command in ("run", "status"):
         refused(call("aneurysm-assets", command, *in_bucket.roots, AWS_ACCESS_KEY_ID="somebody"))
     assert (in_bucket.events(), in_bucket.status()) == before
     with instance_of(in_bucket.data) as instance:
         assert set(statuses(instance, "dicom_tags").values()) == {"MATERIALIZED"}
+
+
+def test_an_object_that_is_removed_is_missing_and_one_that_changed_is_stale(
+    ran: Stage, on_disk: Stage
+) -> None:
+    in_bucket = ran
+    before = in_bucket.events()
+    gone = find_tables(in_bucket.settings.interim / "labels")[CTA]
+    assert isinstance(gone, ObjectPath)
+    gone.unlink()
+    assert isinstance(in_bucket.raw, ObjectPath)
+    directory = in_bucket.raw / "series" / BIG_ENDIAN
+    name = next(iter(list_directory(directory).files))
+    (directory / name).write_bytes((directory / name).read_bytes() + b"\0\0")
+    assets = in_bucket.status()["assets"]
+    assert assets["labels"]["missing"] == 1
+    assert assets["dicom_tags"]["stale_series"] == [BIG_ENDIAN]
+    assert not any(assets[name]["stale"] for name in assets if name != "dicom_tags")
+    done = in_bucket.run_here()
+    assert done.returncode == 0, done.stderr
+    after = in_bucket.events()
+    assert after["labels"] - before["labels"] == Counter({CTA: 1})
+    assert after["dicom_tags"] - before["dicom_tags"] == Counter({BIG_ENDIAN: 1})
+    assert after["localizers"] == before["localizers"]
+    assert_frame_equal(in_bucket.unified().drop("file_size"), on_disk.unified().drop("file_size"))
 
 
 @pytest.mark.parametrize(
@@ -375,9 +410,10 @@ def test_while_a_store_is_away_what_was_done_is_neither_vanished_nor_missing(
     ],
 )
 def test_urls_with_secrets_and_urls_where_directories_belong_are_refused(
-    arguments: tuple[str, ...], tmp_path: Path
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch
 ) -> None:
-    refused(call("aneurysm-assets", *arguments, cwd=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    refused(call_here(*arguments))
     assert list(tmp_path.iterdir()) == []
 
 
