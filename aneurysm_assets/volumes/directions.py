@@ -51,11 +51,6 @@ def slice_normals(cosines: Floats) -> Floats:
     return np.where(spans[:, None], normal, np.nan)
 
 
-def cosines_with_normal(cosines: Floats) -> Floats:
-    """Return n x 6 cosines (LPS), NaN in place of those whose rows and columns span no plane."""
-    return np.where(np.isnan(slice_normals(cosines)[:, :1]), np.nan, cosines)
-
-
 def unit_pairs(cosines: Floats) -> tuple[Floats, Floats]:
     """Return the row and the column directions of images at length 1.
 
