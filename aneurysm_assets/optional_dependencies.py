@@ -11,6 +11,7 @@ from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_PREVIEW
 _IMPORTED = {
     "preview": {
         "pillow": "PIL",
+        "imagecodecs": "imagecodecs",
         "python-gdcm": "gdcm",
         "pylibjpeg": "pylibjpeg",
         "pylibjpeg-openjpeg": "openjpeg",

@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import DTypeLike, NDArray
 
 from aneurysm_assets.errors import SeriesError
+from aneurysm_assets.loading.jpeg2000 import read_frames
 from aneurysm_assets.loading.native import find_frames
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.preview.decoding import (
@@ -184,7 +185,9 @@ _NEEDED = (
 
 def _read(raw: Location, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> None:
     path = raw / job[0][1]["dicom_path"]
-    if isinstance(path, Path) and _read_native(path, job, volume, target):
+    if isinstance(path, Path) and (
+        _read_native(path, job, volume, target) or _read_jpeg2000(path, job, volume, target)
+    ):
         return
     file = path if isinstance(path, Path) else open_object(path, head=_HEAD)
     with _named(job[0][1], file):
@@ -201,6 +204,17 @@ def _read_native(path: Path, job: Sequence[Slice], volume: NDArray[Any], target:
         for k, row in job:
             stored = found.read(file.fileno(), row["frame_index"] or 0)
             _put(stored_bits(stored, row), row, volume[k], target)
+    return True
+
+
+def _read_jpeg2000(path: Path, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> bool:
+    """Read slices of a file of JPEG 2000, where its frames are as declared; tell whether so."""
+    with _named(job[0][1], path):
+        frames = read_frames(path, [row for _, row in job])
+        if frames is None:
+            return False
+        for (k, row), stored in zip(job, frames, strict=True):
+            _put(stored, row, volume[k], target)
     return True
 
 
