@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 from tests.processes import started, wait_until
 
-# The daemon looks for new backfills every 30 seconds; nothing but the pace is changed by this.
+# The daemon looks for new backfills every 30 seconds and for queued runs every 5; nothing but the
+# pace is changed by this.
 QUICK_DAEMON = """
 import sys
 if "dagster._daemon" in sys.orig_argv:
     import dagster._daemon.controller
     dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
+    from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+    QueuedRunCoordinator.dequeue_interval_seconds = 1
 """
 
 

@@ -10,17 +10,15 @@ from dagster._core.storage.dagster_run import RunsFilter
 from aneurysm_assets.defs.automation import REASON_TAG, series_automation
 from aneurysm_assets.sample.dicom import uid
 from tests.dagster_dev import QUICK_DAEMON, dagster_dev
-from tests.end_to_end.test_backfill import Server
+from tests.end_to_end.test_backfill import QUICK_SENSOR, Server
 from tests.processes import wait_until
 from tests.record import SERIES_TABLES, instance_of, metadata_of
 
 CTA = uid("sample", "CTA")
 
-# The sensor ticks every 30 seconds; nothing but the pace is changed by this.
-QUICK_SENSOR = """
-    import dagster._daemon.sensor
+# The daemon's rounds are 5 seconds apart; nothing but the pace is changed by this.
+QUICK_ROUNDS = """
     dagster._daemon.sensor.MIN_INTERVAL_LOOP_TIME = 1
-    dagster._daemon.sensor.is_under_min_interval = lambda *_: False
 """
 
 SELECTOR = f"""{{
@@ -66,7 +64,7 @@ def put_aside(project: Path) -> None:
 @pytest.fixture(scope="module")
 def server(project, sample_data, tmp_path_factory) -> Iterator[Server]:
     """Return a server over data without a series, and the sample's raw files beside them."""
-    quick = QUICK_DAEMON.rstrip() + QUICK_SENSOR
+    quick = QUICK_DAEMON.rstrip() + QUICK_SENSOR.rstrip() + QUICK_ROUNDS
     directory = tmp_path_factory.mktemp("automation")
     with dagster_dev(project, sample_data, directory, quick=quick, prepare=put_aside) as dev:
         server = Server(dev.project, dev.url)

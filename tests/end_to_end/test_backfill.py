@@ -17,7 +17,7 @@ from polars.testing import assert_frame_equal
 
 from aneurysm_assets.sample.dicom import uid
 from deploy.cluster import ENDED, LAUNCH, STATE
-from tests.dagster_dev import dagster_dev
+from tests.dagster_dev import QUICK_DAEMON, dagster_dev
 from tests.graph import Graph
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES, events, instance_of, metadata_of, statuses
@@ -59,6 +59,13 @@ mutation ($job: String!) {
     ... on PythonError { message }
   }
 }
+"""
+
+
+# The sensor that is on by default ticks every 30 seconds; here at each of the daemon's rounds.
+QUICK_SENSOR = """
+    import dagster._daemon.sensor
+    dagster._daemon.sensor.is_under_min_interval = lambda *_: False
 """
 
 
@@ -135,7 +142,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(project, sample_data, tmp_path_factory) -> Iterator[Server]:
-    with dagster_dev(project, sample_data, tmp_path_factory.mktemp("backfill")) as dev:
+    quick = QUICK_DAEMON.rstrip() + QUICK_SENSOR
+    directory = tmp_path_factory.mktemp("backfill")
+    with dagster_dev(project, sample_data, directory, quick=quick) as dev:
         server = Server(dev.project, dev.url)
         wait_until(server.is_ready, "the server had loaded the project")
         yield server
