@@ -250,7 +250,7 @@ def test_whatever_is_done_the_table_is_that_of_a_fresh_run(tmp_path, is_long) ->
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=200 if is_long else 5,
+            max_examples=200 if is_long else 3,
             stateful_step_count=40 if is_long else 20,
             derandomize=not is_long,  # what a change breaks shows by the change, not by chance
             deadline=None,
