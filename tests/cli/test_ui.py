@@ -122,8 +122,19 @@ def beside(data: Path) -> list[str]:
     return sorted(str(path.relative_to(parent)) for path in found)
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
-def test_it_shows_what_run_has_done_and_leaves_nothing(finished: Path, end: signal.Signals) -> None:
+def end_it(ui: Ui, by: signal.Signals) -> None:
+    """Send a signal to it; it tells that it ended, and so do all its processes."""
+    below = ui.descendants()
+    assert len(below) >= 2
+    ui.process.send_signal(by)
+    assert ui.process.wait(timeout=60) == 0
+    wait_until(lambda: not alive(below), "all its processes had ended")
+    address, ended = ui.said.read_text().splitlines()
+    assert address.startswith(f"the Dagster UI is at {ui.url}; Ctrl-C ends it (log: ")
+    assert ended == "ended"
+
+
+def test_it_shows_what_run_has_done_and_ctrl_c_leaves_nothing(finished: Path) -> None:
     with opened(finished) as ui:
         wait_until(lambda: ui.ask(ASKED)["assetNodes"], "the assets were there", ui.process)
         answer = ui.ask(ASKED)
@@ -150,15 +161,16 @@ def test_it_shows_what_run_has_done_and_leaves_nothing(finished: Path, end: sign
         below = ui.descendants()
         assert sum("dagster_webserver" in command for command in below.values()) == 1
         assert sum("dagster._daemon" in command for command in below.values()) == 1
-        ui.process.send_signal(end)
-        assert ui.process.wait(timeout=60) == 0
-        wait_until(lambda: not alive(below), "all its processes had ended")
-    address, ended = ui.said.read_text().splitlines()
-    assert address.startswith(f"the Dagster UI is at {ui.url}; Ctrl-C ends it (log: ")
-    assert ended == "ended"
-    assert beside(finished) == ["elsewhere", "home", "said"]
+        end_it(ui, signal.SIGINT)
     (log,) = (finished / "logs").glob("ui-*.log")
     assert "telemetry" not in log.read_text().lower()
+    assert beside(finished) == ["elsewhere", "home", "said"]
+
+
+def test_a_kill_ends_it_as_ctrl_c_does_and_leaves_nothing(finished: Path) -> None:
+    with opened(finished) as ui:
+        end_it(ui, signal.SIGTERM)
+    assert beside(finished) == ["elsewhere", "home", "said"]
 
 
 def test_where_it_is_killed_nothing_of_it_goes_on(finished: Path) -> None:
@@ -208,7 +220,7 @@ def test_run_ends_by_naming_the_command_as_it_can_be_typed_there(
     assert last == f"to see it in the Dagster UI: {program} ui --data ../data"
 
 
-@pytest.mark.parametrize("is_moved", [False, True])
+@pytest.mark.parametrize("is_moved", [pytest.param(False, marks=pytest.mark.long), True])
 def test_dagster_home_in_the_data_root_is_all_that_dagster_needs(
     finished: Path, is_moved: bool
 ) -> None:
