@@ -20,6 +20,7 @@ from aneurysm_assets.dagster_internals import (
 from aneurysm_assets.instance.run_locks import CARRIER_TAG
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs.deferred_signals import deferred_signals
+from aneurysm_assets.runs.partitions import INTERNALS
 from aneurysm_assets.runs.resources import Reporter
 from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.storage.table_files import StoredPicture
@@ -191,10 +192,10 @@ def _metadata(result: SeriesResult) -> Metadata:
         metadata["path"] = dg.MetadataValue.path(str(result.table.path))
     if result.fast_files is not None:
         metadata["fast_files"] = result.fast_files
-    if result.csv_sha256:
-        metadata["csv_sha256"] = result.csv_sha256
     if result.notes:
         metadata["notes"] = dg.MetadataValue.text("\n".join(result.notes))
+    if result.csv_sha256:
+        metadata[INTERNALS] = dg.MetadataValue.json({"csv_sha256": result.csv_sha256})
     return metadata
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -37,17 +37,20 @@ from aneurysm_assets.storage.table_files import names_of_tables
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
 
+INTERNALS = "internals"
+"""In a materialization's metadata: what we read again, as JSON, which the UI shows on a click."""
+
 COMBINED_SERIES = "series_sha256"
-"""In the unified table's metadata: the digest of the series that it was combined from."""
+"""In the unified table's internals: the digest of the series that it was combined from."""
 
 COMBINED_UPSTREAM = "upstream_event"
-"""In the unified table's metadata: the latest event of the series' tables before these were read.
+"""In the unified table's internals: the latest event of the series' tables before these were read.
 
 What was recorded after it may have been read before it was replaced, whatever the table's own event
 is later than. A file is in its place before its event has a number, so nothing up to it was."""
 
 PIXEL_COORDINATES = "pixel_coordinates"
-"""In the unified table's metadata: what whole x and y of a point were taken for."""
+"""In the unified table's internals: what whole x and y of a point were taken for."""
 
 # Dagster gives a data version of its own, of another length, where it is given none.
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
@@ -335,13 +338,15 @@ def selection_of_run(
 def latest_metadata(instance: dg.DagsterInstance, table: Table) -> dict[str, Any]:
     """Return the metadata of an unpartitioned asset's latest materialization, or nothing.
 
-    What Dagster keeps for its UI, `dagster/…`, is left out: not all of it can be JSON.
+    Its internals are among it, which version 0.1 had there. What Dagster keeps for its UI,
+    `dagster/…`, is left out: not all of it can be JSON.
     """
     event = instance.get_latest_materialization_event(dg.AssetKey(table.name))
     if event is None or event.asset_materialization is None:
         return {}
     metadata = event.asset_materialization.metadata
-    return {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
+    values = {name: v.value for name, v in metadata.items() if not name.startswith("dagster/")}
+    return values | dict(cast("Mapping[str, Any]", values.pop(INTERNALS, {})))
 
 
 def digest(series: Iterable[str], vanished: Iterable[str] = ()) -> str:

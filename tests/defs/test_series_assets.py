@@ -448,6 +448,21 @@ def test_a_failure_in_one_table_leaves_the_other_tables_of_the_run_alone(data) -
 # The unified table, and what it leaves out.
 
 
+def test_the_tables_of_the_data_set_show_some_of_their_rows_and_none_of_our_internals(
+    graph: Graph,
+) -> None:
+    assert graph.run_all(*SERIES_TABLES).success
+    assert graph.run("unified_metadata", "volumes", "series_quality").success
+    for table in ("unified_metadata", "volumes", "series_quality"):
+        metadata = graph.metadata(table)
+        heading, rule, *rows = metadata.pop("examples").splitlines()
+        assert heading.startswith("| SeriesInstanceUID |")
+        assert 1 <= len(rows) <= 4
+        assert {line.count("|") for line in rows} == {heading.count("|")} == {rule.count("|")}
+        metadata.pop("internals", None)
+        assert not [name for name in metadata if "sha256" in name or "event" in name]
+
+
 def test_the_unified_table_takes_only_series_that_are_done_in_all_four(data) -> None:
     graph = Graph(data)
     failed, unlocalised, file_gone, redone_and_failed = graph.series[1:5]

@@ -192,11 +192,11 @@ def test_the_hash_of_each_whole_csv_is_recorded(graph) -> None:
         name: hashlib.sha256((graph.settings.raw / name).read_bytes()).hexdigest()
         for name in ("train.csv", "train_localizers.csv")
     }
-    assert graph.metadata("labels", CTA)["csv_sha256"] == digests["train.csv"]
-    assert graph.metadata("localizers", CTA)["csv_sha256"] == digests["train_localizers.csv"]
-    assert "csv_sha256" not in graph.metadata("dicom_tags", CTA)
+    for table, csv in (("labels", "train.csv"), ("localizers", "train_localizers.csv")):
+        assert graph.metadata(table, CTA)["internals"] == {"csv_sha256": digests[csv]}
+    assert "internals" not in graph.metadata("dicom_tags", CTA)
     assert graph.run("unified_metadata").success
-    unified = graph.metadata("unified_metadata")
+    unified = graph.metadata("unified_metadata")["internals"]
     assert unified["train_csv_sha256"] == digests["train.csv"]
     assert unified["train_localizers_csv_sha256"] == digests["train_localizers.csv"]
 

@@ -229,6 +229,10 @@ def metadata_of(stored: StoredTable, counts: Mapping[str, Any]) -> dict[str, Any
     }
 
 
+EXAMPLES = 4
+"""Rows of a table that its page shows."""
+
+
 def example_rows(rows: pl.DataFrame) -> dg.MarkdownMetadataValue:
     """Return a few rows as a table; text of the input stays within its cell."""
 

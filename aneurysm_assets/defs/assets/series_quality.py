@@ -5,11 +5,18 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from aneurysm_assets.defs.assets.decorators import file_metadata, metadata_of, table_asset
+from aneurysm_assets.defs.assets.decorators import (
+    EXAMPLES,
+    example_rows,
+    file_metadata,
+    metadata_of,
+    table_asset,
+)
 from aneurysm_assets.quality.assess import assess_series
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
+from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_QUALITY, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
@@ -31,6 +38,11 @@ def series_quality(
     counts: dict[str, Any] = {
         "series_with_problems": int(quality["findings"].is_not_null().sum()),
         "problems": dg.MetadataValue.json({k: n for k, n in problems.items() if n}),
+        "examples": example_rows(
+            quality.sort(pl.col("findings").is_null(), maintain_order=True)
+            .select(SERIES_KEY, "findings")
+            .head(EXAMPLES)
+        ),
     }
     return dg.MaterializeResult(metadata=metadata_of(stored, counts))
 

@@ -1,12 +1,12 @@
 """`unified_metadata`: the one table, from whatever series are done."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
 from aneurysm_assets.defs.assets.decorators import (
+    EXAMPLES,
     example_rows,
     file_metadata,
     metadata_of,
@@ -43,7 +43,6 @@ from aneurysm_assets.unified.combine import (
 )
 from aneurysm_assets.unified.croissant import CROISSANT, croissant_of
 
-_EXAMPLES = 4
 _SHOWN = (
     *(SERIES_KEY, "InstanceNumber", "Modality_train", "Rows", "Columns", "PixelSpacing"),
     *("slice_spacing_mm", "orientation_plane", "PatientAge", "x", "y", "location", "read_error"),
@@ -122,12 +121,17 @@ def _joined(
     write_table(lost, LOCALIZERS_WITHOUT_IMAGE, settings.unplaced_table, metadata=of_file)
     write_bytes(settings.interim / CROISSANT, croissant_of(stored))
     combined = describe(lost, combined_table)
-    metadata = _metadata(stored, combined, complete, remaining, digests)
+    metadata = _metadata(stored, combined, complete, remaining)
     examples = combined_table.select(_SHOWN).filter(pl.col("read_error").is_null())
-    metadata["examples"] = example_rows(examples.drop("read_error").head(_EXAMPLES).collect())
-    metadata[partitions.COMBINED_SERIES] = partitions.digest(complete, vanished)
-    metadata[partitions.PIXEL_COORDINATES] = settings.pixel_coordinates
-    return dg.MaterializeResult(metadata={**metadata, partitions.COMBINED_UPSTREAM: upstream})
+    metadata["examples"] = example_rows(examples.drop("read_error").head(EXAMPLES).collect())
+    internals = {
+        **digests,
+        partitions.COMBINED_SERIES: partitions.digest(complete, vanished),
+        partitions.COMBINED_UPSTREAM: upstream,
+        partitions.PIXEL_COORDINATES: settings.pixel_coordinates,
+    }
+    metadata[partitions.INTERNALS] = dg.MetadataValue.json(internals)
+    return dg.MaterializeResult(metadata=metadata)
 
 
 def _metadata(
@@ -135,7 +139,6 @@ def _metadata(
     combined: Combined,
     complete: list[str],
     remaining: list[str],
-    digests: Mapping[str, str],
 ) -> dict[str, Any]:
     lost = combined.localizers_without_image
     counts = {
@@ -148,7 +151,7 @@ def _metadata(
         "localizers_without_image": len(lost),
         "series_with_segmentations": combined.series_with_segmentations,
     }
-    metadata = {**metadata_of(stored, counts), **digests}
+    metadata = metadata_of(stored, counts)
     if remaining:
         metadata["left_out"] = dg.MetadataValue.text("\n".join(lines_in_brief(remaining)))
     if lost:
