@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Numbers
+from aneurysm_assets.report.positions import AXES
 
 _MOST_PAIRS = 12
 _SHARES = (0.25, 0.5, 0.75)
@@ -34,6 +35,7 @@ def grids(numbers: Numbers) -> dict[str, Grid]:
         "by_location": by_location(numbers.by_location),
         "prevalence": prevalence(numbers.prevalence),
         "together": together(numbers.together),
+        "positions": positions(numbers.positions.frame),
         "slices": summed(numbers.slices),
         "spacing": summed(numbers.spacing),
         "matrices": crossed(numbers.matrices, "matrix", MODALITY),
@@ -81,6 +83,16 @@ def prevalence(frame: pl.DataFrame) -> Grid:
 def together(frame: pl.DataFrame) -> Grid:
     """Return the commonest pairs of locations."""
     return Grid(("location", "and", "series"), frame.head(_MOST_PAIRS).rows())
+
+
+def positions(frame: pl.DataFrame) -> Grid:
+    """Return the median place of each location's points, mm from the centre of their images."""
+    medians = [pl.col(axis).median().round(1) + 0.0 for axis in AXES]
+    found = frame.group_by("location").agg(pl.len().alias("points"), *medians)
+    return Grid(
+        ("location", "points", *(f"mm {axis}" for axis in AXES)),
+        found.sort("points", "location", descending=[True, False]).rows(),
+    )
 
 
 def summed(frame: pl.DataFrame) -> Grid:

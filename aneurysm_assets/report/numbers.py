@@ -7,6 +7,7 @@ from itertools import combinations
 import polars as pl
 
 from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.report.positions import Positions, take_positions
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
 
@@ -81,6 +82,8 @@ class Numbers:
         `positive`, `share`, and the Wilson interval `low` to `high` at 95 %.
     together : pl.DataFrame
         Pairs of locations that are positive in one series: `location`, `with` and `series`.
+    positions : Positions
+        Where the points lie.
     slices, spacing : pl.DataFrame
         `modality` and the value of each series, without nulls.
     missing : list of Missing
@@ -101,6 +104,7 @@ class Numbers:
     by_location: pl.DataFrame
     prevalence: pl.DataFrame
     together: pl.DataFrame
+    positions: Positions
     slices: pl.DataFrame
     spacing: pl.DataFrame
     matrices: pl.DataFrame
@@ -150,6 +154,7 @@ def take_numbers(
         by_location=_by_location(per_series, unified),
         prevalence=_prevalence(per_series),
         together=_together(per_series),
+        positions=take_positions(unified),
         slices=of_modality.with_columns(value=per_series["slices"].cast(pl.Float64)),
         spacing=of_modality.with_columns(value=per_series["spacing"]).drop_nulls(),
         matrices=_counted(per_series, "matrix", MODALITY),

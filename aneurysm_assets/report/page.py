@@ -1,9 +1,11 @@
 """The report as one HTML file that needs nothing else: no script, no font, no network."""
 
 import html
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 
 import polars as pl
 
@@ -13,19 +15,28 @@ from aneurysm_assets.report.grids import (
     by_age,
     by_location,
     crossed,
+    positions,
     prevalence,
     summed,
     together,
 )
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Check, Missing, Numbers
+from aneurysm_assets.report.positions import OTHER_LOCATION, REACH_MM, Positions
+from aneurysm_assets.schema.columns import LOCATIONS
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #5c6670; --rule: #d8dde2;
   --tint: #f4f6f8; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0; --c5: #96833a;
-  --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
+  --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f;
+  --l1: #1f4e79; --l2: #6f9bd1; --l3: #0b7a75; --l4: #45b5ac; --l5: #b3261e; --l6: #ee8078;
+  --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
+  --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14171a; --faint: #a3adb7;
   --rule: #3a4148; --tint: #1d2125; --c1: #6aa5df; --c2: #eb9a57; --c3: #79bd8b; --c4: #cf94c9;
-  --c5: #c9b66c; --c6: #9aa7b3; --c7: #e08293; --bad: #ff8a80; } }
+  --c5: #c9b66c; --c6: #9aa7b3; --c7: #e08293; --bad: #ff8a80;
+  --l1: #5f93d6; --l2: #a9c9f0; --l3: #2fb0a8; --l4: #93e0d9; --l5: #e5544b; --l6: #f7aaa4;
+  --l7: #f2c14e; --l8: #86b83c; --l9: #c6e694; --l10: #a86fd0; --l11: #d9b8ef;
+  --l12: #bf8a55; --l13: #f07ab8; --l14: #8a939c; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 72rem; color: var(--ink);
   background: var(--paper); font: 1rem/1.45 system-ui, sans-serif;
@@ -41,6 +52,11 @@ p { margin: .3rem 0 .8rem; } .faint { color: var(--faint); } .bad { color: var(-
 section { break-inside: avoid; padding-bottom: 1.8rem; }
 figure { margin: 0 0 .6rem; } figcaption { font-size: .85rem; }
 svg { display: block; width: 100%; max-width: 36rem; height: auto; }
+h3 { font-size: .95rem; margin: 0; font-weight: 600; }
+.three { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
+.three use { opacity: .8; }
+.marks { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr));
+  margin: .5rem 0; padding: 0; list-style: none; font-size: .88rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px solid var(--rule);
@@ -52,11 +68,23 @@ td:last-child, th:last-child { padding-right: 0; } summary { cursor: pointer; }
 .paper { display: none; }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
   --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
-  --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f; }
+  --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f;
+  --l1: #1f4e79; --l2: #6f9bd1; --l3: #0b7a75; --l4: #45b5ac; --l5: #b3261e; --l6: #ee8078;
+  --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
+  --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
   html { font-size: 10.5px; } body { padding: 0; } .columns { columns: 2; column-gap: 2rem; }
   .scroll { overflow: visible; } tr { break-inside: avoid; }
   details { display: none; } .paper { display: block; } }
 """
+
+_SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
+
+_PROJECTIONS: tuple[tuple[str, str, str, tuple[str, str, str, str]], ...] = (
+    ("axial", "left", "-posterior", ("right", "left", "posterior", "anterior")),
+    ("coronal", "left", "superior", ("right", "left", "inferior", "superior")),
+    ("sagittal", "posterior", "superior", ("anterior", "posterior", "inferior", "superior")),
+)
+"""Each as it is looked at: what grows to the right, what grows upwards, and the four ends."""
 
 _ON_PAPER = 3
 """Series that are named in print: 20 of each kind of problem would fill sheets."""
@@ -106,22 +134,28 @@ def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
     str
         HTML. Whatever comes from the data is escaped.
     """
-    drawn = (
+    labels = (
         _modalities(numbers),
         _ages(numbers),
         _prevalence(numbers),
         _locations(numbers),
         _together(numbers),
+    )
+    images = (
         _values("Slices per series", numbers.slices, "slices", "images", logarithmic=True),
         _values("Slice spacing", numbers.spacing, "mm", "mm, by positions", logarithmic=False),
         _parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
         _parts("Orientation", numbers.orientations, "orientation", "plane"),
     )
     listed = (_missing(numbers.missing), _checks(numbers))
-    html_of = [_as_html(n, section) for n, section in enumerate((*drawn, *listed), start=1)]
+    numbered = count(1)
+    labels_html, points_html, images_html, listed_html = (
+        "".join(_as_html(next(numbered), section) for section in sections)
+        for sections in (labels, (_positions(numbers.positions),), images, listed)
+    )
     key = "".join(
-        f"<div><dt>{name}</dt><dd>{count:,}</dd></div>"
-        for name, count in (
+        f"<div><dt>{name}</dt><dd>{many:,}</dd></div>"
+        for name, many in (
             ("series", numbers.series),
             ("images", numbers.images),
             ("positive series", numbers.positive_series),
@@ -147,9 +181,13 @@ def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
 </header>
 <main>
 <div class="columns">
-{"".join(html_of[: len(drawn)])}
+{labels_html}
 </div>
-{"".join(html_of[len(drawn) :])}
+{points_html}
+<div class="columns">
+{images_html}
+</div>
+{listed_html}
 </main>
 </body>
 </html>
@@ -167,9 +205,13 @@ def _tables_of(age: Age) -> str:
 
 
 def _as_html(number: int, section: _Section) -> str:
+    figures = count(1)
+    body = _SVG.sub(
+        lambda found: plots.with_own_names(found[0], f"f{number}-{next(figures)}"), section.body
+    )
     return (
         f'<section aria-labelledby="h{number}">\n<h2 id="h{number}">{section.title}</h2>\n'
-        f"{plots.with_own_names(section.body, f'f{number}')}\n</section>"
+        f"{body}\n</section>"
     )
 
 
@@ -227,6 +269,47 @@ def _together(numbers: Numbers) -> _Section:
     return _Section(title, _table(grid.header, grid.rows))
 
 
+def _positions(positions_: Positions) -> _Section:
+    title, frame = "Where the points lie", positions_.frame
+    if frame.is_empty():
+        return _Section(title, '<p class="faint">Nothing to show: no point has a place.</p>')
+    drawn = "".join(
+        f"<div><h3>{name}</h3>"
+        f"{_labelled(plots.projection(frame, across, up, ends), f'{title}, {name}')}</div>"
+        for name, across, up, ends in _PROJECTIONS
+    )
+    shown = (name for name in (*LOCATIONS, OTHER_LOCATION) if name in set(frame["location"]))
+    key = "".join(f"<li>{plots.mark_of(name)}{_text(name)}</li>" for name in shown)
+    caption = _caption(
+        "Patient axes (LPS), mm from the centre of the point's own images: halfway between the "
+        "outermost image centres of its group of one orientation, matrix and pixel spacing. "
+        "Heads are not registered to each other: how the field of view was laid is part of the "
+        f"scatter. {_left_out(positions_)} Circles are left, triangles right, squares in the "
+        "middle; a location's mark is the same on all of the page."
+    )
+    grid = positions(frame)
+    return _Section(
+        title,
+        f'<figure><div class="three">{drawn}</div><ul class="marks">{key}</ul>{caption}</figure>\n'
+        f"{_table(grid.header, grid.rows)}",
+    )
+
+
+def _left_out(found: Positions) -> str:
+    """Say how many points are drawn, and why not the others."""
+    drawn = found.frame.height
+    whole = drawn + found.without_place + found.out_of_reach
+    reasons = [
+        f"{many:,} {why}"
+        for many, why in (
+            (found.without_place, "without a place in mm, or on images that span no depth"),
+            (found.out_of_reach, f"further than {REACH_MM:g} mm from the centre"),
+        )
+        if many
+    ]
+    return f"{drawn:,} of {whole:,} points are drawn{''.join(f'; {r}' for r in reasons)}."
+
+
 def _values(
     title: str, frame: pl.DataFrame, column: str, unit: str, *, logarithmic: bool
 ) -> _Section:
@@ -262,10 +345,18 @@ def _drawn(
     """Return a figure and its table, or a sentence where there is nothing to draw."""
     if frame.is_empty():
         return _Section(title, f'<p class="faint">Nothing to show: {nothing}.</p>')
-    svg = draw().replace("<svg", f'<svg role="img" aria-label="{_text(title)}; table below"', 1)
     table = _table(grid.header, grid.rows)
-    caption = f'<figcaption class="faint">{explained}</figcaption>' if explained else ""
-    return _Section(title, f"<figure>{svg}{caption}</figure>\n{table}")
+    caption = _caption(explained) if explained else ""
+    return _Section(title, f"<figure>{_labelled(draw(), title)}{caption}</figure>\n{table}")
+
+
+def _labelled(svg: str, title: str) -> str:
+    """Name a figure for those who do not see it."""
+    return svg.replace("<svg", f'<svg role="img" aria-label="{_text(title)}; table below"', 1)
+
+
+def _caption(text: str) -> str:
+    return f'<figcaption class="faint">{text}</figcaption>'
 
 
 def _missing(missing: Sequence[Missing]) -> _Section:
@@ -283,9 +374,8 @@ def _checks(numbers: Numbers) -> _Section:
     frame = pl.DataFrame({"check": [c.name for c in numbers.checks],
                           "series": [c.found for c in numbers.checks]})  # fmt: skip
     figure = plots.bars(frame, "check", ("series",), "series")
-    figure = figure.replace("<svg", f'<svg role="img" aria-label="{title}; table below"', 1)
     table = _table(("check", "series", "of"), map(_check_row, numbers.checks))
-    return _Section(title, f"<figure>{figure}</figure>\n{table}")
+    return _Section(title, f"<figure>{_labelled(figure, title)}</figure>\n{table}")
 
 
 def _check_row(check: Check) -> tuple[object, ...]:
@@ -347,7 +437,9 @@ def _cell(value: object) -> str:
         return value.as_html()
     if isinstance(value, float):
         return f"{value:,.4g}"
-    return _text(f"{value:,}" if isinstance(value, int) else str(value or ""))
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{plots.mark_of(value)}{_text(str(value or ''))}"
 
 
 def _text(text: str) -> str:

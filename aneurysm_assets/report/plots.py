@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import polars as pl
 
+from aneurysm_assets.report.positions import AXES, OTHER_LOCATION
+from aneurysm_assets.schema.columns import LOCATIONS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,6 +24,12 @@ P = ParamSpec("P")
 
 _WIDTH = 4.7
 """Inches. Scaled to a phone's width, text of 10 points can still be read."""
+
+_PROJECTION = 3.4
+"""Inches; of which three stand side by side."""
+
+_SHAPES = {"Left": "o", "Right": "^", "middle": "s"}
+_GLYPHS = {"Left": "\u25cf", "Right": "\u25b2", "middle": "\u25a0"}
 
 _ROW = 0.3
 _LABEL = 24
@@ -38,7 +47,11 @@ _SETTINGS: Any = {
 # Colours that stand for a variable of the page; matplotlib wants numbers.
 _INK, _FAINT = "#000001", "#000002"
 _SERIES = tuple(f"#00000{digit}" for digit in "3456789")
+_LOCATION_COLOURS = {
+    name: f"#0001{number:02}" for number, name in enumerate((*LOCATIONS, OTHER_LOCATION), start=1)
+}
 _VARIABLES = {
+    **{colour: f"var(--l{int(colour[5:])})" for colour in _LOCATION_COLOURS.values()},
     _INK: "currentColor",
     _FAINT: "var(--rule)",
     **{colour: f"var(--c{number})" for number, colour in enumerate(_SERIES, start=1)},
@@ -186,6 +199,54 @@ def boxes(frame: pl.DataFrame, label: str, unit: str, *, logarithmic: bool) -> s
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_locator(NullLocator())
     return _finish(figure, axes, unit, legend=False)
+
+
+@_styled
+def projection(frame: pl.DataFrame, across: str, up: str, ends: tuple[str, str, str, str]) -> str:
+    """Draw points seen along an axis, each location in its colour and, by side, its shape.
+
+    Parameters
+    ----------
+    frame : pl.DataFrame
+        `location`, and a column in mm per axis.
+    across, up : str
+        Columns that grow to the right and upwards; after a minus sign `up` grows downwards.
+    ends : tuple of str
+        What lies to the left, to the right, below and above.
+    """
+    from matplotlib.figure import Figure  # noqa: PLC0415 - an extra, and heavy
+
+    figure = Figure(figsize=(_PROJECTION, _PROJECTION), layout="constrained")
+    axes = figure.add_subplot()
+    down = up.startswith("-")
+    for name, colour in _LOCATION_COLOURS.items():
+        points = frame.filter(pl.col("location") == name)
+        if not points.is_empty():
+            xs, ys = points[across].to_list(), points[up.lstrip("-")].to_list()
+            axes.plot(xs, ys, _SHAPES[side_of(name)], linestyle="none", markersize=4,
+                      color=colour, markeredgewidth=0)  # fmt: skip
+    reach = max(20.0, 1.08 * max(frame.select(pl.col(AXES).abs().max()).row(0)))
+    axes.set(xlim=(-reach, reach), ylim=(reach, -reach) if down else (-reach, reach),
+             aspect="equal")  # fmt: skip
+    left, right, below, above = ends
+    axes.set_ylabel(f"{below} ← mm → {above}", color=_INK)
+    axes.grid(visible=True, axis="y", color=_FAINT, linewidth=0.6)
+    return _finish(figure, axes, f"{left} ← mm → {right}", legend=False)
+
+
+def mark_of(location: object) -> str:
+    """Return HTML of the mark that stands for a location; empty for anything else."""
+    if location not in _LOCATION_COLOURS:
+        return ""
+    variable = _VARIABLES[_LOCATION_COLOURS[str(location)]]
+    glyph = _GLYPHS[side_of(str(location))]
+    return f'<span class="mark" aria-hidden="true" style="color: {variable}">{glyph}</span> '
+
+
+def side_of(location: str) -> str:
+    """Return the first word of a location where that is a side, else `middle`."""
+    side = location.partition(" ")[0]
+    return side if side in {"Left", "Right"} else "middle"
 
 
 def _figure(rows: float, lines: int) -> tuple["Figure", "Axes"]:

@@ -9,7 +9,7 @@ import pytest
 
 from aneurysm_assets.report.numbers import Numbers
 from aneurysm_assets.report.page import Age, make_page
-from tests.report.test_numbers import TIP, image, numbers_of
+from tests.report.test_numbers import ACOM, TIP, image, numbers_of
 
 NASTY = '"><script>alert(1)</script>&$x^2$'
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -90,9 +90,59 @@ def test_every_figure_has_a_name_and_a_table_and_the_numbers_are_in_it(full) -> 
 
 def test_intervals_and_boxes_are_explained_below_their_figures(full) -> None:
     text, page = full
-    assert page.tags.count("figcaption") == 3
+    assert page.tags.count("figcaption") == 3  # no point of these has a place
     assert "50.0%</td><td>9.5% to 90.5%" in text  # of both series, of one age
     assert "20.7% to 100.0%" in text
+
+
+def placed(series: str, location: str, x_mm: float, **values) -> dict:
+    """Return an image of a stack of two, and the place of a point on it."""
+    return image(
+        series,
+        localizer_index=0,
+        location=location,
+        localizer_x_mm=x_mm,
+        localizer_y_mm=0.0,
+        localizer_z_mm=0.0,
+        **(STACK | values),
+    )
+
+
+STACK = {
+    "Rows": 3,
+    "Columns": 3,
+    "image_group": 0,
+    "PixelSpacing": [1.0, 1.0],
+    "ImageOrientationPatient": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+    "ImagePositionPatient": [-1.0, -1.0, 0.0],
+}
+
+
+def test_points_are_drawn_on_three_planes_and_a_location_has_one_colour_on_all_the_page() -> None:
+    beyond = STACK | {"ImagePositionPatient": [-1.0, -1.0, 2.0]}
+    text, page = page_of(
+        numbers_of(
+            placed("1.1", TIP, 5.0),
+            placed("1.1", ACOM, 5.0),
+            placed("1.1", TIP, 500.0),
+            placed("1.1", NASTY, 6.0),
+            image("1.1", **beyond),
+            placed("1.2", TIP, 5.0),
+        )
+    )
+    labels = [value for _, name, value in page.attributes if name == "aria-label"]
+    planes = ("axial", "coronal", "sagittal")
+    assert [f"Where the points lie, {plane}; table below" in labels for plane in planes] == [
+        True
+    ] * 3
+    assert "3 of 5 points are drawn; 1 without a place in mm, or on images that span" in text
+    assert "; 1 further than 150 mm from the centre." in text
+    assert "another location" in text
+    for name, number in ((TIP, 12), (ACOM, 7)):
+        colours = set(re.findall(rf"color: var\(--(l\d+)\)\">.</span> {name}", text))
+        assert colours == {f"l{number}"}
+        assert text.count(f"fill: var(--l{number})") >= 3
+    assert text.count("--l12:") == 3  # light, dark and print
 
 
 def test_ids_are_of_one_element_each_and_references_lead_to_one(full) -> None:
@@ -140,7 +190,7 @@ def test_text_of_the_data_is_escaped_in_tables_and_in_figures() -> None:
 )
 def test_one_series_of_which_little_is_known_makes_a_whole_page(nothing) -> None:
     _, page = page_of(numbers_of(image("1.1", **nothing)))
-    assert page.tags.count("h2") == 11
+    assert page.tags.count("h2") == 12
 
 
 def test_no_problem_found_is_said() -> None:
