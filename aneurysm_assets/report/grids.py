@@ -38,8 +38,11 @@ def grids(numbers: Numbers) -> dict[str, Grid]:
         "positions": positions(numbers.positions.frame),
         "slices": summed(numbers.slices),
         "spacing": summed(numbers.spacing),
+        "thickness": summed(numbers.thickness),
+        "field_of_view": summed(numbers.field_of_view),
         "matrices": crossed(numbers.matrices, "matrix", MODALITY),
         "orientations": crossed(numbers.orientations, "orientation", MODALITY),
+        "makers": crossed(numbers.makers, "maker", MODALITY),
         "missing": Grid(
             ("what", "count", "of"), [(item.what, item.count, item.of) for item in numbers.missing]
         ),
@@ -87,12 +90,14 @@ def together(frame: pl.DataFrame) -> Grid:
 
 def positions(frame: pl.DataFrame) -> Grid:
     """Return the median place of each location's points, mm from the centre of their images."""
-    medians = [pl.col(axis).median().round(1) + 0.0 for axis in AXES]
+    medians = [pl.col(axis).median().round(1) for axis in AXES]
     found = frame.group_by("location").agg(pl.len().alias("points"), *medians)
-    return Grid(
-        ("location", "points", *(f"mm {axis}" for axis in AXES)),
-        found.sort("points", "location", descending=[True, False]).rows(),
-    )
+    in_order = found.sort("points", "location", descending=[True, False])
+    rows: list[tuple[object, ...]] = [
+        (location, points, *(mm or 0.0 for mm in millimetres))  # -0.0 is 0 to a reader
+        for location, points, *millimetres in in_order.iter_rows()
+    ]
+    return Grid(("location", "points", *(f"mm {axis}" for axis in AXES)), rows)
 
 
 def summed(frame: pl.DataFrame) -> Grid:

@@ -7,6 +7,7 @@ from itertools import combinations
 import polars as pl
 
 from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.report.listed import Listed, list_series
 from aneurysm_assets.report.positions import Positions, take_positions
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
@@ -75,7 +76,7 @@ class Numbers:
     ----------
     series, images, files, points, positive_series : int
         Counts over the unified table.
-    by_modality, by_age, by_location, matrices, orientations : pl.DataFrame
+    by_modality, by_age, by_location, matrices, orientations, makers : pl.DataFrame
         Counts in long form; what the columns are stands where they are made.
     prevalence : pl.DataFrame
         Of the series whose label is known: `group` (age, sex, modality), `kind`, `series`,
@@ -84,10 +85,14 @@ class Numbers:
         Pairs of locations that are positive in one series: `location`, `with` and `series`.
     positions : Positions
         Where the points lie.
-    slices, spacing : pl.DataFrame
-        `modality` and the value of each series, without nulls.
+    slices, spacing, thickness, field_of_view : pl.DataFrame
+        `modality` and the `value` of each series, without nulls. Of what differs among the
+        images of a series, scouts aside, the commonest counts; the field of view is the longer
+        edge of the image.
     missing : list of Missing
         What is not there.
+    listed : Listed
+        Series with problems, among them all that a check names.
     checks : list of Check
         Problems that were found, the commonest first.
     checked : int
@@ -107,8 +112,12 @@ class Numbers:
     positions: Positions
     slices: pl.DataFrame
     spacing: pl.DataFrame
+    thickness: pl.DataFrame
+    field_of_view: pl.DataFrame
     matrices: pl.DataFrame
     orientations: pl.DataFrame
+    makers: pl.DataFrame
+    listed: Listed
     missing: list[Missing] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     checked: int = len(PROBLEMS)
@@ -142,7 +151,8 @@ def take_numbers(
         What is on disk; None where that cannot be told.
     """
     per_series = _per_series(unified)
-    of_modality = per_series.select(MODALITY)
+    checks = _checks(quality)
+    named = {uid for check in checks for uid in check.series}
     return Numbers(
         series=per_series.height,
         images=int(per_series["images"].sum()),
@@ -155,12 +165,16 @@ def take_numbers(
         prevalence=_prevalence(per_series),
         together=_together(per_series),
         positions=take_positions(unified),
-        slices=of_modality.with_columns(value=per_series["slices"].cast(pl.Float64)),
-        spacing=of_modality.with_columns(value=per_series["spacing"]).drop_nulls(),
+        slices=_values(per_series, "slices"),
+        spacing=_values(per_series, "spacing"),
+        thickness=_values(per_series, "thickness"),
+        field_of_view=_values(per_series, "field_of_view"),
         matrices=_counted(per_series, "matrix", MODALITY),
         orientations=_counted(per_series, "orientation", MODALITY),
+        makers=_counted(per_series, "maker", MODALITY),
         missing=_missing(per_series, quality, inventory),
-        checks=_checks(quality),
+        listed=list_series(quality, per_series.select(SERIES_KEY, MODALITY), named),
+        checks=checks,
     )
 
 
@@ -180,8 +194,11 @@ def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
             points=pl.col("localizer_index").is_not_null().sum(),
             slices=main.sum(),
             spacing=pl.col("slice_spacing_mm").drop_nulls().first(),
-            matrix=rows_by_columns.filter(main).drop_nulls().mode().sort().first(),
-            orientation=pl.col("orientation_plane").filter(main).drop_nulls().mode().sort().first(),
+            matrix=_commonest_of(rows_by_columns, main),
+            orientation=_commonest_of(pl.col("orientation_plane"), main),
+            thickness=_commonest_of(pl.col("SliceThickness"), main),
+            field_of_view=_commonest_of(_longer_edge_mm(), main),
+            maker=_commonest_of(pl.col("Manufacturer"), main),
             said=pl.col("Modality_train").first(),
             header=pl.col("Modality_dicom").drop_nulls().first(),
             sex=pl.col("PatientSex").first(),
@@ -198,8 +215,30 @@ def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
     return frame.with_columns(
         _kinds(modality, MODALITY),
         _kinds(pl.col(SEX), SEX),
+        _kinds(pl.col("maker"), "maker"),
         pl.col("matrix", "orientation").fill_null(NOT_KNOWN),
     )
+
+
+def _commonest_of(column: pl.Expr, images: pl.Expr) -> pl.Expr:
+    """Return the commonest value among some images of a series, the least of several."""
+    return column.filter(images).drop_nulls().mode().sort().first()
+
+
+def _longer_edge_mm() -> pl.Expr:
+    """Return the longer edge of an image to a tenth of a mm; null where one is not known."""
+    down, across = (
+        pl.col(pixels) * pl.col("PixelSpacing").list.get(place, null_on_oob=True)
+        for place, pixels in enumerate(("Rows", "Columns"))
+    )
+    known = down.is_not_null() & across.is_not_null()
+    return pl.when(known).then(pl.max_horizontal(down, across)).round(1)
+
+
+def _values(per_series: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return `modality` and `value` of the series that have a number there."""
+    value = pl.col(column).cast(pl.Float64).alias("value")
+    return per_series.select(MODALITY, value).filter(pl.col("value").is_finite())
 
 
 def _kinds(column: pl.Expr, name: str) -> pl.Expr:
@@ -270,7 +309,8 @@ def wilson(positive: int, of: int) -> tuple[float, float]:
     share, z2 = positive / of, _Z95**2
     centre = (share + z2 / (2 * of)) / (1 + z2 / of)
     half = _Z95 * math.sqrt(share * (1 - share) / of + z2 / (4 * of**2)) / (1 + z2 / of)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Exact at both ends: rounded, an interval may leave its own share out.
+    return (centre - half if positive else 0.0), (centre + half if positive < of else 1.0)
 
 
 def _prevalence(per_series: pl.DataFrame) -> pl.DataFrame:

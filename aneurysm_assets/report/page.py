@@ -2,10 +2,12 @@
 
 import html
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import count
+from urllib.parse import quote
 
 import polars as pl
 
@@ -20,20 +22,24 @@ from aneurysm_assets.report.grids import (
     summed,
     together,
 )
+from aneurysm_assets.report.listed import Listed
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Check, Missing, Numbers
 from aneurysm_assets.report.positions import OTHER_LOCATION, REACH_MM, Positions
-from aneurysm_assets.schema.columns import LOCATIONS
+from aneurysm_assets.schema.columns import LOCATIONS, SERIES_KEY
+from aneurysm_assets.schema.tables import SERIES_PREVIEW, SERIES_QUALITY
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #5c6670; --rule: #d8dde2;
   --tint: #f4f6f8; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0; --c5: #96833a;
-  --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f;
+  --c6: #2b8a99; --c7: #b5485a; --bad: #a3261f;
+  --n1: #4a5763; --n2: #aeb8c1;
   --l1: #1f4e79; --l2: #6f9bd1; --l3: #0b7a75; --l4: #45b5ac; --l5: #b3261e; --l6: #ee8078;
   --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
   --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14171a; --faint: #a3adb7;
   --rule: #3a4148; --tint: #1d2125; --c1: #6aa5df; --c2: #eb9a57; --c3: #79bd8b; --c4: #cf94c9;
-  --c5: #c9b66c; --c6: #9aa7b3; --c7: #e08293; --bad: #ff8a80;
+  --c5: #c9b66c; --c6: #67c3cf; --c7: #e08293; --bad: #ff8a80;
+  --n1: #b9c3cc; --n2: #66717b;
   --l1: #5f93d6; --l2: #a9c9f0; --l3: #2fb0a8; --l4: #93e0d9; --l5: #e5544b; --l6: #f7aaa4;
   --l7: #f2c14e; --l8: #86b83c; --l9: #c6e694; --l10: #a86fd0; --l11: #d9b8ef;
   --l12: #bf8a55; --l13: #f07ab8; --l14: #8a939c; } }
@@ -64,17 +70,19 @@ th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px so
 @media (max-width: 30rem) { table { font-size: .82rem; } th, td { padding-right: .4rem; } }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 code { font-size: .85em; overflow-wrap: anywhere; }
-td:last-child, th:last-child { padding-right: 0; } summary { cursor: pointer; }
-.paper { display: none; }
+td:last-child, th:last-child { padding-right: 0; }
+a { color: inherit; text-decoration-color: var(--faint); text-underline-offset: .15em; }
+tr:target td { background: var(--tint); } tr { scroll-margin-top: 3rem; }
+.named { display: block; color: var(--faint); }
 @media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
   --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
-  --c5: #96833a; --c6: #6d7a86; --c7: #b5485a; --bad: #a3261f;
+  --c5: #96833a; --c6: #2b8a99; --c7: #b5485a; --bad: #a3261f;
+  --n1: #4a5763; --n2: #aeb8c1;
   --l1: #1f4e79; --l2: #6f9bd1; --l3: #0b7a75; --l4: #45b5ac; --l5: #b3261e; --l6: #ee8078;
   --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
   --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
   html { font-size: 10.5px; } body { padding: 0; } .columns { columns: 2; column-gap: 2rem; }
-  .scroll { overflow: visible; } tr { break-inside: avoid; }
-  details { display: none; } .paper { display: block; } }
+  .scroll { overflow: visible; } tr { break-inside: avoid; } }
 """
 
 _SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
@@ -86,8 +94,11 @@ _PROJECTIONS: tuple[tuple[str, str, str, tuple[str, str, str, str]], ...] = (
 )
 """Each as it is looked at: what grows to the right, what grows upwards, and the four ends."""
 
-_ON_PAPER = 3
-"""Series that are named in print: 20 of each kind of problem would fill sheets."""
+_UNLISTED = 5
+"""Series that are named where they are no row of this page: their UIDs are long."""
+
+_TAIL = 10
+"""Last characters of a UID, by which a link names it."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class _Section:
     body: str
 
 
-def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
+def make_page(numbers: Numbers, *, version: str, age: Age, pictures: Set[str] = frozenset()) -> str:
     """Make the report.
 
     Parameters
@@ -128,12 +139,16 @@ def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
         Of this package.
     age : Age
         When it and its tables were made.
+    pictures : set of str
+        Series whose picture lies in `series_preview/` beside the page.
 
     Returns
     -------
     str
         HTML. Whatever comes from the data is escaped.
     """
+    modalities = plots.colours_of(_ranked(numbers.by_modality, MODALITY), first=3)
+    values, parts = partial(_values, modalities), partial(_parts, modalities)
     labels = (
         _modalities(numbers),
         _ages(numbers),
@@ -142,12 +157,20 @@ def make_page(numbers: Numbers, *, version: str, age: Age) -> str:
         _together(numbers),
     )
     images = (
-        _values("Slices per series", numbers.slices, "slices", "images", logarithmic=True),
-        _values("Slice spacing", numbers.spacing, "mm", "mm, by positions", logarithmic=False),
-        _parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
-        _parts("Orientation", numbers.orientations, "orientation", "plane"),
+        values("Slices per series", numbers.slices, "slices", "images", logarithmic=True),
+        values("Slice spacing", numbers.spacing, "a spacing", "mm, by positions"),
+        values("Slice thickness", numbers.thickness, "a thickness", "mm, by the header"),
+        values("Field of view", numbers.field_of_view, "a size", "mm, the image's longer edge"),
+        parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
+        parts("Orientation", numbers.orientations, "orientation", "plane"),
+        parts("Maker", numbers.makers, "maker", "as the header spells it"),
     )
-    listed = (_missing(numbers.missing), _checks(numbers))
+    rows = {uid: f"series-{n}" for n, uid in enumerate(numbers.listed.frame[SERIES_KEY], start=1)}
+    listed = (
+        _missing(numbers.missing, rows),
+        _checks(numbers, rows),
+        _listed(numbers.listed, rows, pictures),
+    )
     numbered = count(1)
     labels_html, points_html, images_html, listed_html = (
         "".join(_as_html(next(numbered), section) for section in sections)
@@ -215,12 +238,22 @@ def _as_html(number: int, section: _Section) -> str:
     )
 
 
+def _ranked(frame: pl.DataFrame, column: str) -> list[str]:
+    """Return the kinds of a column of counts, the commonest first."""
+    counts = frame.group_by(column).agg(pl.col("count").sum())
+    return counts.sort("count", column, descending=[True, False])[column].to_list()
+
+
+def _sexes(numbers: Numbers) -> Mapping[str, str]:
+    return plots.colours_of(_ranked(numbers.by_modality, SEX))
+
+
 def _modalities(numbers: Numbers) -> _Section:
     frame = numbers.by_modality
     return _drawn(
         "Series by modality and sex",
         frame,
-        lambda: plots.stacked(frame, MODALITY, SEX, "series"),
+        lambda: plots.stacked(frame, MODALITY, SEX, "series", _sexes(numbers)),
         crossed(frame, MODALITY, SEX),
     )
 
@@ -230,7 +263,7 @@ def _ages(numbers: Numbers) -> _Section:
     return _drawn(
         "Series by age",
         frame,
-        lambda: plots.columns(frame, AGE, SEX, "age in years"),
+        lambda: plots.columns(frame, AGE, SEX, "age in years", _sexes(numbers)),
         by_age(frame),
         "no series has an age: is there a train.csv?",
     )
@@ -311,12 +344,18 @@ def _left_out(found: Positions) -> str:
 
 
 def _values(
-    title: str, frame: pl.DataFrame, column: str, unit: str, *, logarithmic: bool
+    colours: Mapping[str, str],
+    title: str,
+    frame: pl.DataFrame,
+    column: str,
+    unit: str,
+    *,
+    logarithmic: bool = False,
 ) -> _Section:
     return _drawn(
         title,
         frame,
-        lambda: plots.boxes(frame, MODALITY, unit, logarithmic=logarithmic),
+        lambda: plots.boxes(frame, MODALITY, unit, colours, logarithmic=logarithmic),
         summed(frame),
         f"no series has {column}",
         explained="Boxes hold the middle half of the series, with the median; lines reach from "
@@ -324,11 +363,13 @@ def _values(
     )
 
 
-def _parts(title: str, frame: pl.DataFrame, column: str, unit: str) -> _Section:
+def _parts(
+    colours: Mapping[str, str], title: str, frame: pl.DataFrame, column: str, unit: str
+) -> _Section:
     return _drawn(
         f"{title} by modality",
         frame,
-        lambda: plots.stacked(frame, column, MODALITY, f"series ({unit})"),
+        lambda: plots.stacked(frame, column, MODALITY, f"series ({unit})", colours),
         crossed(frame, column, MODALITY),
     )
 
@@ -359,14 +400,15 @@ def _caption(text: str) -> str:
     return f'<figcaption class="faint">{text}</figcaption>'
 
 
-def _missing(missing: Sequence[Missing]) -> _Section:
-    rows = (
-        (_Named(_text(item.what), item.series, item.count), item.count, item.of) for item in missing
+def _missing(missing: Sequence[Missing], rows: Mapping[str, str]) -> _Section:
+    lines = (
+        (_Html(_text(item.what) + _named(item.series, item.count, rows)), item.count, item.of)
+        for item in missing
     )
-    return _Section("What is missing", _table(("what", "count", "of"), rows))
+    return _Section("What is missing", _table(("what", "count", "of"), lines))
 
 
-def _checks(numbers: Numbers) -> _Section:
+def _checks(numbers: Numbers, rows: Mapping[str, str]) -> _Section:
     title = "What the checks found"
     if not numbers.checks:
         sentence = f"None of {numbers.checked} kinds of problem was found."
@@ -374,45 +416,83 @@ def _checks(numbers: Numbers) -> _Section:
     frame = pl.DataFrame({"check": [c.name for c in numbers.checks],
                           "series": [c.found for c in numbers.checks]})  # fmt: skip
     figure = plots.bars(frame, "check", ("series",), "series")
-    table = _table(("check", "series", "of"), map(_check_row, numbers.checks))
+    lines = [(_check(check, rows), check.found, check.checked) for check in numbers.checks]
+    ids = [f"check-{check.name}" for check in numbers.checks]
+    table = _table(("check", "series", "of"), lines, ids)
     return _Section(title, f"<figure>{_labelled(figure, title)}</figure>\n{table}")
 
 
-def _check_row(check: Check) -> tuple[object, ...]:
+def _check(check: Check, rows: Mapping[str, str]) -> "_Html":
     severity = ' <b class="bad">ERROR</b>' if check.severity == "ERROR" else ""
     line = f"<code>{_text(check.name)}</code>{severity}<br>{_text(check.description)}"
-    return _Named(line, check.series, check.found), check.found, check.checked
+    return _Html(line + _named(check.series, check.found, rows))
+
+
+def _named(series: Sequence[str], many: int, rows: Mapping[str, str]) -> str:
+    """Name the first of some series: by links to their rows, else by their whole UIDs."""
+    links = [
+        f'<a href="#{rows[uid]}" title="{_text(uid)}"><code>{_text(_shortened(uid))}</code></a>'
+        for uid in series
+        if uid in rows
+    ]
+    others = [f"<code>{_text(uid)}</code>" for uid in series if uid not in rows][:_UNLISTED]
+    if not links and not others:
+        return ""
+    left = many - len(links) - len(others)
+    more = [f"and {left:,} more"] if left > 0 else []
+    return f'<span class="named">{" ".join([*links, *others, *more])}</span>'
+
+
+def _shortened(uid: str) -> str:
+    return uid if len(uid) <= _TAIL + 4 else f"\u2026{uid[-_TAIL:]}"
+
+
+def _listed(listed: Listed, rows: Mapping[str, str], pictures: Set[str]) -> _Section:
+    title = "Series with problems"
+    if listed.frame.is_empty():
+        return _Section(title, "<p>No series has a problem.</p>")
+    left = listed.total - listed.frame.height
+    rest = (
+        f"The first {listed.frame.height:,} of {listed.total:,} series, those with errors and with "
+        f"many problems before the others; the other {left:,} are"
+        if left
+        else f"All {listed.total:,} of them are also"
+    )
+    drawn = any(uid in pictures for uid in rows)
+    beside = f" Pictures are in <code>{SERIES_PREVIEW.name}</code> beside this page." * drawn
+    sentence = (
+        f"{rest} in <code>{SERIES_QUALITY.name}</code>, which has a column per problem: a filter "
+        f"on it excludes series; none is left out of the tables by itself.{beside}"
+    )
+    lines = [
+        (_Html(f"<code>{_text(uid)}</code>{_picture(uid, pictures)}"), modality, _links(problems))
+        for uid, modality, problems in listed.frame.iter_rows()
+    ]
+    table = _table(("series", MODALITY, "problems"), lines, list(rows.values()))
+    return _Section(title, f'<p class="faint">{sentence}</p>\n{table}')
+
+
+def _picture(uid: str, pictures: Set[str]) -> str:
+    if uid not in pictures:
+        return ""
+    path = quote(f"{SERIES_PREVIEW.name}/{uid}.png")
+    return f' <a href="{_text(path)}">picture</a>'
+
+
+def _links(problems: Sequence[str]) -> "_Html":
+    return _Html(", ".join(f'<a href="#check-{name}"><code>{name}</code></a>' for name in problems))
 
 
 @dataclass(frozen=True)
-class _Named:
-    """A line of HTML, and some series behind another that opens."""
+class _Html:
+    """A cell that is HTML already."""
 
-    line: str
-    series: tuple[str, ...]
-    count: int
-
-    def as_html(self) -> str:
-        """Return it; without series only the line."""
-        if not self.series:
-            return self.line
-        more = self.count - len(self.series)
-        named = "<br>".join(f"<code>{_text(uid)}</code>" for uid in self.series)
-        rest = f"<br>and {more:,} more" if more else ""
-        opened = f"<details><summary>which</summary>{named}{rest}</details>"
-        return f"{self.line}{opened}{self._on_paper()}"
-
-    def _on_paper(self) -> str:
-        """Return the first of them for print, where nothing opens, and how many are not named."""
-        first = self.series[:_ON_PAPER]
-        more = self.count - len(first)
-        rest = f" and {more:,} more, named on screen" if more else ""
-        named = ", ".join(f"<code>{_text(uid)}</code>" for uid in first)
-        return f'<span class="paper">{named}{rest}</span>'
+    text: str
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]], ids: Sequence[str] = ()) -> str:
     rows = list(rows)
+    opened = [f'<tr id="{name}">' for name in ids] or ["<tr>"] * len(rows)
     numeric = [n for n in range(len(header)) if all(_is_number(row[n]) for row in rows)]
 
     def line(cells: Iterable[str], tag: str) -> str:
@@ -421,7 +501,9 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         return "".join(f"<{tag}{c}>{cell}</{name}>" for cell, c in zip(cells, classes, strict=True))
 
     head = line(map(_text, header), 'th scope="col"')
-    body = "\n".join(f"<tr>{line(map(_cell, row), 'td')}</tr>" for row in rows)
+    body = "\n".join(
+        f"{tag}{line(map(_cell, row), 'td')}</tr>" for tag, row in zip(opened, rows, strict=True)
+    )
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"\n<tbody>\n{body}\n</tbody></table></div>"
@@ -433,8 +515,8 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, _Named):
-        return value.as_html()
+    if isinstance(value, _Html):
+        return value.text
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, int):

@@ -6,7 +6,7 @@ matplotlib's objects are used without pyplot, which keeps figures in a global li
 import io
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -50,7 +50,11 @@ _SERIES = tuple(f"#00000{digit}" for digit in "3456789")
 _LOCATION_COLOURS = {
     name: f"#0001{number:02}" for number, name in enumerate((*LOCATIONS, OTHER_LOCATION), start=1)
 }
+_NEUTRAL = ("#000201", "#000202")
+"""Of bars that tell no kinds apart."""
+
 _VARIABLES = {
+    **{colour: f"var(--n{number})" for number, colour in enumerate(_NEUTRAL, start=1)},
     **{colour: f"var(--l{int(colour[5:])})" for colour in _LOCATION_COLOURS.values()},
     _INK: "currentColor",
     _FAINT: "var(--rule)",
@@ -82,7 +86,7 @@ def bars(frame: pl.DataFrame, label: str, values: Sequence[str], unit: str) -> s
     label : str
         The column that names a row.
     values : sequence of str
-        Number columns.
+        One or two number columns.
     unit : str
         What is counted: the axis' label.
 
@@ -97,7 +101,7 @@ def bars(frame: pl.DataFrame, label: str, values: Sequence[str], unit: str) -> s
     for number, column in enumerate(values):
         places = [row - 0.4 + height * (number + 0.5) for row in range(frame.height)]
         drawn = axes.barh(
-            places, frame[column].to_list(), height, color=_SERIES[number], label=column
+            places, frame[column].to_list(), height, color=_NEUTRAL[number], label=column
         )
         axes.bar_label(drawn, padding=3, color=_INK, fontsize=9)
     _name_rows(axes, frame[label].to_list())
@@ -106,8 +110,21 @@ def bars(frame: pl.DataFrame, label: str, values: Sequence[str], unit: str) -> s
 
 
 @_styled
-def stacked(frame: pl.DataFrame, label: str, part: str, unit: str) -> str:
+def stacked(
+    frame: pl.DataFrame, label: str, part: str, unit: str, colours: Mapping[str, str]
+) -> str:
     """Draw horizontal bars of parts, from long form: `label`, `part` and `count`.
+
+    Parameters
+    ----------
+    frame : pl.DataFrame
+        Rows from top to bottom.
+    label, part : str
+        Columns that name a row, and a part of its bar.
+    unit : str
+        What is counted: the axis' label.
+    colours : mapping of str to str
+        Of the parts, by `colours_of`.
 
     Returns
     -------
@@ -115,14 +132,13 @@ def stacked(frame: pl.DataFrame, label: str, part: str, unit: str) -> str:
         An SVG element.
     """
     rows = frame[label].unique(maintain_order=True).to_list()
-    parts = frame.group_by(part).agg(pl.col("count").sum()).sort("count", part, descending=True)
+    parts = _in_order(frame[part], colours)
     figure, axes = _figure(len(rows), _longest_lines(frame[label]))
     before = [0] * len(rows)
     counts = {(row[label], row[part]): row["count"] for row in frame.to_dicts()}
-    for number, name in enumerate(parts[part]):
+    for name in parts:
         values = [counts.get((row, name), 0) for row in rows]
-        colour = _SERIES[number % len(_SERIES)]
-        axes.barh(range(len(rows)), values, 0.7, left=before, color=colour, label=str(name))
+        axes.barh(range(len(rows)), values, 0.7, left=before, color=colours[name], label=name)
         before = [below + value for below, value in zip(before, values, strict=True)]
     for row, total in enumerate(before):
         axes.annotate(
@@ -131,21 +147,23 @@ def stacked(frame: pl.DataFrame, label: str, part: str, unit: str) -> str:
         )  # fmt: skip
     _name_rows(axes, rows)
     axes.locator_params(axis="x", integer=True)
-    return _finish(figure, axes, unit, legend=parts.height > 1)
+    return _finish(figure, axes, unit, legend=len(parts) > 1)
 
 
 @_styled
-def columns(frame: pl.DataFrame, label: str, part: str, unit: str) -> str:
-    """Draw upright bars of parts along a number, from long form: `label`, `part` and `count`."""
+def columns(
+    frame: pl.DataFrame, label: str, part: str, unit: str, colours: Mapping[str, str]
+) -> str:
+    """Draw upright bars of parts along a number, from long form as in `stacked`."""
     places = sorted(frame[label].unique())
     step = min((b - a for a, b in pairwise(places)), default=10)
     figure, axes = _figure(9, 0)
     counts = {(row[label], row[part]): row["count"] for row in frame.to_dicts()}
     before = [0] * len(places)
-    for number, name in enumerate(frame[part].unique().sort()):
+    for name in _in_order(frame[part], colours):
         values = [counts.get((place, name), 0) for place in places]
         axes.bar(places, values, 0.92 * step, bottom=before, align="edge",
-                 color=_SERIES[number % len(_SERIES)], label=str(name))  # fmt: skip
+                 color=colours[name], label=name)  # fmt: skip
         before = [below + value for below, value in zip(before, values, strict=True)]
     axes.set_ylabel("series", color=_INK)
     axes.locator_params(axis="y", integer=True)
@@ -168,17 +186,19 @@ def intervals(frame: pl.DataFrame) -> str:
     below = [100 * (share - low) for share, low in frame.select("share", "low").iter_rows()]
     above = [100 * (high - share) for share, high in frame.select("share", "high").iter_rows()]
     axes.errorbar(
-        shares, places, xerr=(below, above), fmt="o", markersize=5, color=_SERIES[0],
-        ecolor=_SERIES[0], elinewidth=2, capsize=0, clip_on=False,
+        shares, places, xerr=(below, above), fmt="o", markersize=5, color=_NEUTRAL[0],
+        ecolor=_NEUTRAL[0], elinewidth=2, capsize=0, clip_on=False,
     )  # fmt: skip
     axes.set_yticks(places, [_wrapped(str(kind)) for kind in frame["kind"]])
     axes.set_ylim(places[-1] + 0.6, -0.6)
-    axes.set_xlim(0, 100)
+    axes.set_xlim(-4, 104)
     return _finish(figure, axes, "% of series positive", legend=False)
 
 
 @_styled
-def boxes(frame: pl.DataFrame, label: str, unit: str, *, logarithmic: bool) -> str:
+def boxes(
+    frame: pl.DataFrame, label: str, unit: str, colours: Mapping[str, str], *, logarithmic: bool
+) -> str:
     """Draw a box a kind, from `label` and `value`: quartiles, and whiskers from 2 to 98 %."""
     from matplotlib.ticker import LogLocator, NullLocator  # noqa: PLC0415
 
@@ -186,12 +206,14 @@ def boxes(frame: pl.DataFrame, label: str, unit: str, *, logarithmic: bool) -> s
     figure, axes = _figure(1.3 * len(kinds), _longest_lines(frame[label]))
     values = [frame.filter(pl.col(label) == kind)["value"].to_list() for kind in kinds]
     line = {"color": _INK, "linewidth": 1}
-    axes.boxplot(
+    drawn = axes.boxplot(
         values, orientation="horizontal", positions=range(len(kinds)), widths=0.55, whis=(2, 98),
-        patch_artist=True, boxprops={"facecolor": _SERIES[0], "edgecolor": _INK, "linewidth": 1},
+        patch_artist=True, boxprops={"edgecolor": _INK, "linewidth": 1},
         medianprops={"color": _INK, "linewidth": 2}, whiskerprops=line, capprops=line,
-        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _SERIES[1]},
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": _INK},
     )  # fmt: skip
+    for box, kind in zip(drawn["boxes"], kinds, strict=True):
+        box.set_facecolor(colours[kind])
     _name_rows(axes, kinds)
     if logarithmic and min(frame["value"]) > 0:
         axes.set_xscale("log")
@@ -232,6 +254,16 @@ def projection(frame: pl.DataFrame, across: str, up: str, ends: tuple[str, str, 
     axes.set_ylabel(f"{below} ← mm → {above}", color=_INK)
     axes.grid(visible=True, axis="y", color=_FAINT, linewidth=0.6)
     return _finish(figure, axes, f"{left} ← mm → {right}", legend=False)
+
+
+def colours_of(kinds: Sequence[str], *, first: int = 0) -> Mapping[str, str]:
+    """Return a colour per kind, the same in each figure that is given them."""
+    return {kind: _SERIES[(first + n) % len(_SERIES)] for n, kind in enumerate(kinds)}
+
+
+def _in_order(parts: pl.Series, colours: Mapping[str, str]) -> list[str]:
+    there = set(parts)
+    return [name for name in colours if name in there]
 
 
 def mark_of(location: object) -> str:

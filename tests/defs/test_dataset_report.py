@@ -52,10 +52,11 @@ def test_the_metadata_have_the_same_table_as_each_figure_of_the_page(graph, data
     assert graph.run(*UPSTREAM, REPORT).success
     metadata = graph.metadata(REPORT)
     page = (data / "interim" / "dataset_report.html").read_text(encoding="utf-8")
-    # The checks' table, the last one, has more to it there.
-    on_page = re.findall(r"<table>.*?</table>", page, re.DOTALL)[:-1]
+    # The last two, of checks and of series, have more to them there.
+    on_page = re.findall(r"<table>.*?</table>", page, re.DOTALL)[:-2]
     names = ("by_modality", "by_age", "prevalence", "by_location", "together", "positions",
-             "slices", "spacing", "matrices", "orientations", "missing")  # fmt: skip
+             "slices", "spacing", "thickness", "field_of_view", "matrices",
+             "orientations", "makers", "missing")  # fmt: skip
     for name, table in zip(names, on_page, strict=True):
         lines = [line[2:-2].split(" | ") for line in metadata[name].splitlines()]
         cells = re.findall(r"<t[hd](?: [^>]*)?>(?:<span.*?</span> )?([^<]*)", table)

@@ -274,19 +274,18 @@ def test_the_report_needs_no_sideways_scrolling_on_a_phone(dev, browser) -> None
     report = dev.project / "data" / "interim" / "dataset_report.html"
     with browser.page(viewport={"width": PHONE, "height": 844}, is_mobile=True) as page:
         page.goto(report.as_uri())
-        for opens in page.get_by_text("which", exact=True).all():
-            opens.click()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE
 
 
-def test_on_paper_the_report_names_series_without_anything_to_open(dev, browser) -> None:
+def test_a_problem_of_the_report_leads_to_the_row_of_its_series_and_back(dev, browser) -> None:
     report = dev.project / "data" / "interim" / "dataset_report.html"
     with browser.page() as page:
         page.goto(report.as_uri())
-        expect(page.locator(".paper").first).to_be_hidden()
-        page.emulate_media(media="print")
-        expect(page.locator(".paper").first).to_be_visible()
-        expect(page.locator("details").first).to_be_hidden()
+        page.locator("tr[id^=check-] .named a").first.click()
+        row = page.locator("tr:target")
+        expect(row).to_be_in_viewport()
+        row.locator("a[href^='#check-']").first.click()
+        expect(page.locator("tr:target .named a").first).to_be_in_viewport()
 
 
 def test_the_automation_is_off_and_a_click_turns_it_on_and_another_off(dev, page) -> None:

@@ -22,6 +22,9 @@ def image(series: str, **values) -> dict:
         "Rows": 512,
         "Columns": 256,
         "slice_spacing_mm": 0.5,
+        "PixelSpacing": [0.5, 0.25],
+        "SliceThickness": 1.0,
+        "Manufacturer": "SIEMENS",
         "orientation_plane": "axial",
         "is_scout": False,
         **dict.fromkeys(LOCATIONS, 0),
@@ -83,6 +86,24 @@ def test_scouts_are_no_slices() -> None:
     assert numbers.slices["value"].to_list() == [2]
 
 
+def test_what_differs_within_a_series_counts_by_its_commonest_scouts_aside() -> None:
+    thick = {"SliceThickness": 3.0, "PixelSpacing": [0.1, 0.1], "Manufacturer": "GE"}
+    numbers = numbers_of(
+        *(image("1") for _ in "abc"),
+        image("1", **thick),
+        *(image("1", is_scout=True, **thick) for _ in "abcd"),
+    )
+    assert numbers.thickness.rows() == [("MRA", 1.0)]
+    assert numbers.field_of_view.rows() == [("MRA", 256.0)]
+    assert numbers.makers.rows() == [("SIEMENS", "MRA", 1)]
+
+
+def test_the_field_of_view_is_the_longer_edge_and_needs_both() -> None:
+    assert numbers_of(image("1", Columns=2000)).field_of_view["value"].to_list() == [500.0]
+    for unknown in ({"Rows": None}, {"Columns": None}, {"PixelSpacing": None}):
+        assert numbers_of(image("1", **unknown)).field_of_view.is_empty()
+
+
 def test_series_are_counted_by_modality_and_sex() -> None:
     numbers = numbers_of(
         image("1"), image("1"), image("2", PatientSex="Male"), image("3", Modality_train="CTA")
@@ -118,6 +139,13 @@ def test_ages_are_counted_by_tens() -> None:
 )
 def test_an_interval_is_wilsons(positive, of, low, high) -> None:
     assert wilson(positive, of) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_an_interval_holds_its_share_whatever_the_rounding() -> None:
+    for of in range(1, 300):
+        for positive in {0, 1, of // 2, of - 1, of}:
+            low, high = wilson(positive, of)
+            assert 0 <= low <= positive / of <= high <= 1
 
 
 def test_prevalence_is_of_series_whose_label_is_known() -> None:

@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 import matplotlib as mpl
 import pytest
 
+from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.report.listed import MOST_LISTED
 from aneurysm_assets.report.numbers import Numbers
 from aneurysm_assets.report.page import Age, make_page
 from tests.report.test_numbers import ACOM, TIP, image, numbers_of
@@ -47,8 +49,8 @@ class Page(HTMLParser):
 MADE, COMBINED = datetime(2026, 1, 2, 3, 4, tzinfo=UTC), datetime(2025, 12, 1, 2, 3, tzinfo=UTC)
 
 
-def page_of(numbers: Numbers, *, up_to_date: bool = True) -> tuple[str, Page]:
-    text = make_page(numbers, version="1.2.3", age=Age(MADE, COMBINED, up_to_date))
+def page_of(numbers: Numbers, *, up_to_date: bool = True, **more) -> tuple[str, Page]:
+    text = make_page(numbers, version="1.2.3", age=Age(MADE, COMBINED, up_to_date), **more)
     return text, Page(text)
 
 
@@ -80,17 +82,17 @@ def test_nothing_is_fetched_and_nothing_is_run(full) -> None:
 
 def test_every_figure_has_a_name_and_a_table_and_the_numbers_are_in_it(full) -> None:
     _, page = full
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 12
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    assert len(labels) == 9
-    assert page.tags.count("table") == 10
+    assert len(labels) == 12
+    assert page.tags.count("table") == 14
     for words in ("CTA", "MRA", TIP, "512 x 256", "axial", "scouts", "key_not_unique", "1.2"):
         assert words in page.text or any(words in piece for piece in page.text)
 
 
 def test_intervals_and_boxes_are_explained_below_their_figures(full) -> None:
     text, page = full
-    assert page.tags.count("figcaption") == 3  # no point of these has a place
+    assert page.tags.count("figcaption") == 5  # no point of these has a place
     assert "50.0%</td><td>9.5% to 90.5%" in text  # of both series, of one age
     assert "20.7% to 100.0%" in text
 
@@ -190,7 +192,7 @@ def test_text_of_the_data_is_escaped_in_tables_and_in_figures() -> None:
 )
 def test_one_series_of_which_little_is_known_makes_a_whole_page(nothing) -> None:
     _, page = page_of(numbers_of(image("1.1", **nothing)))
-    assert page.tags.count("h2") == 12
+    assert page.tags.count("h2") == 16
 
 
 def test_no_problem_found_is_said() -> None:
@@ -216,13 +218,74 @@ def test_the_age_of_the_tables_is_said_and_what_to_run_where_they_are_not_up_to_
     assert "<code>aneurysm-assets run</code>" in old
 
 
-def test_on_paper_the_first_series_are_named_and_the_others_counted() -> None:
-    uids = [f"1.{n}" for n in range(5)]
-    text, _ = page_of(numbers_of(*map(image, uids), problems={uid: ["scouts"] for uid in uids}))
-    (named,) = re.findall(r'<span class="paper">(.*?)</span>', text)
-    assert re.findall("<code>(.*?)</code>", named) == uids[:3]
-    assert named.endswith(" and 2 more, named on screen")
+def test_a_problem_links_to_rows_of_its_series_and_they_back_to_their_problems() -> None:
+    uids = [f"1.2.826.0.1.3680043.{n}" for n in range(3)]
+    found = {uids[0]: ["scouts"], uids[1]: ["scouts", "key_not_unique"], uids[2]: []}
+    text, _ = page_of(numbers_of(*map(image, uids), problems=found), pictures={uids[0]})
+    rows = dict(re.findall(r'<tr id="(series-\d+)"><td><code>([^<]*)', text))
+    assert list(rows.values()) == [uids[1], uids[0]]  # errors first
+    scouts = re.search(r'<tr id="check-scouts">.*?</tr>', text)[0]
+    assert [rows[name] for name in re.findall(r'href="#([^"]*)"', scouts)] == uids[:2]
+    assert all(f'title="{uid}"><code>…{uid[-10:]}<' in scouts for uid in uids[:2])
+    (row,) = re.findall(rf"<code>{uids[1]}</code>.*?</tr>", text)
+    assert re.findall(r'href="([^"]*)"', row) == ["#check-key_not_unique", "#check-scouts"]
+    (row,) = re.findall(rf"<code>{uids[0]}</code>.*?</tr>", text)
+    assert f'<a href="series_preview/{uids[0]}.png">picture</a>' in row
+    assert "All 2 of them are also in <code>series_quality</code>" in text
+
+
+def test_the_list_is_cut_where_it_is_long_and_says_where_the_others_are() -> None:
+    uids = [f"1.{n}" for n in range(MOST_LISTED + 7)]
+    numbers = numbers_of(*map(image, uids), problems={uid: ["scouts"] for uid in uids})
+    text, _ = page_of(numbers)
+    assert text.count('<tr id="series-') == MOST_LISTED
+    assert f"The first {MOST_LISTED} of {MOST_LISTED + 7} series" in text
+    assert "the other 7 are in <code>series_quality</code>" in text
+    assert f"and {MOST_LISTED + 7 - 20} more</span>" in text
+
+
+def test_every_series_that_a_problem_names_is_listed_whatever_the_cut(monkeypatch) -> None:
+    monkeypatch.setattr("aneurysm_assets.report.listed.MOST_LISTED", 1)
+    problems = {
+        "1.1": ["scouts"],
+        "1.2": ["key_not_unique", "spacing_uneven"],
+        "1.3": ["spacing_uneven"],
+    }
+    text, page = page_of(numbers_of(*map(image, problems), problems=problems))
+    assert text.count('<tr id="series-') == 3
+    references = [v for _, name, v in page.attributes if name == "href" and "#series-" in v]
+    assert len(references) == 4
+
+
+def test_a_series_that_has_no_row_is_named_in_full_and_only_five_of_them() -> None:
+    missing = tuple(f"1.2.826.0.1.99999999.{n}" for n in range(9))
+    inventory = Inventory((), missing, (), (), (), has_train_csv=True)
+    text, _ = page_of(numbers_of(image("1"), inventory=inventory))
+    (named,) = re.findall(r'<span class="named">(.*?)</span>', text)
+    assert named == " ".join([*(f"<code>{uid}</code>" for uid in missing[:5]), "and 4 more"])
+
+
+def test_nothing_of_the_page_needs_a_click_on_screen_or_on_paper(full) -> None:
+    text, page = full
+    assert not {"details", "summary", "button", "dialog"} & set(page.tags)
     style = text[text.index("<style>") : text.index("</style>")]
-    screen, _, paper = style.partition("@media print")
-    assert ".paper { display: none; }" in screen
-    assert ".paper { display: block; }" in paper
+    assert "display: none" not in style
+
+
+def test_a_kind_has_one_colour_in_all_figures() -> None:
+    # Ages are known of the men alone, and T2 is the commonest modality, not of the matrices.
+    numbers = numbers_of(
+        image("1", PatientAge=None),
+        image("2", PatientAge=None),
+        image("3", PatientSex="Male", Modality_train="MRI T2", Rows=None),
+        image("4", PatientSex="Male", Modality_train="MRI T2", Rows=None),
+        image("5", PatientSex="Male", Modality_train="MRI T2", Rows=None),
+    )
+    text, _ = page_of(numbers)
+    figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    by_modality, by_age = figures[:2]
+    men = re.findall(r"fill: var\(--(c\d)\)", by_age)
+    assert set(men) == {"c1"}
+    assert set(re.findall(r"fill: var\(--(c\d)\)", by_modality)) == {"c1", "c2"}
+    of_modality = {f for svg in figures[2:] for f in re.findall(r"fill: var\(--(c\d)\)", svg)}
+    assert of_modality == {"c4", "c5"}

@@ -1,6 +1,6 @@
 """`dataset_report`: the data set on one page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -16,10 +16,21 @@ from aneurysm_assets.report.page import Age, make_page
 from aneurysm_assets.runs import partitions
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import end_with_reason, settings_of_run
-from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_QUALITY, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import (
+    DATASET_REPORT,
+    SERIES_PREVIEW,
+    SERIES_QUALITY,
+    UNIFIED_METADATA,
+)
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
-from aneurysm_assets.storage.table_files import find_table, read_table, scan_tables, write_bytes
+from aneurysm_assets.storage.table_files import (
+    file_names,
+    find_table,
+    read_table,
+    scan_tables,
+    write_bytes,
+)
 
 _MOST_LINES = 30
 """Rows of a table in the metadata, which Dagster keeps in its database; the page has all."""
@@ -43,7 +54,8 @@ def dataset_report(
     with end_with_reason(context, DATASET_REPORT.name):
         numbers = retry_if_replaced(lambda: _numbers(context, run_settings))
         age = _age(context, run_settings)
-        page = make_page(numbers, version=version("aneurysm-assets"), age=age).encode()
+        page = make_page(numbers, version=version("aneurysm-assets"), age=age,
+                         pictures=_pictures(run_settings)).encode()  # fmt: skip
         write_bytes(path, page)
     yield dg.MaterializeResult(
         metadata={
@@ -85,6 +97,12 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
     )
     sources.require_same()
     return numbers
+
+
+def _pictures(settings: Settings) -> Set[str]:
+    """Return the series that have a picture."""
+    names = file_names(settings.interim / SERIES_PREVIEW.name)
+    return {name.removesuffix(".png") for name in names if name.endswith(".png")}
 
 
 def _age(context: dg.AssetExecutionContext, settings: Settings) -> Age:
