@@ -10,6 +10,7 @@ import math
 import subprocess
 import sys
 import tempfile
+import venv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -138,8 +139,9 @@ def _table(folder: Path) -> Path:
 def _read(folder: Path, reader: Reader, table: Path, truth: list[dict[str, Any]]) -> str:
     """Return what is wrong with what a reader gives; empty where nothing is."""
     python = folder / reader.name.replace(" ", "_") / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", python.parent.parent], check=True)
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    venv.create(python.parent.parent, symlinks=True)
+    install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    install += ["--no-compile", "--disable-pip-version-check"]
     installed = subprocess.run(
         [*install, *reader.needs], check=False, capture_output=True, text=True
     )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import venv
 import zipfile
 from pathlib import Path
 
@@ -61,10 +62,11 @@ def _built(root: Path) -> tuple[Path, Path]:
 
 
 def _installed(root: Path, wheel: Path) -> Path:
-    _call(sys.executable, "-m", "venv", root / "user")
+    venv.create(root / "user", symlinks=True)
     python = root / "user" / "bin" / "python"
-    _call(python, "-m", "pip", "install", "-q", "-c", PROJECT / "constraints.txt", wheel)
-    _call(python, "-m", "pip", "check")
+    pip = (sys.executable, "-m", "pip", "--python", python)
+    _call(*pip, "install", "-q", "--no-compile", "-c", PROJECT / "constraints.txt", wheel)
+    _call(*pip, "check")
     return python.parent
 
 
