@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aneurysm_assets.preview.marked_points import CLOSE_UP_MM, KEYWORD, MarkedPoint, as_text
 from aneurysm_assets.preview.overlay import Labels
 from aneurysm_assets.preview.panels import Panel
 from aneurysm_assets.schema.columns import VESSEL_CLASSES
@@ -118,22 +119,17 @@ def draw(sheet: Sheet) -> "Image.Image":
     from PIL import Image, ImageDraw  # noqa: PLC0415 - an extra, and heavy
 
     fitted = [fit(panel) for panel in sheet.panels]
-    rows = _rows(sheet)
-    heights = [_row_height(row, sheet.panels, fitted) for row in rows]
+    places, y = _places(sheet, fitted)
     legend = _legend(sheet)
     width = _COLUMNS * BOX + (_COLUMNS + 1) * _MARGIN
-    top = 2 * _LINE + 2 * _MARGIN
     bottom = _LINE * (len(sheet.notes) + len(legend)) + _MARGIN
-    image = Image.new("RGB", (width, top + sum(heights) + bottom), _BACKGROUND)
+    image = Image.new("RGB", (width, y + bottom), _BACKGROUND)
     pen = ImageDraw.Draw(image)
     _write(pen, (_MARGIN, _MARGIN), sheet.heading, _INK, _LARGE)
     _write(pen, (_MARGIN, _MARGIN + _LINE + 3), sheet.subheading, _FAINT)
-    y = top
-    for row, height in zip(rows, heights, strict=True):
-        for column, number in enumerate(row):
-            place = (_MARGIN + column * (BOX + _MARGIN), y)
-            _draw_panel(image, place, sheet.panels[number], fitted[number], sheet.vessels[number])
-        y += height
+    drawn = zip(places, sheet.panels, fitted, sheet.vessels, strict=True)
+    for place, panel, panel_fitted, vessels in drawn:
+        _draw_panel(image, place, panel, panel_fitted, vessels)
     for entries in legend:
         x = _MARGIN
         for label in entries:
@@ -147,10 +143,44 @@ def draw(sheet: Sheet) -> "Image.Image":
     return image
 
 
-def png(image: "Image.Image") -> bytes:
-    """Return a picture as PNG."""
+def marked_points(sheet: Sheet) -> list[MarkedPoint]:
+    """Return where the marked points stand on the sheet, each where it is drawn largest."""
+    fitted = [fit(panel) for panel in sheet.panels]
+    places, _ = _places(sheet, fitted)
+    found: dict[int, tuple[float, MarkedPoint]] = {}
+    for place, panel, drawn in zip(places, sheet.panels, fitted, strict=True):
+        left, top = _corner(place, drawn)
+        for mark in panel.marks:
+            x, y = drawn.drawn(mark.x, mark.y)
+            reach = _reach(panel, drawn)
+            box = (
+                left + max(0, round(x - reach)),
+                top + max(0, round(y - reach)),
+                left + min(drawn.width, round(x + reach) + 1),
+                top + min(drawn.height, round(y + reach) + 1),
+            )
+            known = found.get(mark.number)
+            if known is None or known[0] < drawn.scale_x:
+                point = MarkedPoint(mark.number, mark.location, *box)
+                found[mark.number] = drawn.scale_x, point
+    return [point for _, point in found.values()]
+
+
+def _reach(panel: Panel, drawn: Fitted) -> float:
+    """Return half the edge of a crop, px drawn: a length in mm where pixels have a size."""
+    if panel.pixel_size is None:
+        return BOX / 8
+    return CLOSE_UP_MM / 2 / panel.pixel_size[0] * drawn.scale_x
+
+
+def png(image: "Image.Image", points: Sequence[MarkedPoint] = ()) -> bytes:
+    """Return a picture as PNG, which keeps where its points are."""
+    from PIL.PngImagePlugin import PngInfo  # noqa: PLC0415
+
+    kept = PngInfo()
+    kept.add_text(KEYWORD, as_text(points))
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=6)
+    image.save(buffer, "PNG", compress_level=6, pnginfo=kept)
     return buffer.getvalue()
 
 
@@ -175,6 +205,21 @@ def _rows(sheet: Sheet) -> list[list[int]]:
         for group in groups
         for start in range(0, len(group), _COLUMNS)
     ]
+
+
+def _places(sheet: Sheet, fitted: Sequence[Fitted]) -> tuple[list[tuple[int, int]], int]:
+    """Return the upper left corner of each panel's square, and where the last row ends."""
+    places: list[tuple[int, int]] = []
+    y = 2 * _LINE + 2 * _MARGIN
+    for row in _rows(sheet):
+        places += [(_MARGIN + column * (BOX + _MARGIN), y) for column in range(len(row))]
+        y += _row_height(row, sheet.panels, fitted)
+    return places, y
+
+
+def _corner(place: tuple[int, int], fitted: Fitted) -> tuple[int, int]:
+    """Return the upper left corner of a panel in its square."""
+    return place[0] + (BOX - fitted.width) // 2, place[1]
 
 
 def _row_height(row: list[int], panels: Sequence[Panel], fitted: Sequence[Fitted]) -> int:
@@ -202,7 +247,7 @@ def _draw_panel(
     from PIL import Image, ImageDraw  # noqa: PLC0415
 
     pen = ImageDraw.Draw(image)
-    left, top = place[0] + (BOX - fitted.width) // 2, place[1]
+    left, top = _corner(place, fitted)
     picture = Image.fromarray(np.ascontiguousarray(panel.pixels)).convert("RGB")
     picture = picture.resize((fitted.width, fitted.height), Image.Resampling.BICUBIC)
     if vessels is not None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from aneurysm_assets.messages import counted
 from aneurysm_assets.preview.decoding import Row, Undecodable, decode
+from aneurysm_assets.preview.marked_points import CLOSE_UP_MM
 from aneurysm_assets.preview.window import Window, choose_window
 from aneurysm_assets.schema.tolerances import IN_PLANE_MM
 from aneurysm_assets.storage.object_path import Location
@@ -28,9 +29,6 @@ MOST_POINT_IMAGES = 6
 
 MOST_SLICES = 160
 """Slices that are decoded for a picture from the side; of more, an even choice."""
-
-CLOSE_UP_MM = 40.0
-"""Edge of the square around a point that is shown large: an aneurysm measures a few mm."""
 
 _MOST_CLOSE_UPS = 3
 _LEAST_CLOSE_UP = 10

@@ -6,7 +6,7 @@ from aneurysm_assets.dicom.series import SeriesTable, read_series
 from aneurysm_assets.errors import MachineError, SeriesError
 from aneurysm_assets.messages import counted
 from aneurysm_assets.parallel.series_map import SeriesResult
-from aneurysm_assets.preview.drawing import Sheet, draw, fit, png, thumbnail
+from aneurysm_assets.preview.drawing import Sheet, draw, fit, marked_points, png, thumbnail
 from aneurysm_assets.preview.overlay import Labels, labels_at
 from aneurysm_assets.preview.panels import Composition, Panel, compose
 from aneurysm_assets.raw.fingerprints import fingerprint_of_preview
@@ -56,17 +56,16 @@ def write_preview(
     panels = shown.panels
     vessels, read = _vessels(settings, series_uid, panels, notes)
     notes = [*shown.notes, *notes]
-    image = draw(
-        Sheet(
-            heading=series_uid,
-            subheading=_described(images, series, shown),
-            panels=panels,
-            vessels=vessels,
-            breaks=len(shown.middle),
-            notes=notes,
-        )
+    sheet = Sheet(
+        heading=series_uid,
+        subheading=_described(images, series, shown),
+        panels=panels,
+        vessels=vessels,
+        breaks=len(shown.middle),
+        notes=notes,
     )
-    content = png(image)
+    image = draw(sheet)
+    content = png(image, marked_points(sheet))
     path = stem.parent / f"{stem.name}.png"
     write_bytes(path, content, staged=staged)
     decoded = images.filter(pl.col("dicom_path").is_in(list(shown.decoded)))

@@ -85,6 +85,8 @@ class Numbers:
         Pairs of locations that are positive in one series: `location`, `with` and `series`.
     positions : Positions
         Where the points lie.
+    series_of : dict of str to list of str
+        The series that have a point, by location.
     slices, spacing, thickness, field_of_view : pl.DataFrame
         `modality` and the `value` of each series, without nulls. Of what differs among the
         images of a series, scouts aside, the commonest counts; the field of view is the longer
@@ -110,6 +112,7 @@ class Numbers:
     prevalence: pl.DataFrame
     together: pl.DataFrame
     positions: Positions
+    series_of: dict[str, list[str]]
     slices: pl.DataFrame
     spacing: pl.DataFrame
     thickness: pl.DataFrame
@@ -165,6 +168,7 @@ def take_numbers(
         prevalence=_prevalence(per_series),
         together=_together(per_series),
         positions=take_positions(unified),
+        series_of=_series_of(unified),
         slices=_values(per_series, "slices"),
         spacing=_values(per_series, "spacing"),
         thickness=_values(per_series, "thickness"),
@@ -293,6 +297,19 @@ def _by_location(per_series: pl.DataFrame, unified: pl.LazyFrame) -> pl.DataFram
         .with_columns(pl.col("points").fill_null(0))
         .sort("series", "points", descending=True, maintain_order=True)
     )
+
+
+def _series_of(unified: pl.LazyFrame) -> dict[str, list[str]]:
+    """Return the series with a point at each location, in the order of train.csv."""
+    pairs = (
+        unified.filter(pl.col("localizer_index").is_not_null() & pl.col("location").is_not_null())
+        .select("location", SERIES_KEY)
+        .unique()
+        .sort("location", SERIES_KEY)
+        .collect(engine="streaming")
+    )
+    found = {name: pairs.filter(location=name)[SERIES_KEY].to_list() for name in LOCATIONS}
+    return {name: series for name, series in found.items() if series}
 
 
 def wilson(positive: int, of: int) -> tuple[float, float]:

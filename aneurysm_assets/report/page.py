@@ -1,5 +1,6 @@
 """The report as one HTML file that needs nothing else: no script, no font, no network."""
 
+import base64
 import html
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -11,7 +12,9 @@ from urllib.parse import quote
 
 import polars as pl
 
+from aneurysm_assets.preview.marked_points import CLOSE_UP_MM
 from aneurysm_assets.report import plots
+from aneurysm_assets.report.crops import ContactSheet, Crop
 from aneurysm_assets.report.grids import (
     Grid,
     by_age,
@@ -63,6 +66,10 @@ h3 { font-size: .95rem; margin: 0; font-weight: 600; }
 .three use { opacity: .8; }
 .marks { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr));
   margin: .5rem 0; padding: 0; list-style: none; font-size: .88rem; }
+.crops { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem; }
+.crops figure { margin: 0; break-inside: avoid; } .crops figcaption { overflow-wrap: anywhere; }
+.crops img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
+  background: #0e1013; border-radius: .3rem; margin-bottom: .3rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px solid var(--rule);
@@ -128,7 +135,14 @@ class _Section:
     body: str
 
 
-def make_page(numbers: Numbers, *, version: str, age: Age, pictures: Set[str] = frozenset()) -> str:
+def make_page(
+    numbers: Numbers,
+    *,
+    version: str,
+    age: Age,
+    pictures: Set[str] = frozenset(),
+    contact_sheet: ContactSheet | None = None,
+) -> str:
     """Make the report.
 
     Parameters
@@ -141,6 +155,8 @@ def make_page(numbers: Numbers, *, version: str, age: Age, pictures: Set[str] = 
         When it and its tables were made.
     pictures : set of str
         Series whose picture lies in `series_preview/` beside the page.
+    contact_sheet : ContactSheet, optional
+        What is around points.
 
     Returns
     -------
@@ -171,10 +187,11 @@ def make_page(numbers: Numbers, *, version: str, age: Age, pictures: Set[str] = 
         _checks(numbers, rows),
         _listed(numbers.listed, rows, pictures),
     )
+    points = (_positions(numbers.positions), _crops(contact_sheet or ContactSheet()))
     numbered = count(1)
     labels_html, points_html, images_html, listed_html = (
         "".join(_as_html(next(numbered), section) for section in sections)
-        for sections in (labels, (_positions(numbers.positions),), images, listed)
+        for sections in (labels, points, images, listed)
     )
     key = "".join(
         f"<div><dt>{name}</dt><dd>{many:,}</dd></div>"
@@ -328,6 +345,56 @@ def _positions(positions_: Positions) -> _Section:
     )
 
 
+def _crops(sheet: ContactSheet) -> _Section:
+    title = "Points as drawn"
+    told = f'<p class="faint">{_why_no_more(sheet)}</p>'
+    if not sheet.crops:
+        return _Section(title, told)
+    crops = "".join(map(_crop, sheet.crops))
+    return _Section(title, f'{told}\n<div class="crops">{crops}</div>')
+
+
+def _crop(crop: Crop) -> str:
+    data = base64.b64encode(crop.jpeg).decode("ascii")
+    named = f"point {crop.number}, {crop.location}, of {crop.series}"
+    return (
+        f'<figure><img alt="{_text(named)}" src="data:image/jpeg;base64,{data}">'
+        f"<figcaption>{plots.mark_of(crop.location)}{_text(crop.location)}<br>"
+        f'<a href="{_path_of_picture(crop.series)}" title="{_text(crop.series)}">'
+        f"<code>{_text(_shortened(crop.series))}</code></a></figcaption></figure>"
+    )
+
+
+def _why_no_more(sheet: ContactSheet) -> str:
+    """Say where the crops are from, and why there are not more."""
+    if not sheet.series:
+        return "No series has a point."
+    some = (
+        f"{len(sheet.crops)} points, by turns from each location, cut from the pictures of their "
+        f"series: {CLOSE_UP_MM:g} mm where the pixel spacing is known, less at an image's edge."
+        if sheet.crops
+        else "No point can be shown."
+    )
+    reasons = [
+        f"{many:,} {why}."
+        for many, why in (
+            (
+                sheet.without_picture,
+                f"of {sheet.series:,} series with points have no picture: materialize "
+                f"{SERIES_PREVIEW.name} for them",
+            ),
+            (
+                sheet.without_points,
+                "pictures were drawn by an earlier version, which did not keep where points are: "
+                f"materialize {SERIES_PREVIEW.name} again",
+            ),
+            (sheet.unreadable, "pictures cannot be read"),
+        )
+        if many
+    ]
+    return " ".join([some, *reasons])
+
+
 def _left_out(found: Positions) -> str:
     """Say how many points are drawn, and why not the others."""
     drawn = found.frame.height
@@ -475,8 +542,11 @@ def _listed(listed: Listed, rows: Mapping[str, str], pictures: Set[str]) -> _Sec
 def _picture(uid: str, pictures: Set[str]) -> str:
     if uid not in pictures:
         return ""
-    path = quote(f"{SERIES_PREVIEW.name}/{uid}.png")
-    return f' <a href="{_text(path)}">picture</a>'
+    return f' <a href="{_path_of_picture(uid)}">picture</a>'
+
+
+def _path_of_picture(uid: str) -> str:
+    return _text(quote(f"{SERIES_PREVIEW.name}/{uid}.png"))
 
 
 def _links(problems: Sequence[str]) -> "_Html":

@@ -1,12 +1,23 @@
 """The sheet, pixel by pixel."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from aneurysm_assets.preview.drawing import BOX, Sheet, draw, fit, png, thumbnail, tint
+from aneurysm_assets.preview.drawing import (
+    BOX,
+    Sheet,
+    draw,
+    fit,
+    marked_points,
+    png,
+    thumbnail,
+    tint,
+)
+from aneurysm_assets.preview.marked_points import KEYWORD, from_text
 from aneurysm_assets.preview.panels import Mark, Panel
 
 TOP, LEFT = 56, 10
@@ -83,6 +94,35 @@ def test_the_number_of_a_mark_stands_within_its_panel(at) -> None:
 
     # As many pixels more than a one has the eight here as it has in the middle.
     assert yellow(8, *at) - yellow(1, *at) == yellow(8, 24, 24) - yellow(1, 24, 24)
+
+
+@pytest.mark.parametrize(("x", "y"), [(50, 50), (2, 97), (99, 0)])
+def test_what_lies_around_a_point_is_where_its_ring_is_drawn(x, y) -> None:
+    plain = Panel(np.zeros((100, 100), np.uint8), "", pixel_size=(1.0, 1.0))
+    marked = replace(plain, marks=(Mark(x, y, 7, "Basilar Tip"),))
+    whole = sheet(marked, panels=[plain, plain, plain, plain, marked], vessels=[None] * 5, breaks=3)
+    (point,) = marked_points(whole)
+    assert (point.number, point.location) == (7, "Basilar Tip")
+    box = (point.left, point.top, point.right, point.bottom)
+    ring_x = LEFT + BOX + 10 + (x + 0.5) * BOX / 100
+    assert box[0] <= ring_x <= box[2]
+    forty_mm = 0.4 * BOX
+    assert max(box[2] - box[0], box[3] - box[1]) <= forty_mm + 2
+    ring = np.asarray(draw(whole).crop(box))
+    assert (ring == YELLOW).all(axis=2).sum() >= 15
+
+
+def test_a_point_is_kept_where_it_is_drawn_largest_and_the_png_keeps_it() -> None:
+    mark = Mark(50, 50, 1, "Basilar Tip")
+    wide = Panel(np.zeros((100, 100), np.uint8), "", pixel_size=(1.0, 1.0), marks=(mark,))
+    close = replace(wide, pixels=wide.pixels[:40, :40], marks=(replace(mark, x=20, y=20),))
+    both = sheet(wide, panels=[wide, close], vessels=[None] * 2, breaks=2)
+    (point,) = marked_points(both)
+    left = LEFT + BOX + 10
+    expected = (left, TOP, left + BOX, TOP + BOX)
+    assert (point.left, point.top, point.right, point.bottom) == pytest.approx(expected, abs=5)
+    with Image.open(io.BytesIO(png(draw(both), [point]))) as picture:
+        assert from_text(picture.info[KEYWORD], picture.size) == [point]
 
 
 def test_labels_colour_their_pixels_and_no_other() -> None:

@@ -169,6 +169,17 @@ def test_prevalence_is_of_series_whose_label_is_known() -> None:
     assert frame["share"].to_list()[0] == 0.5
 
 
+def test_series_with_points_are_told_by_location_in_the_order_of_train_csv() -> None:
+    numbers = numbers_of(
+        *(image("2", localizer_index=n, location=TIP) for n in range(2)),
+        image("1", localizer_index=0, location=TIP),
+        image("1", localizer_index=1, location=ACOM),
+        image("3", localizer_index=0, location="elsewhere"),
+        image("4", location=TIP),
+    )
+    assert list(numbers.series_of.items()) == [(ACOM, ["1"]), (TIP, ["1", "2"])]
+
+
 def test_locations_that_are_positive_together_are_counted_by_pairs() -> None:
     both = {TIP: 1, ACOM: 1}
     frame = numbers_of(

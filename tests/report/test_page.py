@@ -1,6 +1,7 @@
 """The page: self-contained, escaped, readable without its figures, whole with little data."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -8,6 +9,7 @@ import matplotlib as mpl
 import pytest
 
 from aneurysm_assets.raw.inventory import Inventory
+from aneurysm_assets.report.crops import ContactSheet, Crop
 from aneurysm_assets.report.listed import MOST_LISTED
 from aneurysm_assets.report.numbers import Numbers
 from aneurysm_assets.report.page import Age, make_page
@@ -147,6 +149,20 @@ def test_points_are_drawn_on_three_planes_and_a_location_has_one_colour_on_all_t
     assert text.count("--l12:") == 3  # light, dark and print
 
 
+def test_crops_are_part_of_the_page_with_location_and_series_and_the_rest_is_told() -> None:
+    crop = Crop("1.2.826.0.1.3680043.8", TIP, 2, b"\xff\xd8")
+    sheet = ContactSheet((crop, replace(crop, location=NASTY)), 7, 3, 2, 1)
+    text, page = page_of(numbers_of(image("1.1")), contact_sheet=sheet)
+    images = [pair[1:] for pair in page.attributes if pair[0] == "img"]
+    assert ("alt", f"point 2, {TIP}, of {crop.series}") in images
+    assert [value for name, value in images if name == "src"] == ["data:image/jpeg;base64,/9g="] * 2
+    assert "script" not in page.tags
+    assert f'href="series_preview/{crop.series}.png" title="{crop.series}"' in text
+    for told in ("3 of 7 series with points have no picture", "2 pictures were drawn by an earlier",
+                 "1 pictures cannot be read"):  # fmt: skip
+        assert told in text
+
+
 def test_ids_are_of_one_element_each_and_references_lead_to_one(full) -> None:
     text, page = full
     ids = [value for _, name, value in page.attributes if name == "id"]
@@ -192,7 +208,7 @@ def test_text_of_the_data_is_escaped_in_tables_and_in_figures() -> None:
 )
 def test_one_series_of_which_little_is_known_makes_a_whole_page(nothing) -> None:
     _, page = page_of(numbers_of(image("1.1", **nothing)))
-    assert page.tags.count("h2") == 16
+    assert page.tags.count("h2") == 17
 
 
 def test_no_problem_found_is_said() -> None:

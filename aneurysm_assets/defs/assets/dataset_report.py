@@ -1,6 +1,6 @@
 """`dataset_report`: the data set on one page."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -10,6 +10,7 @@ from aneurysm_assets.defs.assets.decorators import file_asset, is_to_be_left_out
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.optional_dependencies import require_matplotlib
 from aneurysm_assets.raw.inventory import Inventory, take_inventory
+from aneurysm_assets.report.crops import take_crops
 from aneurysm_assets.report.grids import grids
 from aneurysm_assets.report.numbers import Numbers, take_numbers
 from aneurysm_assets.report.page import Age, make_page
@@ -23,6 +24,7 @@ from aneurysm_assets.schema.tables import (
     UNIFIED_METADATA,
 )
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
 from aneurysm_assets.storage.table_files import (
     file_names,
@@ -54,8 +56,16 @@ def dataset_report(
     with end_with_reason(context, DATASET_REPORT.name):
         numbers = retry_if_replaced(lambda: _numbers(context, run_settings))
         age = _age(context, run_settings)
-        page = make_page(numbers, version=version("aneurysm-assets"), age=age,
-                         pictures=_pictures(run_settings)).encode()  # fmt: skip
+        pictures = _pictures(run_settings)
+        page = make_page(
+            numbers,
+            version=version("aneurysm-assets"),
+            age=age,
+            pictures=pictures.keys(),
+            contact_sheet=take_crops(
+                numbers.series_of, pictures.keys(), lambda uid: pictures[uid].read_bytes()
+            ),
+        ).encode()
         write_bytes(path, page)
     yield dg.MaterializeResult(
         metadata={
@@ -99,10 +109,11 @@ def _numbers(context: dg.AssetExecutionContext, settings: Settings) -> Numbers:
     return numbers
 
 
-def _pictures(settings: Settings) -> Set[str]:
-    """Return the series that have a picture."""
-    names = file_names(settings.interim / SERIES_PREVIEW.name)
-    return {name.removesuffix(".png") for name in names if name.endswith(".png")}
+def _pictures(settings: Settings) -> Mapping[str, Location]:
+    """Return the pictures of series that have one."""
+    directory = settings.interim / SERIES_PREVIEW.name
+    names = (name for name in file_names(directory) if name.endswith(".png"))
+    return {name.removesuffix(".png"): directory / name for name in names}
 
 
 def _age(context: dg.AssetExecutionContext, settings: Settings) -> Age:
