@@ -74,8 +74,9 @@ h3 { font-size: .95rem; margin: 0; font-weight: 600; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px solid var(--rule);
   vertical-align: top; } th { font-weight: 600; } caption { text-align: left; }
-@media (max-width: 30rem) { table { font-size: .82rem; } th, td { padding-right: .4rem; } }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+@media (max-width: 30rem) { table { font-size: .82rem; } th, td { padding-right: .3rem; } }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+@media (min-width: 30rem) { td.n { white-space: nowrap; } }
 code { font-size: .85em; overflow-wrap: anywhere; }
 td:last-child, th:last-child { padding-right: 0; }
 a { color: inherit; text-decoration-color: var(--faint); text-underline-offset: .15em; }
@@ -89,10 +90,15 @@ tr:target td { background: var(--tint); } tr { scroll-margin-top: 3rem; }
   --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
   --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
   html { font-size: 10.5px; } body { padding: 0; } .columns { columns: 2; column-gap: 2rem; }
-  .scroll { overflow: visible; } tr { break-inside: avoid; } }
+  .scroll { overflow: visible; } tr, figure, .three > div { break-inside: avoid; }
+  h2, h3, thead { break-after: avoid; } svg, .mark, img { print-color-adjust: exact; }
+  .three { grid-template-columns: repeat(3, 1fr); } .marks { break-inside: avoid; }
+  .crops { grid-template-columns: repeat(6, 1fr); gap: .6rem; } }
 """
 
 _SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
+
+_PERCENT = re.compile(r"[\d.]+%( to [\d.]+%)?")
 
 _PROJECTIONS: tuple[tuple[str, str, str, tuple[str, str, str, str]], ...] = (
     ("axial", "left", "-posterior", ("right", "left", "posterior", "anterior")),
@@ -581,7 +587,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]], ids: Sequenc
 
 
 def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, int | float)
+    return value is None or isinstance(value, int | float) or bool(_PERCENT.fullmatch(str(value)))
 
 
 def _cell(value: object) -> str:

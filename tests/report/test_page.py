@@ -95,7 +95,7 @@ def test_every_figure_has_a_name_and_a_table_and_the_numbers_are_in_it(full) -> 
 def test_intervals_and_boxes_are_explained_below_their_figures(full) -> None:
     text, page = full
     assert page.tags.count("figcaption") == 5  # no point of these has a place
-    assert "50.0%</td><td>9.5% to 90.5%" in text  # of both series, of one age
+    assert '50.0%</td><td class="n">9.5% to 90.5%' in text  # of both series, of one age
     assert "20.7% to 100.0%" in text
 
 
@@ -177,6 +177,15 @@ def test_it_is_made_for_phones_for_print_and_for_light_and_dark(full) -> None:
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
+    screen, _, paper = text[text.index("<style>") : text.index("</style>")].partition(
+        "@media print"
+    )
+    assert re.search(r"[^{}]*\bfigure\b[^{}]*{ break-inside: avoid; }", paper)
+    # Each variable that dark changes is light again on paper.
+    dark = screen[screen.index("prefers-color-scheme: dark") :]
+    changed = re.findall(r"--\w+:", dark[: dark.index("} }")])
+    assert len(changed) > 25
+    assert set(changed) <= set(re.findall(r"--\w+:", paper))
     # No colour of a figure is fixed: all are the page's.
     assert not re.search(r"#[0-9a-f]{6}", "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL)))
 
