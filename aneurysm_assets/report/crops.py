@@ -111,18 +111,17 @@ class _Cutter:
     def __init__(self, read: Callable[[str], bytes]) -> None:
         self.without_points = self.unreadable = 0
         self._read = read
-        self._left: dict[str, dict[MarkedPoint, bytes]] = {}
+        self._opened: dict[str, dict[MarkedPoint, bytes]] = {}
 
     def cut(self, series: str, location: str) -> Crop | None:
-        """Return what is around the first point of a location that was not cut yet."""
-        if series not in self._left:
-            if len(self._left) == _MOST_READ:
+        """Return what is around the first point of a location."""
+        if series not in self._opened:
+            if len(self._opened) == _MOST_READ:
                 return None
-            self._left[series] = self._open(series)
-        left = self._left[series]
-        for point in left:
+            self._opened[series] = self._open(series)
+        for point, jpeg in self._opened[series].items():
             if point.location == " ".join(location.split()):
-                return Crop(series, location, point.number, left.pop(point))
+                return Crop(series, location, point.number, jpeg)
         return None
 
     def _open(self, series: str) -> dict[MarkedPoint, bytes]:
