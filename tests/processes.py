@@ -1,5 +1,6 @@
 """Processes as the tests need them: each heads a group of its own, and none outlives its test."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from tempfile import TemporaryFile
 from typing import IO
 from unittest import mock
 
-from aneurysm_assets.cli.main import main
+from aneurysm_assets.cli import main
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -58,21 +59,30 @@ def call(*command: object, cwd: Path | None = None, **variables) -> subprocess.C
 def call_here(*arguments: object, **variables) -> subprocess.CompletedProcess:
     """Run `aneurysm-assets` in this process, and return what it said.
 
-    For tests of what it makes and says: a process of its own takes seconds to import everything.
+    For tests of what it makes and says, as a process of its own takes seconds to import everything;
+    not of what a process is: its end, its environment, what it imports. An error that the program
+    does not explain is raised.
     """
     command = ["aneurysm-assets", *map(str, arguments)]
+    log = logging.getLogger("dagster")
+    level = log.level
     code: object = 0
     with (
-        TemporaryFile("a+") as out,
-        TemporaryFile("a+") as err,
+        # Files, as progress is written to a descriptor.
+        TemporaryFile("w+") as out,
+        TemporaryFile("w+") as err,
         mock.patch.dict(os.environ, {name: str(value) for name, value in variables.items()}),
         mock.patch("sys.argv", command),
+        # What it leaves out is for a process that does nothing else.
+        mock.patch.object(main, "leave_out_unused"),
     ):
         with redirect_stdout(out), redirect_stderr(err):
             try:
-                main()
+                main.main()
             except SystemExit as ended:
                 code = ended.code
+            finally:
+                log.setLevel(level)
         said = []
         for stream in (out, err):
             stream.seek(0)

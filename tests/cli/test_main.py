@@ -3,19 +3,14 @@
 import ast
 import errno
 import json
-import logging
 import os
 import pty
 import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from tempfile import TemporaryFile
-from unittest import mock
 
 import dagster as dg
 import nibabel as nib
@@ -26,7 +21,6 @@ import pytest
 from click.testing import CliRunner
 from pydicom.multival import MultiValue
 
-from aneurysm_assets.cli import main
 from aneurysm_assets.cli.main import cli
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import uid
@@ -36,6 +30,7 @@ from aneurysm_assets.storage.table_files import read_table
 from tests.processes import (
     DEADLINE,
     call,
+    call_here,
     group_of,
     read_to_the_end,
     started,
@@ -61,46 +56,12 @@ def run(data: Path, *arguments: object, **variables: object) -> subprocess.Compl
     return call("aneurysm-assets", "run", "--data", data, *QUICKLY, *arguments, **variables)
 
 
-def in_this_process(*command: object, **variables: object) -> subprocess.CompletedProcess:
-    """Give a command to the program in the test's own process, which is much quicker.
-
-    It is for what a command does and says; what a process is (its end, its environment, what it
-    imports) is told by `run` and `call`. An error that the program does not explain is raised.
-    """
-    given = {name: str(value) for name, value in variables.items()}
-    log = logging.getLogger("dagster")
-    level = log.level
-    with (
-        mock.patch.dict(os.environ, given),
-        mock.patch.object(sys, "argv", ["aneurysm-assets", *map(str, command)]),
-        # What it leaves out is for a process that does nothing else.
-        mock.patch.object(main, "leave_out_unused"),
-        # Files, as progress is written to a descriptor.
-        TemporaryFile("w+") as out,
-        TemporaryFile("w+") as err,
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        try:
-            main.main()
-            status = 0
-        except SystemExit as ended:
-            status = ended.code
-        finally:
-            log.setLevel(level)
-        said = []
-        for each in (out, err):
-            each.seek(0)
-            said.append(each.read())
-    return subprocess.CompletedProcess(command, status, *said)
-
-
 def run_here(data: Path, *arguments: object, **variables: object) -> subprocess.CompletedProcess:
-    return in_this_process("run", "--data", data, *QUICKLY, *arguments, **variables)
+    return call_here("run", "--data", data, *QUICKLY, *arguments, **variables)
 
 
 def status(data: Path, *arguments: object, **variables: object) -> dict:
-    shown = in_this_process("status", "--data", data, "--json", *arguments, **variables)
+    shown = call_here("status", "--data", data, "--json", *arguments, **variables)
     assert shown.returncode == 0, shown.stderr
     return json.loads(shown.stdout)
 
@@ -355,7 +316,7 @@ def test_what_changed_is_listed_by_status_and_taken_again_by_run(finished) -> No
         "labels": [DAMAGED],
     }
     assert [of["materialized"] for of in shown["assets"].values()] == [12, 12, 12, 12]
-    people = in_this_process("status", "--data", finished).stdout.splitlines()
+    people = call_here("status", "--data", finished).stdout.splitlines()
     assert people[1].split()[:3] == ["dicom_tags", "12", "1"]
 
     before = events_of(finished)
@@ -380,7 +341,7 @@ def test_a_series_that_vanished_from_disk_stays_done_and_is_listed(finished) -> 
     shown = status(finished)
     assert shown["series_vanished"] == [CTA]
     assert [(of["materialized"], of["stale"]) for of in shown["assets"].values()] == [(12, 0)] * 4
-    people = in_this_process("status", "--data", finished).stdout
+    people = call_here("status", "--data", finished).stdout
     assert f"vanished from disk: {CTA}" in people
     for _ in range(2):
         done = run_here(finished)
@@ -633,7 +594,7 @@ def as_former_script(series: str, raw: Path) -> pd.DataFrame:
 def test_export_as_the_former_script_has_its_columns_and_values(first_run, tmp_path) -> None:
     data, _ = first_run
     to = tmp_path / "old.csv"
-    done = in_this_process(*("export", "--data", data, "--to", to, "--as", "01_create_meta_data"))
+    done = call_here(*("export", "--data", data, "--to", to, "--as", "01_create_meta_data"))
     assert done.returncode == 0, done.stderr
     ours = pd.read_csv(to)
     (segmented,) = ours.dropna(subset=["nii_path"])["SeriesInstanceUID"].unique()
@@ -706,11 +667,11 @@ def test_sample_writes_data_that_are_ready_for_run(tmp_path) -> None:
 
 
 def test_sample_writes_a_larger_one_for_load(tmp_path) -> None:
-    written = in_this_process("sample", tmp_path, "--series", 3, "--files", 2)
+    written = call_here("sample", tmp_path, "--series", 3, "--files", 2)
     assert written.returncode == 0, written.stderr
     series = list((tmp_path / "raw" / "series").iterdir())
     assert [len(list(directory.iterdir())) for directory in series] == [2, 2, 2]
-    half = in_this_process("sample", tmp_path, "--series", 3)
+    half = call_here("sample", tmp_path, "--series", 3)
     assert half.returncode == 2
     assert "--series and --files go together" in half.stderr
 
@@ -719,7 +680,7 @@ def test_sample_never_touches_a_raw_that_it_did_not_write(tmp_path) -> None:
     (tmp_path / "raw" / "series" / "1.2.3").mkdir(parents=True)
     (tmp_path / "raw" / "train.csv").write_text("mine")
     before = tree(tmp_path)
-    refused = in_this_process("sample", tmp_path)
+    refused = call_here("sample", tmp_path)
     assert refused.returncode == 2
     assert "was not written by `aneurysm-assets sample`" in said_in_a_sentence(refused)
     assert tree(tmp_path) == before
