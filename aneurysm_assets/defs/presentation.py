@@ -1,13 +1,13 @@
-"""What the Dagster UI shows beside every asset: where to read on, where its code is, its age.
+"""What the Dagster UI shows beside every asset: where to read on, and where its code is.
 
 What an asset is and makes, its group, kinds and columns, stands with the asset; what its page says
 of it in `pages`.
-Owners are left to whoever runs this.
+Owners are left to whoever runs this. No asset has a freshness policy: the data set is released, not
+streamed, an old table can be right, and whether it is up to date is what a check tells.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -63,26 +63,11 @@ DOCS: Mapping[dg.AssetKey, Mapping[str, str]] = {
 }
 """Where to read on, by asset: a name and an address each."""
 
-_NEVER = timedelta(days=50 * 365)
-"""Dagster asks for a window after which an asset fails; its UI takes 2^31 seconds at most."""
-
-FRESHNESS: Mapping[dg.AssetKey, dg.FreshnessPolicy] = {
-    dg.AssetKey(UNIFIED_METADATA.name): dg.FreshnessPolicy.time_window(
-        warn_window=timedelta(days=30), fail_window=_NEVER
-    )
-}
-"""After how long an asset is marked: `unified_metadata` warns, as a reminder to look for new data.
-
-It never fails: the data set is released, not streamed, and an old table can be right. Whether it is
-up to date is told by `aneurysm-assets status`, not by its age. The others have none: a series'
-tables are stale when their input changes, and `series_quality` and the pictures follow the table.
-"""
-
 
 def presented(
     assets: Sequence[dg.AssetsDefinition | dg.AssetSpec],
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Return assets with their pages, links to documents and code, and their freshness policy.
+    """Return assets with their pages, and links to documents and code.
 
     The places in the code are those of the files that are running, found when this is called.
     """
@@ -100,8 +85,6 @@ def _presented(spec: dg.AssetSpec) -> dg.AssetSpec:
     links = {
         f"docs/{name}": dg.MetadataValue.url(url) for name, url in DOCS.get(spec.key, {}).items()
     }
-    if spec.key in FRESHNESS:
-        spec = spec.replace_attributes(freshness_policy=FRESHNESS[spec.key])
     page = PAGES.get(spec.key.to_user_string())
     if page is not None:
         spec = spec.replace_attributes(description=page.as_markdown(spec.description or ""))

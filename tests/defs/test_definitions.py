@@ -35,12 +35,6 @@ def code_of(spec: dg.AssetSpec) -> list[Path]:
     return [Path(reference.file_path) for reference in references]
 
 
-def freshness_of(spec: dg.AssetSpec) -> dict[str, int] | None:
-    """Return after how many days since it was made an asset is said to be old."""
-    policy = spec.freshness_policy
-    return policy and {"warn": policy.warn_window.days, "fail": policy.fail_window.days}
-
-
 def described(spec: dg.AssetSpec, policy: dg.BackfillPolicy | None) -> dict[str, Any]:
     schema = spec.metadata.get("dagster/column_schema")
     partitions = spec.partitions_def
@@ -59,7 +53,6 @@ def described(spec: dg.AssetSpec, policy: dg.BackfillPolicy | None) -> dict[str,
             if label.startswith("docs/")
         },
         "code": [reference.relative_to(PACKAGE).as_posix() for reference in code_of(spec)],
-        "freshness": freshness_of(spec),
         "columns": {column.name: column.type for column in schema.columns} if schema else None,
     }
 
@@ -268,10 +261,3 @@ def test_the_line_of_the_document_gives_every_asset_its_owners() -> None:
     assert {spec.key for spec in specs} == {s.key for s in defs.resolve_all_asset_specs()}
     assert {tuple(spec.owners) for spec in specs} == {("team:imaging",)}
     assert not any(spec.owners for spec in defs.resolve_all_asset_specs())
-
-
-def test_a_window_of_freshness_is_short_enough_for_the_ui_whose_numbers_have_32_bits() -> None:
-    policies = [spec.freshness_policy for spec in defs.resolve_all_asset_specs()]
-    windows = [policy.fail_window.to_timedelta() for policy in policies if policy]
-    assert len(windows) == 1
-    assert all(window.total_seconds() < 2**31 for window in windows)
