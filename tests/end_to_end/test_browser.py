@@ -230,9 +230,7 @@ def test_the_preview_of_a_series_is_an_image_on_the_page_of_its_materialisation(
     picture(page, pictures / "preview.png")
 
 
-def test_the_page_of_the_unified_table_tells_its_rows_columns_and_code(
-    dev, page, pictures
-) -> None:
+def test_the_page_of_the_unified_table_tells_its_rows_columns_and_code(dev, page, pictures) -> None:
     rows = pl.read_parquet(dev.project / "data" / "interim" / "dicom_metadata_with_csv.parquet")
     page.goto(f"{dev.url}/assets/unified_metadata?view=overview")
     page.get_by_role("button", name="Hide navigation").click()
