@@ -10,10 +10,9 @@ import polars as pl
 from aneurysm_assets.quality.findings import Evidence, assess
 from aneurysm_assets.quality.images import summarise
 from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import LABELS, LOCALIZERS
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.table_files import find_table, scan_tables
-from aneurysm_assets.unified.combine import points_without_image, scan_series
+from aneurysm_assets.unified.combine import points_without_image, scan_series, scan_unified
 
 
 def assess_series(
@@ -42,13 +41,7 @@ def assess_series(
     FileNotFoundError
         There is no unified table, or a file of one of its series is gone.
     """
-    path = find_table(settings.unified_table)
-    if path is None:
-        raise FileNotFoundError(
-            f"there is no unified table at {settings.unified_table}: make it with "
-            "`aneurysm-assets run`"
-        )
-    unified = scan_tables(UNIFIED_METADATA, [path])
+    unified = scan_unified(settings)
     found = summarise(unified)
     combined = found.series[SERIES_KEY].to_list()
     points = scan_series(settings, LOCALIZERS, combined).collect()

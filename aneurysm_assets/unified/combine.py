@@ -20,7 +20,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import find_tables, read_table, scan_tables
+from aneurysm_assets.storage.table_files import find_table, find_tables, read_table, scan_tables
 from aneurysm_assets.unified.localizer_geometry import (
     POINT_KEY,
     Placement,
@@ -201,6 +201,23 @@ def scan_series(settings: Settings, table: Table, series: Sequence[str]) -> pl.L
     """
     files = find_tables(settings.interim / table.name)
     return scan_tables(table, [_file(files, table, uid) for uid in series])
+
+
+def scan_unified(settings: Settings) -> pl.LazyFrame:
+    """Scan the unified table.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    """
+    path = find_table(settings.unified_table)
+    if path is None:
+        raise FileNotFoundError(
+            f"there is no unified table at {settings.unified_table}: make it with "
+            "`aneurysm-assets run`"
+        )
+    return scan_tables(UNIFIED_METADATA, [path])
 
 
 def _file(files: Mapping[str, Location], table: Table, series_instance_uid: str) -> Location:

@@ -18,7 +18,8 @@ from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
-from aneurysm_assets.storage.table_files import StoredTable, find_table, scan_tables, write_table
+from aneurysm_assets.storage.table_files import StoredTable, write_table
+from aneurysm_assets.unified.combine import scan_unified
 from aneurysm_assets.unified.volumes import volumes_of
 
 _SHOWN = (
@@ -45,13 +46,7 @@ def _described(
 ) -> tuple[dict[str, Any], StoredTable]:
     complete, _ = partitions.complete(context.instance, settings)
     sources = InputSnapshot.now({settings.interim: [settings.unified_table.name]})
-    path = find_table(settings.unified_table)
-    if path is None:
-        raise FileNotFoundError(
-            f"there is no unified table at {settings.unified_table}: make it with "
-            "`aneurysm-assets run`"
-        )
-    table = volumes_of(scan_tables(UNIFIED_METADATA, [path]))
+    table = volumes_of(scan_unified(settings))
     counts = {
         "regular": int(table["is_regular"].sum()),
         "series": table["SeriesInstanceUID"].n_unique(),
