@@ -5,7 +5,7 @@ decoders, of which each uses one processor at a time: nothing here guesses.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ _START = b"\xff\x4f\xff\x51"
 _SIGNED = 0x80
 
 
-def read_frames(path: Path, rows: Sequence[Row]) -> list[NDArray[Any]] | None:
-    """Decode frames of one file.
+def read_frames(path: Path, rows: Sequence[Row]) -> Iterator[NDArray[Any]]:
+    """Decode frames of one file, one in memory at a time.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ def read_frames(path: Path, rows: Sequence[Row]) -> list[NDArray[Any]] | None:
     rows : sequence of Row
         The rows of the wanted frames.
 
-    Returns
-    -------
-    list of ndarray or None
-        Stored values, rows x columns each. None where they are not grey JPEG 2000 of just the
-        matrix, bits and sign of the header, `imagecodecs` is not installed, or it fails.
+    Yields
+    ------
+    ndarray
+        Stored values, rows x columns, up to the first frame that is not grey JPEG 2000 of just the
+        matrix, bits and sign of the header, or that fails; none without `imagecodecs`.
 
     Raises
     ------
@@ -49,37 +49,38 @@ def read_frames(path: Path, rows: Sequence[Row]) -> list[NDArray[Any]] | None:
     """
     first = rows[0]
     if first["TransferSyntaxUID"] not in _SYNTAXES or first["SamplesPerPixel"] != 1:
-        return None
+        return
     if find_spec("imagecodecs") is None:
-        return None
+        return
     # Both take longer to import than a series without compression to load.
     from imagecodecs import Jpeg2kError, jpeg2k_decode  # noqa: PLC0415
 
-    codestreams = _codestreams(path, rows)
-    if not all(_is_as_declared(each, first) for each in codestreams):
-        return None
-    try:
-        return [jpeg2k_decode(each) for each in codestreams]
-    except Jpeg2kError:
-        return None  # another decoder may do better, or says what is wrong
+    for codestream in _codestreams(path, rows):
+        if not _is_as_declared(codestream, first):
+            return
+        try:
+            stored = jpeg2k_decode(codestream)
+        except Jpeg2kError:
+            return  # another decoder may do better, or says what is wrong
+        yield stored
 
 
-def _codestreams(path: Path, rows: Sequence[Row]) -> list[bytes]:
-    """Return the bytes of frames; empty bytes of those that are not to be found."""
+def _codestreams(path: Path, rows: Sequence[Row]) -> Iterator[bytes]:
+    """Yield the bytes of frames, up to the first that is not to be found."""
     from pydicom import dcmread  # noqa: PLC0415
     from pydicom.encaps import get_frame  # noqa: PLC0415
 
     with path.open("rb") as source:
         dcmread(source, force=True, stop_before_pixels=True, specific_tags=[])
         if source.read(12) not in _PIXEL_DATA:
-            return [b""]
+            return
         number = rows[0]["NumberOfFrames"] or 1
-        try:
-            return [
-                get_frame(source, row["frame_index"] or 0, number_of_frames=number) for row in rows
-            ]
-        except (ValueError, EOFError, struct.error):  # of fragments that are not whole
-            return [b""]
+        for row in rows:
+            try:
+                frame = get_frame(source, row["frame_index"] or 0, number_of_frames=number)
+            except (ValueError, EOFError, struct.error):  # of fragments that are not whole
+                return
+            yield frame
 
 
 def _is_as_declared(codestream: bytes, row: Row) -> bool:

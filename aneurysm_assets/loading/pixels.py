@@ -185,9 +185,10 @@ _NEEDED = (
 
 def _read(raw: Location, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> None:
     path = raw / job[0][1]["dicom_path"]
-    if isinstance(path, Path) and (
-        _read_native(path, job, volume, target) or _read_jpeg2000(path, job, volume, target)
-    ):
+    if isinstance(path, Path):
+        job = job[_read_native(path, job, volume, target) :]
+        job = job[_read_jpeg2000(path, job, volume, target) if job else 0 :]
+    if not job:
         return
     file = path if isinstance(path, Path) else open_object(path, head=_HEAD)
     with _named(job[0][1], file):
@@ -195,27 +196,27 @@ def _read(raw: Location, job: Sequence[Slice], volume: NDArray[Any], target: Tar
             _put(stored, row, volume[k], target)
 
 
-def _read_native(path: Path, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> bool:
-    """Read slices of a file whose pixels stand in it as they are; tell whether they do."""
+def _read_native(path: Path, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> int:
+    """Read slices of a file whose pixels stand in it as they are; return how many: all or none."""
     with _named(job[0][1], path), path.open("rb", buffering=0) as file:
         found = find_frames(file.fileno(), job[0][1])
         if found is None:
-            return False
+            return 0
         for k, row in job:
             stored = found.read(file.fileno(), row["frame_index"] or 0)
             _put(stored_bits(stored, row), row, volume[k], target)
-    return True
+    return len(job)
 
 
-def _read_jpeg2000(path: Path, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> bool:
-    """Read slices of a file of JPEG 2000, where its frames are as declared; tell whether so."""
+def _read_jpeg2000(path: Path, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> int:
+    """Read slices of a file of JPEG 2000, while its frames are as declared; return how many."""
+    done = 0
     with _named(job[0][1], path):
-        frames = read_frames(path, [row for _, row in job])
-        if frames is None:
-            return False
-        for (k, row), stored in zip(job, frames, strict=True):
+        for stored in read_frames(path, [row for _, row in job]):
+            k, row = job[done]
             _put(stored, row, volume[k], target)
-    return True
+            done += 1
+    return done
 
 
 def _put(stored: NDArray[Any], row: Row, place: NDArray[Any], target: Target) -> None:
