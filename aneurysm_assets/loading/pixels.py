@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from aneurysm_assets.errors import SeriesError
 from aneurysm_assets.loading.jpeg2000 import read_frames
 from aneurysm_assets.loading.native import find_frames
-from aneurysm_assets.messages import one_line
+from aneurysm_assets.messages import counted, one_line
 from aneurysm_assets.preview.decoding import (
     Row,
     Undecodable,
@@ -27,9 +27,13 @@ from aneurysm_assets.preview.decoding import (
 )
 from aneurysm_assets.storage.fetching import ObjectFile, open_object
 from aneurysm_assets.storage.object_path import Location
+from aneurysm_assets.volumes.description import IS_COLOURED, colour_of
 
 Slice = tuple[int, Row]
 """The place k of a slice, and its row of `dicom_tags`."""
+
+RGB = np.dtype([("R", np.uint8), ("G", np.uint8), ("B", np.uint8)])
+"""Colour as nibabel has it, and NIfTI (DT_RGB24)."""
 
 _WHOLE_NUMBERS = (np.uint8, np.int16, np.uint16, np.int32)
 """What NIfTI stores and most programs read, in the order in which they are tried."""
@@ -78,8 +82,11 @@ def target_of(slices: pl.DataFrame, dtype: DTypeLike | None, *, rescale: bool) -
     ------
     SeriesError
         A header does not say what a stored value is, or integers are wanted of values that are
-        not whole.
+        not whole, or a dtype of colour.
     """
+    coloured = slices.filter(IS_COLOURED)
+    if not coloured.is_empty():
+        return _target_of_colour(coloured, slices.height, dtype)
     names = ["PixelRepresentation", "BitsStored", "BitsAllocated", *_FACTORS]
     kinds = slices.select(names).unique().to_dicts()
     target = Target(np.dtype(np.float32 if dtype is None else dtype), rescale)
@@ -99,6 +106,19 @@ def target_of(slices: pl.DataFrame, dtype: DTypeLike | None, *, rescale: bool) -
         if limits.min <= min(ends) and max(ends) <= limits.max:
             return Target(np.dtype(candidate), rescale)
     return Target(np.dtype(np.float64), rescale)
+
+
+def _target_of_colour(coloured: pl.DataFrame, count: int, dtype: DTypeLike | None) -> Target:
+    if coloured.height < count:
+        raise SeriesError(
+            f"{coloured.height} of {counted(count, 'image')} in colour ({colour_of(coloured)}), "
+            "and no array holds both colour and grey"
+        )
+    if dtype is not None and np.dtype(dtype) != RGB:
+        raise SeriesError(
+            f"in colour ({colour_of(coloured)}), which comes as R, G and B of 8 bits: pass no dtype"
+        )
+    return Target(RGB, rescale=False)
 
 
 _FACTORS = ("RescaleSlope", "RescaleIntercept")
@@ -185,7 +205,7 @@ _NEEDED = (
 
 def _read(raw: Location, job: Sequence[Slice], volume: NDArray[Any], target: Target) -> None:
     path = raw / job[0][1]["dicom_path"]
-    if isinstance(path, Path):
+    if isinstance(path, Path) and target.dtype != RGB:
         job = job[_read_native(path, job, volume, target) :]
         job = job[_read_jpeg2000(path, job, volume, target) if job else 0 :]
     if not job:
@@ -227,6 +247,9 @@ def _put(stored: NDArray[Any], row: Row, place: NDArray[Any], target: Target) ->
     ValueError
         They are of another shape, or are not within the dtype.
     """
+    if place.dtype == RGB:
+        _put_colour(stored, place)
+        return
     if stored.shape != place.shape:
         raise ValueError(f"{stored.shape} values are not the {place.shape} of Rows and Columns")
     slope, intercept = target.factors(row)
@@ -249,6 +272,15 @@ def _put(stored: NDArray[Any], row: Row, place: NDArray[Any], target: Target) ->
         np.multiply(place, np.int64(slope).astype(place.dtype), out=place)
     if intercept:
         np.add(place, np.int64(intercept).astype(place.dtype), out=place)
+
+
+def _put_colour(stored: NDArray[Any], place: NDArray[Any]) -> None:
+    if stored.shape != (*place.shape, 3) or stored.dtype != np.uint8:
+        raise ValueError(
+            f"{stored.shape} values of {stored.dtype} are no colour of 8 bits of {place.shape} "
+            "pixels"
+        )
+    place.view(np.uint8).reshape(stored.shape)[...] = stored
 
 
 @contextmanager

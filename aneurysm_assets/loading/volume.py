@@ -80,11 +80,12 @@ def load_volume(
     dtype : dtype, optional
         Of the array. The default is the smallest of uint8, int16, uint16 and int32 that holds
         whatever the headers allow where slope and intercept are whole numbers, else float32.
+        Colour has one of its own: R, G and B, as nibabel has it; no other is given.
     rescale : bool
         Whether slope and intercept are applied, which gives output units (HU in CT).
     allow_irregular : bool
-        Whether a volume is loaded that no affine is right for. Its affine is that of its first
-        slice and the mean step, or None.
+        Whether a volume is loaded that no affine is right for, or that is in colour. Its affine is
+        that of its first slice and the mean step, or None.
     threads : int, optional
         How many files or frames are read and decoded at the same time.
 

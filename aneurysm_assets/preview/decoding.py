@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import groupby
@@ -162,19 +162,22 @@ def stored_values(file: Path | ObjectFile, frames: Sequence[tuple[int, Row]]) ->
     _require_decoder(file, declared)
     indices = [row["frame_index"] or 0 for _, row in frames]
     stream = file.stream() if isinstance(file, ObjectFile) else file.open("rb", buffering=0)
+    found: Generator[Pixels]
     with closing(io.BufferedReader(stream)) as source:
         if declared == DeflatedExplicitVRLittleEndian:
             # pydicom seeks in the file for pixels, which a deflated one does not allow.
             header = dcmread(source)
             _require_few_pixels(header)
-            found = iter_pixels(header, indices=indices)
+            found = (pixels for pixels in iter_pixels(header, indices=indices))
         else:
             header = dcmread(source, force=True, stop_before_pixels=True, specific_tags=_HEADER)
             _require_few_pixels(header)
             syntax = declared or _syntax_as_read(header)
             whole = _whole_frames(source, header, syntax, indices)
             found = _any_decoder(source, syntax, whole)
-        yield from (_as_shown(stored, header, declared) for stored in found)
+        with closing(found):  # before its source is
+            for stored in found:
+                yield _as_shown(stored, header, declared)
         if declared != DeflatedExplicitVRLittleEndian and len(whole) < len(indices):
             raise ValueError("the pixel data is shorter than Rows, Columns and frames need")
 
@@ -239,7 +242,7 @@ def _whole_frames(source: BinaryIO, header: Dataset, syntax: UID, indices: list[
     return [index for index in indices if (index + 1) * bits <= 8 * length]
 
 
-def _any_decoder(source: BinaryIO, syntax: UID, indices: list[int]) -> Iterator[Pixels]:
+def _any_decoder(source: BinaryIO, syntax: UID, indices: list[int]) -> Generator[Pixels]:
     """Decode with pydicom's choice, and what that fails on with each other decoder."""
     plugins = get_decoder(syntax).available_plugins if syntax.is_encapsulated else ()
     done = 0

@@ -24,6 +24,11 @@ from aneurysm_assets.volumes.vectors import have_nan
 
 VOLUME_KEY = (SERIES_KEY, "volume_index")
 
+IS_COLOURED = (pl.col("SamplesPerPixel") > 1) | ~pl.col(
+    "PhotometricInterpretation"
+).str.starts_with("MONOCHROME")
+"""Of rows of `dicom_tags`. The values of PALETTE COLOR, too, are no brightness."""
+
 _SCHEMA = pl.Schema(
     {SERIES_KEY: pl.String(), **{column.name: column.stored_dtype for column in VOLUME_COLUMNS}}
 )
@@ -75,14 +80,14 @@ def describe_volumes(images: pl.DataFrame) -> pl.DataFrame:
 def _reasons(slices: pl.DataFrame, starts: Integers, shapes: Regularity) -> list[str | None]:
     """Say of each volume why it is not regular: its pixels, then where its slices lie."""
     mosaics = _count(slices["ImageType"].str.contains(r"(^|\\) *MOSAIC *(\\|$)"), starts)
-    coloured = _count(_is_coloured(slices), starts)
+    colours = _colours(slices, shapes)
     short = _count(slices["pixel_data_short"], starts)
     without_pixels = _count(slices["pixel_data_short"].is_null(), starts)
     reasons = []
     for n, of_places in enumerate(shapes.reasons):
         of_pixels = (
             ("its images are mosaics of slices (ImageType MOSAIC)", mosaics[n]),
-            ("its images are in colour", coloured[n]),
+            (colours.get(n, ""), n in colours),
             (f"{counted(int(short[n]), 'image')} with too few bytes of pixels", short[n]),
             (
                 f"{counted(int(without_pixels[n]), 'image')} of which no pixels were found",
@@ -94,10 +99,22 @@ def _reasons(slices: pl.DataFrame, starts: Integers, shapes: Regularity) -> list
     return reasons
 
 
-def _is_coloured(slices: pl.DataFrame) -> pl.Series:
-    # The values of PALETTE COLOR are numbers of colours.
-    palette = pl.col("PhotometricInterpretation") == "PALETTE COLOR"
-    return slices.select((pl.col("SamplesPerPixel") > 1) | palette).to_series()
+def _colours(slices: pl.DataFrame, shapes: Regularity) -> dict[int, str]:
+    """Say of each volume that has images in colour which colour, and of how many of its images."""
+    volume = pl.Series("volume", shapes.volume_of)
+    coloured = slices.with_columns(volume).filter(IS_COLOURED)
+    said = {}
+    for (n,), images in coloured.group_by("volume"):
+        all_of_them = images.height == shapes.counts[n]
+        who = "its images are" if all_of_them else f"{counted(images.height, 'image')} in it"
+        said[n] = f"{who} in colour ({colour_of(images)})"
+    return said
+
+
+def colour_of(images: pl.DataFrame) -> str:
+    """Return what the headers of images in colour say of it, for a message."""
+    names = images["PhotometricInterpretation"].drop_nulls().unique().sort().to_list()
+    return f"PhotometricInterpretation {', '.join(names) or 'missing'}"
 
 
 def _count(flags: pl.Series, starts: Integers) -> Integers:

@@ -147,7 +147,30 @@ def _write_file(folder: Path, number: int, image: Image, syntax: UID) -> None:
         if value is not None:
             setattr(data, keyword, value)
     stored = image.stored(float(data.RescaleSlope), float(data.RescaleIntercept))
-    _save(data, np.repeat(stored, data.SamplesPerPixel), folder / f"{number:04}.dcm", syntax)
+    if data.PhotometricInterpretation != "MONOCHROME2":
+        stored = _in_colour(data, stored)
+    _save(data, stored, folder / f"{number:04}.dcm", syntax)
+
+
+def colours_at(stored: np.ndarray) -> np.ndarray:
+    """Return R, G and B of stored values, each a linear function of the place too."""
+    return np.stack([stored, 255 - stored, np.full_like(stored, 77)], axis=-1)
+
+
+def _in_colour(data: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Return the samples of an image whose colours are `colours_at` of the values, YBR's grey."""
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        for name, table in zip(
+            ("Red", "Green", "Blue"), colours_at(np.arange(256)).T.astype(np.uint8), strict=True
+        ):
+            setattr(data, f"{name}PaletteColorLookupTableDescriptor", [256, 0, 8])
+            setattr(data, f"{name}PaletteColorLookupTableData", table.tobytes())
+        return stored
+    if data.PhotometricInterpretation == "YBR_FULL_422":
+        # Two pixels after one another have one colour between them: Y, Y, Cb, Cr.
+        pairs = stored.reshape(stored.shape[0], -1, 2)
+        return np.concatenate([pairs, np.full_like(pairs, 128)], axis=-1)
+    return np.moveaxis(colours_at(stored), -1, 0 if data.PlanarConfiguration else 2)
 
 
 MACROS = {
@@ -241,6 +264,14 @@ def alternating(images: list[Image], **tags: Sequence[Any]) -> list[Image]:
     return images
 
 
+EIGHT_BITS = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "RescaleIntercept": 650}
+
+
+def coloured(interpretation: str, **tags: Any) -> Kind:
+    tags = EIGHT_BITS | {"SamplesPerPixel": 3, "PhotometricInterpretation": interpretation} | tags
+    return Kind(stack(tags=tags), [(10, f"in colour (PhotometricInterpretation {interpretation})")])
+
+
 KINDS: dict[str, Kind] = {
     "axial": Kind(stack(), [(10, None)]),
     "axial from above": Kind(stack()[::-1], [(10, None)]),
@@ -276,10 +307,7 @@ KINDS: dict[str, Kind] = {
     "8 bits": Kind(
         stack(
             shape=(5, 5),
-            tags={
-                **{"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7},
-                **{"RescaleIntercept": 650},
-            },
+            tags=EIGHT_BITS,
         ),
         [(10, None)],
     ),
@@ -378,19 +406,14 @@ KINDS: dict[str, Kind] = {
         stack(tags={"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}),
         [(10, "mosaics of slices")],
     ),
-    "colour": Kind(
-        stack(
-            shape=(5, 5),
-            tags={
-                **{"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
-                **{"PlanarConfiguration": 0, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7},
-                **{"RescaleIntercept": 650},
-            },
-        ),
-        [(10, "in colour")],
-    ),
-    "palette colour": Kind(
-        stack(tags={"PhotometricInterpretation": "PALETTE COLOR"}), [(10, "in colour")]
+    "RGB": coloured("RGB", PlanarConfiguration=0),
+    "RGB by planes": coloured("RGB", PlanarConfiguration=1),
+    "YBR_FULL_422": coloured("YBR_FULL_422", PlanarConfiguration=0),
+    "palette colour": coloured("PALETTE COLOR", SamplesPerPixel=1),
+    "colour among grey": Kind(
+        stack(2, tags=EIGHT_BITS | {"PhotometricInterpretation": "PALETTE COLOR"})
+        + stack(3, origin=(-20.0, 10.0, -27.0), tags=EIGHT_BITS),
+        [(5, "2 images in it in colour (PhotometricInterpretation PALETTE COLOR)")],
     ),
     "a file without pixels": Kind(
         stack(), [(10, "1 image of which no pixels were found")], after=_remove_pixels

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.pixels import apply_rescale, pixel_array
+from pydicom.pixels import apply_color_lut, apply_rescale, pixel_array
 
 import aneurysm_assets as aa
 from aneurysm_assets.errors import SeriesError
@@ -95,3 +95,37 @@ def test_regular_volumes_of_real_series_are_what_pydicom_reads(root, tmp_path):
             refused.append(str(error))
     assert all(refused)
     assert regular >= 1
+
+
+def colours_by_pydicom(data: Dataset) -> np.ndarray:
+    """Return what pydicom shows, as bytes."""
+    shown = pixel_array(data)
+    if data.PhotometricInterpretation == "PALETTE COLOR":
+        shown = apply_color_lut(shown, data)
+    return (shown >> 8).astype(np.uint8) if shown.dtype == np.uint16 else shown
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_images_in_colour_are_what_pydicom_shows(tmp_path):
+    compared, refused = [], []
+    for path in sorted(BUNDLED.glob("*.dcm")):
+        try:
+            data = dcmread(path)
+            is_coloured = not data.PhotometricInterpretation.startswith("MONOCHROME")
+        except Exception:  # noqa: BLE001 - some are damaged on purpose, in any way
+            continue
+        if not is_coloured:
+            continue
+        folder = tmp_path / path.stem
+        folder.mkdir()
+        shutil.copy(path, folder)
+        try:
+            array = np.ascontiguousarray(aa.load_volume(folder, allow_irregular=True).dataobj)
+        except SeriesError as error:
+            refused.append(str(error))
+            continue
+        stored = colours_by_pydicom(data)
+        found = np.moveaxis(array.view(np.uint8).reshape(*array.shape, 3), (0, 1, 2), (2, 1, 0))
+        assert (found == stored.reshape(found.shape)).all(), path
+        compared.append(path.name)
+    assert len(compared) > 20, refused

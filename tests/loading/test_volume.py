@@ -16,7 +16,7 @@ import aneurysm_assets as aa
 from aneurysm_assets.errors import InputError, IrregularVolume, SeriesError
 from aneurysm_assets.loading import pixels
 from aneurysm_assets.preview import decoding
-from tests.loading.kinds import AXIAL, KINDS, SERIES, Image, Kind, stack, value_at
+from tests.loading.kinds import AXIAL, KINDS, SERIES, Image, Kind, colours_at, stack, value_at
 
 ROUNDING = 0.5 + 1e-3
 
@@ -220,6 +220,41 @@ def test_an_irregular_volume_is_loaded_where_that_is_allowed(tmp_path):
     image = aa.load_volume(folder, allow_irregular=True)
     assert image.shape == (8, 6, 9)
     assert image.affine[2, 2] == pytest.approx(1.5 * 9 / 8)
+
+
+@pytest.mark.parametrize("name", ["RGB", "RGB by planes", "YBR_FULL_422", "palette colour"])
+def test_colour_is_given_as_colour_or_not_at_all(tmp_path, name):
+    folder = written(tmp_path, KINDS[name])
+    image = aa.load_volume(folder, allow_irregular=True)
+    nib.save(image, tmp_path / "colour.nii.gz")
+    for given in (image, nib.load(tmp_path / "colour.nii.gz")):
+        array = np.ascontiguousarray(given.dataobj)
+        assert array.dtype == np.dtype([(channel, "u1") for channel in "RGB"])
+        red = nib.Nifti1Image(array["R"].astype(np.int16) + 650, given.affine)
+        assert off_by(red) <= ROUNDING + 0.01
+        expected = colours_at(array["R"]) if name != "YBR_FULL_422" else array["R"][..., None]
+        assert (array.view(np.uint8).reshape(*array.shape, 3) == expected).all()
+    with pytest.raises(SeriesError, match=f"volume 0: in colour .*{name.split()[0].upper()}"):
+        aa.load_volume(folder, dtype=np.float32, allow_irregular=True)
+
+
+def test_colour_among_grey_is_no_array(tmp_path):
+    folder = written(tmp_path, KINDS["colour among grey"])
+    with pytest.raises(SeriesError, match=r"2 of 5 images in colour .*PALETTE COLOR"):
+        aa.load_volume(folder, allow_irregular=True)
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_colour_of_other_than_8_bits_is_refused(tmp_path):
+    folder = written(tmp_path, KINDS["RGB"])
+    for path in folder.iterdir():
+        data = dcmread(path)
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+        data.PixelData = np.frombuffer(data.PixelData, np.uint8).astype("<u2").tobytes()
+        data["PixelData"].VR = "OW"
+        data.save_as(path)
+    with pytest.raises(SeriesError, match=r"0001\.dcm.* of uint16 are no colour of 8 bits"):
+        aa.load_volume(folder, allow_irregular=True)
 
 
 def test_a_volume_without_geometry_has_no_affine(tmp_path):
