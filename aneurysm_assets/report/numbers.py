@@ -219,7 +219,7 @@ def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
     return frame.with_columns(
         _kinds(modality, MODALITY),
         _kinds(pl.col(SEX), SEX),
-        _kinds(pl.col("maker"), "maker"),
+        _kinds(_one_spelling(pl.col("maker")), "maker"),
         pl.col("matrix", "orientation").fill_null(NOT_KNOWN),
     )
 
@@ -227,6 +227,15 @@ def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
 def _commonest_of(column: pl.Expr, images: pl.Expr) -> pl.Expr:
     """Return the commonest value among some images of a series, the least of several."""
     return column.filter(images).drop_nulls().mode().sort().first()
+
+
+def _one_spelling(names: pl.Expr) -> pl.Expr:
+    """Return the commonest spelling of each name, the least of several.
+
+    Spellings that differ in case, space and punctuation alone are of one name.
+    """
+    letters = names.str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}]", "")
+    return names.mode().sort().first().over(letters)
 
 
 def _longer_edge_mm() -> pl.Expr:

@@ -185,7 +185,7 @@ def make_page(
         values("Field of view", numbers.field_of_view, "a size", "mm, the image's longer edge"),
         parts("Matrix", numbers.matrices, "matrix", "rows x columns"),
         parts("Orientation", numbers.orientations, "orientation", "plane"),
-        parts("Maker", numbers.makers, "maker", "as the header spells it"),
+        parts("Maker", numbers.makers, "maker", "the commonest spelling"),
     )
     rows = {uid: f"series-{n}" for n, uid in enumerate(numbers.listed.frame[SERIES_KEY], start=1)}
     listed = (

@@ -98,6 +98,13 @@ def test_what_differs_within_a_series_counts_by_its_commonest_scouts_aside() -> 
     assert numbers.makers.rows() == [("SIEMENS", "MRA", 1)]
 
 
+def test_spellings_of_a_maker_that_differ_in_case_space_and_punctuation_are_one() -> None:
+    spelt = ["Philips", "PHILIPS", "PHILIPS", "philips ", "G.E. Medical", "GE MEDICAL", None, "GE"]
+    numbers = numbers_of(*(image(str(n), Manufacturer=name) for n, name in enumerate(spelt)))
+    counts = dict(numbers.makers.select("maker", "count").rows())
+    assert counts == {"PHILIPS": 4, "G.E. Medical": 2, "GE": 1, NOT_KNOWN: 1}
+
+
 def test_the_field_of_view_is_the_longer_edge_and_needs_both() -> None:
     assert numbers_of(image("1", Columns=2000)).field_of_view["value"].to_list() == [500.0]
     for unknown in ({"Rows": None}, {"Columns": None}, {"PixelSpacing": None}):
