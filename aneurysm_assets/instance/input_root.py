@@ -95,10 +95,10 @@ def _require_tags(settings: Settings, recorded: Mapping[str, object]) -> None:
     """Refuse to go on without the attributes that were read: their columns would be lost."""
     tags = recorded.get("tags", [])
     if isinstance(tags, list) and tags and TAGS not in os.environ:
-        named = ",".join(map(str, tags))
+        as_typed = ",".join(map(str, tags))
         raise InputError(
-            f"the tables of {settings.data} have the attributes {named}, for which this process "
-            f"was not asked: set {TAGS}={named}, or {TAGS}= to leave them out"
+            f"the tables of {settings.data} have the attributes {', '.join(map(str, tags))}, for "
+            f"which this process was not asked: set {TAGS}={as_typed}, or {TAGS}= to leave them out"
         )
 
 

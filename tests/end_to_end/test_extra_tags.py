@@ -92,7 +92,7 @@ def test_attributes_of_before_are_kept_until_they_are_dropped_in_so_many_words(s
     # Dagster's own processes read the variable before they know the data root.
     monkeypatch.delenv("ANEURYSM_TAGS", raising=False)
     graph = Graph(root)
-    assert "the attributes ConvolutionKernel,KVP, for which" in failure(
+    assert "the attributes ConvolutionKernel, KVP, for which" in failure(
         graph.run("unified_metadata"), "unified_metadata"
     )
     assert " changed and read again  2" in run(root, "")
