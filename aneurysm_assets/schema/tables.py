@@ -426,6 +426,9 @@ SERIES_PREVIEW = Artifact(
 
 DATASET_REPORT = Artifact(
     name="dataset_report",
-    description="One HTML page of the data set: series by modality, sex and age, positives by "
-    "location, geometry by modality, what is missing and which checks fired.",
+    description="One HTML page of the data set: series by modality, sex and age; prevalence by "
+    "each of them, with intervals; positives by location, and which locations occur together; "
+    "where the points lie, in three projections, and crops around them; slices, spacing, "
+    "thickness, field of view, matrix, orientation and maker by modality; what is missing; and by "
+    "problem the series that have it, to exclude them.",
 )

@@ -24,7 +24,7 @@ raw_inputs: list[dg.AssetSpec] = [
         TRAIN_LOCALIZERS_CSV,
         group_name="raw",
         kinds={"csv"},
-        description="`train_localizers.csv`: one row an aneurysm point.",
+        description="`train_localizers.csv`: one row per aneurysm point.",
     ),
     dg.AssetSpec(
         RAW_SEGMENTATIONS,
