@@ -4,7 +4,7 @@ What belongs here is which facts of a series' tables are told, and how they are 
 is not known is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -21,6 +21,8 @@ _IMAGE = (
 def about_images(images: pl.DataFrame) -> Facts:
     """Tell modality, matrix, spacing, plane, slices and volumes, of the largest group of images.
 
+    Matrix and pixel spacing are in the order of DICOM: rows first.
+
     Parameters
     ----------
     images : pl.DataFrame
@@ -33,8 +35,8 @@ def about_images(images: pl.DataFrame) -> Facts:
     spacing = first["PixelSpacing"]
     told = {
         "modality": first["Modality"],
-        "matrix": _joined((first["Columns"], first["Rows"])),
-        "pixel_spacing_mm": _joined(spacing[::-1]) if spacing else None,
+        "matrix": _joined((first["Rows"], first["Columns"])),
+        "pixel_spacing_mm": _joined(spacing) if spacing else None,
         "slice_spacing_mm": _rounded(first["slice_spacing_mm"]),
         "slice_thickness_mm": _rounded(first["SliceThickness"]),
         "plane": first["orientation_plane"],
@@ -81,7 +83,7 @@ def _known(told: Mapping[str, str | float | None]) -> Facts:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _joined(numbers: tuple[object, ...]) -> str | None:
+def _joined(numbers: Sequence[object]) -> str | None:
     if any(number is None for number in numbers):
         return None
     return " x ".join(f"{number:g}" for number in numbers)
