@@ -448,6 +448,8 @@ def export(
         raise click.UsageError(f"--as {script} says what a row is: leave --by and --rows out")
     if not by and to.suffix not in SUFFIXES:
         raise click.UsageError(f"--to {to}: name a .csv or .parquet file, or columns by --by")
+    if by and to.suffix in SUFFIXES:
+        raise click.UsageError(f"--to {to}: with --by name a folder, which gets a file per part")
     settings = Settings.from_environment()
     with _exit_with_reason(f"what was at {to} before is untouched"):
         if not by:

@@ -609,6 +609,21 @@ def test_export_as_the_former_script_has_its_columns_and_values(first_run, tmp_p
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--to x.xlsx", "name a .csv or .parquet file, or columns by --by"),
+        ("--to x.csv --by Modality_train", "with --by name a folder"),
+        ("--to x --by Modality_train --rows series", "--by divides the rows of images"),
+        ("--to x.csv --as 01_create_meta_data --rows series", "leave --by and --rows out"),
+    ],
+)
+def test_options_of_export_that_do_not_go_together_are_refused(tmp_path, options, said) -> None:
+    refused = CliRunner().invoke(cli, ["export", "--data", str(tmp_path), *options.split()])
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.output.split())
+
+
 def refused_export(data: Path, output: int | None = None, **variables: object) -> str:
     """Return what `export` says where there is no unified table."""
     command = ("aneurysm-assets", "export", "--data", data, "--to", data / "x", "--by", "location")
