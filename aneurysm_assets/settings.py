@@ -6,6 +6,7 @@ by a caller go before the environment; what is in neither has the default writte
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +182,38 @@ class Settings:
             The key is no DICOM UID: it must not become a path.
         """
         return self.series_root / _as_name(series_instance_uid)
+
+
+def series_root_unreadable(settings: Settings, reason: str | None) -> str:
+    """Say that there are no series to list, and what to type instead.
+
+    Parameters
+    ----------
+    settings : Settings
+        Those that name the place.
+    reason : str or None
+        The system's.
+    """
+    found = _series_nearby(settings)
+    hint = (
+        f"there are series below {found}: give --raw {shlex.quote(str(found))}"
+        if found
+        else f"put the data there, or say where they are with --data or --raw ({DATA}, {RAW})"
+    )
+    return (
+        f"the series directory {settings.series_root} cannot be read ({reason}), so nothing was "
+        f"changed: {hint}"
+    )
+
+
+def _series_nearby(settings: Settings) -> Path | None:
+    """Return the raw root that was meant where another folder of the same data was named."""
+    raw = settings.raw
+    if isinstance(raw, ObjectPath):
+        return None
+    near = (settings.data, raw.parent, raw / "raw")
+    # `Path.is_dir` would raise where a folder may not be looked into.
+    return next((root for root in near if os.path.isdir(root / "series")), None)  # noqa: PTH112
 
 
 def roots_file(data: Path) -> Path:

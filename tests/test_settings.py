@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.errors import InputError, SeriesError
-from aneurysm_assets.settings import Settings, default_workers, is_table_automation_on
+from aneurysm_assets.settings import (
+    Settings,
+    default_workers,
+    is_table_automation_on,
+    series_root_unreadable,
+)
 
 
 @pytest.mark.parametrize(("text", "is_on"), [("", True), ("1", True), ("0", False), ("off", False)])
@@ -27,6 +32,31 @@ def test_with_nothing_set_everything_is_below_data_in_the_working_directory(
     assert settings.train_csv == data / "raw" / "train.csv"
     assert settings.localizers_csv == data / "raw" / "train_localizers.csv"
     assert settings.unified_table == data / "interim" / "dicom_metadata_with_csv"
+
+
+@pytest.mark.parametrize(
+    ("named", "given"),
+    [
+        pytest.param({"ANEURYSM_DATA": "it"}, "it", id="as the data root"),
+        pytest.param({"ANEURYSM_RAW": "it/series"}, "it", id="a level too deep"),
+        pytest.param({"ANEURYSM_RAW": "."}, None, id="elsewhere"),
+        pytest.param({"ANEURYSM_RAW": "above"}, "above/raw", id="a level too high"),
+    ],
+)
+def test_where_another_folder_of_the_data_was_named_the_right_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named, given
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for raw in ("it", "above/raw"):
+        (tmp_path / raw / "series").mkdir(parents=True)
+    settings = Settings.from_environment(named)
+    said = series_root_unreadable(settings, "No such file or directory")
+    assert str(settings.series_root) in said
+    assert said.endswith(
+        f"there are series below {tmp_path / given}: give --raw {tmp_path / given}"
+        if given
+        else "say where they are with --data or --raw (ANEURYSM_DATA, ANEURYSM_RAW)"
+    )
 
 
 def test_the_data_root_moves_everything(tmp_path: Path) -> None:

@@ -12,7 +12,12 @@ from pathlib import Path
 
 from aneurysm_assets.errors import InputError, NoSeriesError
 from aneurysm_assets.schema.extra_tags import TAGS, extra_tags
-from aneurysm_assets.settings import Settings, recorded_roots, roots_file
+from aneurysm_assets.settings import (
+    Settings,
+    recorded_roots,
+    roots_file,
+    series_root_unreadable,
+)
 from aneurysm_assets.storage.atomic_files import atomic_write
 from aneurysm_assets.storage.listing import entries_of
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -119,11 +124,7 @@ def _require_series(settings: Settings) -> None:
     try:
         entries = entries_of(settings.series_root)
     except OSError as error:
-        raise NoSeriesError(
-            f"the series directory {settings.series_root} cannot be read ({error.strerror}), so "
-            "nothing was changed: put the data there, or say where they are with --data, "
-            "ANEURYSM_DATA or ANEURYSM_RAW"
-        ) from error
+        raise NoSeriesError(series_root_unreadable(settings, error.strerror)) from error
     if not any(entries.values()):
         raise NoSeriesError(
             f"{settings.series_root} holds no series, so nothing was changed: is the disk mounted?"

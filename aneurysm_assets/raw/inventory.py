@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw.csv_rows import RefusedRow
 from aneurysm_assets.raw.train_csv import TrainCsv
-from aneurysm_assets.settings import Settings
+from aneurysm_assets.settings import Settings, series_root_unreadable
 from aneurysm_assets.storage.listing import entries_of
 from aneurysm_assets.uid import is_uid
 
@@ -85,9 +85,6 @@ def _directories(settings: Settings) -> tuple[set[str], tuple[str, ...]]:
     try:
         found = entries_of(settings.series_root)
     except OSError as error:
-        raise InputError(
-            f"the series directory {settings.series_root} cannot be read ({error.strerror}): put "
-            "the data there, or say where they are with --data, ANEURYSM_DATA or ANEURYSM_RAW"
-        ) from error
+        raise InputError(series_root_unreadable(settings, error.strerror)) from error
     series = {name for name, is_directory in found.items() if is_directory and is_uid(name)}
     return series, tuple(sorted(found.keys() - series))
