@@ -10,6 +10,7 @@ from aneurysm_assets.cli.program import command_name
 from aneurysm_assets.cli.runner import Summary, draw, run
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample import write_sample
+from aneurysm_assets.sample.place import MARKER
 from aneurysm_assets.sample.small import HEAD
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, SERIES_KEY
 from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_PREVIEW
@@ -40,11 +41,11 @@ def demo(settings: Settings) -> Iterator[Line]:
     Raises
     ------
     InputError
-        What is below the data root cannot be used.
+        What is below the data root cannot be used, or is not the sample.
     """
     raw = settings.data / "raw"
     begun = monotonic()
-    if raw.exists():
+    if (raw / MARKER).is_file():
         yield f"{raw} is there: it is used as it is", None
     else:
         write_sample(settings.data, with_head=True)

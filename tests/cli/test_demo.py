@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 
 from aneurysm_assets.cli.demo import series_lines
+from aneurysm_assets.sample import write_sample
 from aneurysm_assets.sample.small import HEAD
-from tests.processes import DEADLINE, call, read_to_the_end, started
+from tests.processes import DEADLINE, call, call_here, read_to_the_end, started
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,15 @@ def test_on_a_terminal_it_is_in_colour_and_goes_on_from_what_is_there(shown) -> 
         assert process.wait(timeout=DEADLINE) == 0
     assert "is used as it is" in said
     assert "\x1b[33m" in said
+
+
+def test_data_that_are_not_the_sample_are_refused_and_stay_as_they_were(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    shutil.copytree(write_sample(tmp_path / "made") / "series", raw / "series")
+    refused = call_here("demo", tmp_path)
+    assert refused.returncode == 2
+    assert f"{raw} was not written by `aneurysm-assets sample` (series)" in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "raw"]
 
 
 def test_columns_stand_below_each_other_numbers_to_the_right() -> None:
