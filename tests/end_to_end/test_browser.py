@@ -18,28 +18,29 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Error, Locator, Page, expect
 
+from aneurysm_assets.cli.runner import STARTED_BY
 from aneurysm_assets.definitions import defs
 from aneurysm_assets.defs.presentation import DOCS
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import UNIFIED_METADATA
 from tests.chromium import PATIENCE_FOR_A_RUN, Browser, chromium, executable, wait_for_colour
 from tests.dagster_dev import Dev, dagster_dev
-from tests.processes import wait_until
+from tests.processes import call, wait_until
+from tests.record import instance_of
 
 SERIES = 12
 
 # How wide a phone's screen is, CSS pixels.
 PHONE = 390
 
-AUTOMATION = "series_automation"
+AUTOMATION, LIGHT = "series_automation", "table_automation"
 
-STATE_OF_AUTOMATION = f"""
-{{
-  sensorOrError(sensorSelector: {{
-    repositoryLocationName: "aneurysm_assets", repositoryName: "__repository__",
-    sensorName: "{AUTOMATION}"
-  }}) {{ ... on Sensor {{ sensorState {{ status }} }} }}
-}}
+STATE_OF_SENSOR = """
+query ($name: String!) {
+  sensorOrError(sensorSelector: {
+    repositoryLocationName: "aneurysm_assets", repositoryName: "__repository__", sensorName: $name
+  }) { ... on Sensor { sensorState { id status ticks(limit: 1) { status } } } }
+}
 """
 
 # The series whose files are away in the first backfill.
@@ -66,20 +67,24 @@ def dev(project, sample_data, tmp_path_factory) -> Iterator[Dev]:
         yield dev
 
 
+def ask(dev: Dev, query: str, **variables: str) -> dict[str, Any]:
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{dev.url}/graphql", body, headers)
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return json.load(response)["data"]
+
+
+def state_of(dev: Dev, sensor: str) -> dict[str, Any]:
+    """Return `id`, `status` and the last of `ticks`; nothing before the sensor is loaded."""
+    return ask(dev, STATE_OF_SENSOR, name=sensor)["sensorOrError"].get("sensorState", {})
+
+
 def turn_off_the_light_sensor(dev: Dev) -> None:
     """Let only clicks make anything."""
-
-    def ask(query: str) -> dict[str, Any]:
-        body = json.dumps({"query": query}).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{dev.url}/graphql", body, headers)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return json.load(response)["data"]
-
-    state = STATE_OF_AUTOMATION.replace(AUTOMATION, "table_automation").replace("status", "id")
-    wait_until(lambda: "sensorState" in ask(state)["sensorOrError"], "the sensor was loaded")
-    found = ask(state)["sensorOrError"]["sensorState"]["id"]
-    stopped = ask(f'mutation {{ stopSensor(id: "{found}") {{ __typename }} }}')
+    wait_until(lambda: state_of(dev, LIGHT), "the sensor was loaded")
+    stop = "mutation ($id: String!) { stopSensor(id: $id) { __typename } }"
+    stopped = ask(dev, stop, id=state_of(dev, LIGHT)["id"])
     assert stopped["stopSensor"]["__typename"] == "StopSensorMutationResult", stopped
 
 
@@ -249,6 +254,30 @@ def test_the_page_of_the_unified_table_tells_its_rows_columns_and_code(dev, page
     expect(page.get_by_text("dagster/row_count")).to_be_visible()
 
 
+def test_the_page_of_a_partition_tells_its_series(dev, page) -> None:
+    for asset, told in {
+        "dicom_tags": {"modality": "CT", "matrix": "56 x 64", "plane": "axial", "slices": "24"},
+        "labels": {"age": "61", "sex": "Female", "modality": "CTA"},
+    }.items():
+        page.goto(f"{dev.url}/assets/{asset}?view=partitions&partition={EMPTIED}")
+        for name, value in told.items():
+            fact = page.get_by_role("row").filter(has=page.get_by_text(name, exact=True))
+            expect(fact.get_by_text(value, exact=True)).to_be_visible()
+
+
+def test_the_timeline_has_the_runs_of_the_command_beside_those_of_clicks(dev, page) -> None:
+    next((dev.project / "data" / "raw" / "series" / EMPTIED).iterdir()).touch()
+    ran = call("aneurysm-assets", "run", "--data", dev.project / "data")
+    assert ran.returncode == 0, ran.stderr
+    with instance_of(dev.project / "data") as instance:
+        runs = [run for run in instance.get_runs() if run.job_name.startswith("__")]
+    assert any(STARTED_BY in run.tags for run in runs)
+    page.goto(f"{dev.url}/overview/activity/timeline")
+    # A row for all that is of no job; of half a day, so that they are one mark with their number.
+    row = page.locator("[class*=timelineRow]").filter(has_text="Jobless asset materializations")
+    expect(row.get_by_text(str(len(runs)), exact=True)).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_is_whole_by_itself_in_light_and_dark(dev, browser, pictures, scheme) -> None:
     report = dev.project / "data" / "interim" / "dataset_report.html"
@@ -286,8 +315,7 @@ def test_a_problem_of_the_report_leads_to_the_row_of_its_series_and_back(dev, br
 
 def test_the_automation_is_off_and_a_click_turns_it_on_and_another_off(dev, page) -> None:
     def recorded() -> str:
-        answer = page.request.post(f"{dev.url}/graphql", data={"query": STATE_OF_AUTOMATION})
-        return answer.json()["data"]["sensorOrError"]["sensorState"]["status"]
+        return state_of(dev, AUTOMATION)["status"]
 
     page.goto(f"{dev.url}/automation")
     page.get_by_role("link", name=AUTOMATION).click()
@@ -301,6 +329,25 @@ def test_the_automation_is_off_and_a_click_turns_it_on_and_another_off(dev, page
         wait_until(lambda state=state: recorded() == state, f"the automation was {state}")
         expect(switch).to_be_checked(checked=state == "RUNNING")
         expect(switch).to_be_enabled()
+
+
+def test_a_broken_csv_makes_the_tick_red_with_its_reason(dev, page) -> None:
+    csv = dev.project / "data" / "raw" / "train.csv"
+    csv.write_text("<html>")
+    page.goto(f"{dev.url}/locations/aneurysm_assets/sensors/{LIGHT}")
+    page.locator("label").filter(has=page.get_by_role("checkbox")).click()
+
+    def has_failed() -> bool:
+        return state_of(dev, LIGHT)["ticks"][:1] == [{"status": "FAILURE"}]
+
+    wait_until(has_failed, "a tick had failed", every=0.2)
+    # The page would ask for new ticks only once in half a minute.
+    page.reload()
+    failed = page.get_by_role("row").filter(has_text="Latest tick")
+    wait_for_colour(failed.get_by_text("Failure", exact=True), "red")
+    failed.get_by_text("View", exact=True).click()
+    reason = page.get_by_role("dialog").get_by_text(f"{csv}: not a CSV but a page of HTML")
+    expect(reason.first).to_be_visible()
 
 
 def test_the_browser_asked_nothing_of_any_other_machine(browser) -> None:
