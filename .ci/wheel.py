@@ -2,8 +2,8 @@
 
 Builds both from a copy of the tracked files, installs the wheel into a new environment with the
 pins of constraints.txt, and there, outside the project, runs `sample`, `run` and `ui` as a user
-would. The sdist is built into a wheel again, which has to hold the same files. Exits with 1 where
-one of it fails.
+would; a browser has to see the assets and the runs in that UI. The sdist is built into a wheel
+again, which has to hold the same files. Exits with 1 where one of it fails.
 """
 
 import os
@@ -16,7 +16,13 @@ import venv
 import zipfile
 from pathlib import Path
 
+from playwright.sync_api import expect
+
 PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))  # for the browser of the tests alone
+
+from tests.chromium import chromium  # noqa: E402
+
 UI_SECONDS = 120
 
 
@@ -76,7 +82,7 @@ def _names(wheel: Path) -> set[str]:
 
 
 def _ui_answers(program: Path, home: Path) -> bool:
-    """Serve the UI until it tells its address, then interrupt it, which is to end it with 0."""
+    """Serve the UI, look at it, then interrupt it, which is to end it with 0."""
     said = home / "said"
     with said.open("w") as output:
         process = subprocess.Popen(
@@ -86,12 +92,31 @@ def _ui_answers(program: Path, home: Path) -> bool:
             end = time.monotonic() + UI_SECONDS
             while "the Dagster UI is at" not in said.read_text() and time.monotonic() < end:
                 time.sleep(0.5)
+            if url := said.read_text().partition("the Dagster UI is at ")[2].partition(";")[0]:
+                _look(url)
             process.send_signal(signal.SIGINT)
             status = process.wait(60)
         finally:
             process.kill()
     print(said.read_text(), end="", flush=True)
     return status == 0 and "the Dagster UI is at" in said.read_text()
+
+
+def _look(url: str) -> None:
+    """See the assets in the catalogue, and on the timeline the runs of `aneurysm-assets run`.
+
+    Raises
+    ------
+    AssertionError
+        One of it is not there.
+    """
+    with chromium() as browser, browser.page() as page:
+        page.goto(f"{url}/assets")
+        for asset in ("dicom_tags", "unified_metadata", "series_quality"):
+            expect(page.get_by_role("link", name=f"{asset} {asset}")).to_be_visible()
+        page.goto(f"{url}/overview/activity/timeline")
+        expect(page.get_by_text("Jobless asset materializations").first).to_be_visible()
+    print(f"a browser saw the assets and the runs at {url}", flush=True)
 
 
 def _environment() -> dict[str, str]:
