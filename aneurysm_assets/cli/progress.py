@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from aneurysm_assets.parallel.series_map import SeriesResult
@@ -58,7 +59,7 @@ class TerminalReporter:
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            _Rate(),
+            _Rate(table_column=Column(no_wrap=True)),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[red]{task.fields[failed]}"),
             console=console,

@@ -135,6 +135,18 @@ def test_the_rate_on_a_terminal_is_right_though_series_come_in_batches() -> None
     assert "2.0 series/s" in last
 
 
+def test_a_bar_stays_on_one_line_of_a_narrow_terminal() -> None:
+    now = 0.0
+    console = Console(file=io.StringIO(), force_terminal=True, width=40)
+    with TerminalReporter(console, clock=lambda: now) as reporter:
+        reporter.begin(LABELS, 20)
+        now = 10.0
+        for _ in range(20):
+            reporter.done(LABELS, "1.2", WRITTEN)
+    # A bar of two lines would be drawn anew by going up one.
+    assert "\x1b[1A" not in console.file.getvalue()
+
+
 def shown_by(
     monkeypatch, make: Callable[[], tuple[int, int]], **variables: str
 ) -> tuple[type, str]:
