@@ -32,8 +32,9 @@ check: $(VENV)/.installed-test ## linter, formatter, type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed-bench ## measure, and renew docs/performance.md
+bench: $(VENV)/.installed-bench ## measure, and renew docs/performance.md and what docs/volumes.md compares
 	$(BIN)/python -m benchmarks --document docs/performance.md
+	$(BIN)/python -m benchmarks.exactness docs/volumes.md
 
 docs: $(VENV)/.installed ## renew docs/tables.md and docs/checks.md
 	$(BIN)/python -m aneurysm_assets.schema.documentation docs

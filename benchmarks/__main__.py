@@ -27,6 +27,7 @@ NAMES = (
     "object_store",
     "million",
     "former",
+    "volumes",
 )
 
 

@@ -149,6 +149,7 @@ def _write_file(folder: Path, number: int, image: Image, syntax: UID) -> None:
     stored = image.stored(float(data.RescaleSlope), float(data.RescaleIntercept))
     if data.PhotometricInterpretation != "MONOCHROME2":
         stored = _in_colour(data, stored)
+        del data.RescaleSlope, data.RescaleIntercept
     _save(data, stored, folder / f"{number:04}.dcm", syntax)
 
 

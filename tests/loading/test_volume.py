@@ -16,6 +16,7 @@ import aneurysm_assets as aa
 from aneurysm_assets.errors import InputError, IrregularVolume, SeriesError
 from aneurysm_assets.loading import pixels
 from aneurysm_assets.preview import decoding
+from tests.conftest import ROOT
 from tests.loading.kinds import AXIAL, KINDS, SERIES, Image, Kind, colours_at, stack, value_at
 
 ROUNDING = 0.5 + 1e-3
@@ -72,6 +73,20 @@ def test_values_of_a_volume_that_is_taken_for_another_are_far_off(tmp_path):
     upright = image.affine.copy()
     upright[:3, 2] = (0, 0, 1.5)
     assert off_by(nib.Nifti1Image(image.dataobj, upright)) > 10
+
+
+def test_the_document_compares_each_kind_and_says_what_comes_of_it_here():
+    text = (ROOT / "docs" / "volumes.md").read_text(encoding="utf-8")
+    rows = text.split("<!-- loaders: made by")[1].split("<!-- loaders: end")[0].splitlines()[3:-1]
+    found = {}
+    for names, here, *_ in (row.strip("| ").split(" | ") for row in rows):
+        found |= dict.fromkeys(names.split("; "), here)
+    assert found == {
+        name: "0.5"
+        if all(reason is None or reason.startswith("in colour") for _, reason in kind.volumes)
+        else "refuses"
+        for name, kind in KINDS.items()
+    }
 
 
 # --- dtypes and rescaling -----------------------------------------------------------------------
