@@ -7,6 +7,8 @@ order in which imports run down. The names below are imported when they are used
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from aneurysm_assets.parallel.forks import require_usable_polars
+
 if TYPE_CHECKING:
     from aneurysm_assets.loading.dataset import Dataset, open_dataset
     from aneurysm_assets.loading.volume import Series, load_volume, read_series
@@ -25,6 +27,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - of whatever is asked for
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    require_usable_polars()  # importing it is enough to wait for ever
     return getattr(import_module(_MODULES[name]), name)
 
 

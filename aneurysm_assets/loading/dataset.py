@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from aneurysm_assets.errors import InputError
+from aneurysm_assets.parallel.forks import require_usable_polars
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA, VOLUMES, Table
 from aneurysm_assets.settings import DATA, INTERIM, RAW, Settings
 from aneurysm_assets.storage.object_path import Location
@@ -101,6 +102,7 @@ class Dataset:
         SeriesError
             As `load_volume`, or the UID is none.
         """
+        require_usable_polars()  # importing it is enough to wait for ever
         from aneurysm_assets.loading.volume import load_volume  # noqa: PLC0415 - tables need less
 
         return load_volume(
@@ -139,6 +141,7 @@ def open_dataset(
 
 
 def _file(table: Table, stem: Location) -> Location:
+    require_usable_polars()
     found = find_table(stem)
     if found is None:
         raise InputError(f"there is no {table.name} at {stem} yet: run `aneurysm-assets run`")

@@ -9,6 +9,7 @@ import polars as pl
 from aneurysm_assets.dicom.series import read_series as read_headers
 from aneurysm_assets.errors import InputError, IrregularVolume, SeriesError
 from aneurysm_assets.messages import counted
+from aneurysm_assets.parallel.forks import require_usable_polars
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.volumes.description import describe_volumes
 
@@ -54,7 +55,10 @@ def read_series(directory: str | Path | ObjectPath, threads: int | None = None) 
     ------
     SeriesError
         The directory cannot be read, or holds no readable DICOM image.
+    RuntimeError
+        This process was forked after polars was used.
     """
+    require_usable_polars()
     location = _location(directory)
     rows = read_headers(location, location.parent, threads).frame
     return Series(rows, describe_volumes(rows))
@@ -103,6 +107,8 @@ def load_volume(
         A decoder is not installed; the text says what to install.
     SeriesError
         There is no such volume, or a file of it cannot be read; the text says which.
+    RuntimeError
+        This process was forked after polars was used.
     """
     # Whoever only reads headers does not wait for it.
     from aneurysm_assets.loading.pixels import read_pixels, target_of  # noqa: PLC0415

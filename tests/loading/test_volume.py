@@ -356,6 +356,38 @@ def test_headers_are_read_and_load_volume_is_there_without_pydicom(tmp_path):
     assert result.stdout.split() == ["10", "False"]
 
 
+FORKED = """
+import os, sys
+import aneurysm_assets as aa
+if sys.argv[1] == "used":
+    import polars as pl
+    pl.DataFrame({"a": [2, 1]}).filter(pl.col("a") > 0).sort("a")
+if os.fork() == 0:
+    try:
+        print(aa.load_volume(sys.argv[2]).shape, flush=True)
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("polars", "said"),
+    [("used", "multiprocessing_context='forkserver'"), ("not used", "(8, 6, 10)")],
+)
+def test_a_forked_process_loads_or_says_how_to_start_it_and_never_hangs(tmp_path, polars, said):
+    folder = written(tmp_path, KINDS["axial"])
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, polars, folder],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert said in result.stdout
+
+
 def test_an_image_of_the_helpers_is_what_it_says():
     stored = Image((1.0, 2.0, 3.0), AXIAL, (0.5, 0.25), (2, 3)).stored(1.0, 0.0)
     assert stored[1, 2] == np.rint(2 * (1 + 0.5) - 3 * (2 + 0.5) + 5 * 3 + 900)
