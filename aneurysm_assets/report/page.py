@@ -98,6 +98,8 @@ tr:target td { background: var(--tint); } tr { scroll-margin-top: 3rem; }
 
 _SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
 
+_NAME = re.compile(r"`([^`]+)`")
+
 _PERCENT = re.compile(r"[\d.]+%( to [\d.]+%)?")
 
 _PROJECTIONS: tuple[tuple[str, str, str, tuple[str, str, str, str]], ...] = (
@@ -497,7 +499,7 @@ def _checks(numbers: Numbers, rows: Mapping[str, str]) -> _Section:
 
 def _check(check: Check, rows: Mapping[str, str]) -> "_Html":
     severity = ' <b class="bad">ERROR</b>' if check.severity == "ERROR" else ""
-    line = f"<code>{_text(check.name)}</code>{severity}<br>{_text(check.description)}"
+    line = f"<code>{_text(check.name)}</code>{severity}<br>{_prose(check.description)}"
     return _Html(line + _named(check.series, check.found, rows))
 
 
@@ -598,6 +600,11 @@ def _cell(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return f"{plots.mark_of(value)}{_text(str(value or ''))}"
+
+
+def _prose(text: str) -> str:
+    """Return a sentence as HTML, with its names of columns as code."""
+    return _NAME.sub(r"<code>\1</code>", _text(text))
 
 
 def _text(text: str) -> str:

@@ -259,6 +259,12 @@ def test_a_problem_links_to_rows_of_its_series_and_they_back_to_their_problems()
     assert "All 2 of them are also in <code>series_quality</code>" in text
 
 
+def test_a_column_that_a_description_names_is_code() -> None:
+    text, _ = page_of(numbers_of(image("1.1"), problems={"1.1": ["unreadable_files"]}))
+    assert "At least one file has a <code>read_error</code>." in text
+    assert "`" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
 def test_the_list_is_cut_where_it_is_long_and_says_where_the_others_are() -> None:
     uids = [f"1.{n}" for n in range(MOST_LISTED + 7)]
     numbers = numbers_of(*map(image, uids), problems={uid: ["scouts"] for uid in uids})
