@@ -612,7 +612,9 @@ def _exit_with_reason(what_now: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        _fail(f"could not go on ({one_line(error)}); {what_now}", 1)
+        named = error.strerror and error.filename
+        reason = f"{error.strerror}: {error.filename}" if named else error
+        _fail(f"could not go on ({one_line(reason)}); {what_now}", 1)
     except SQLAlchemyError as error:
         from aneurysm_assets.instance.databases import reason_of
 

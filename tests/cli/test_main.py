@@ -624,6 +624,14 @@ def test_options_of_export_that_do_not_go_together_are_refused(tmp_path, options
     assert said in " ".join(refused.output.split())
 
 
+def test_where_export_cannot_write_it_says_what_is_in_the_way(first_run, tmp_path) -> None:
+    data, _ = first_run
+    (tmp_path / "file").touch()
+    failed = call_here("export", "--data", data, "--to", tmp_path / "file" / "x.csv")
+    assert failed.returncode == 1
+    assert f"could not go on (File exists: {tmp_path / 'file'}); what was at " in failed.stderr
+
+
 def refused_export(data: Path, output: int | None = None, **variables: object) -> str:
     """Return what `export` says where there is no unified table."""
     command = ("aneurysm-assets", "export", "--data", data, "--to", data / "x", "--by", "location")
