@@ -32,6 +32,7 @@ from pydicom.uid import (
 from pydicom.valuerep import DSfloat
 
 from aneurysm_assets.definitions import build_defs
+from aneurysm_assets.defs.assets.unified_checks import check_specs
 from aneurysm_assets.raw.inventory import take_inventory
 from aneurysm_assets.runs.partitions import register
 from aneurysm_assets.runs.resources import SettingsResource
@@ -45,6 +46,8 @@ CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 OBLIQUE = (0.96, 0.28, 0.0, -0.168, 0.576, 0.8)
 """Directions of the rows and of the columns: exact in decimals, and of unit length."""
+
+QUALITY = dg.AssetKey("series_quality")
 
 ORIGIN = (-40.5, 30.25, -12.125)
 
@@ -402,12 +405,13 @@ class Stage:
         ops: dict[str, Any],
         checks: Iterable[str] | None = None,
     ) -> dg.ExecuteInProcessResult:
-        quality = dg.AssetKey("series_quality")
+        # What the table checks itself cannot be left out where it is made.
+        of_table = {spec.key for spec in check_specs() if spec.asset_key.path[-1] in assets}
         job = self._job.get_subset(
             asset_selection={dg.AssetKey(name) for name in assets},
             asset_check_selection=None
             if checks is None
-            else {dg.AssetCheckKey(quality, name) for name in checks},
+            else of_table | {dg.AssetCheckKey(QUALITY, name) for name in checks},
         )
         return job.execute_in_process(
             instance=self.instance,
@@ -422,12 +426,13 @@ class Stage:
         return pl.read_parquet(self.settings.interim / "series_quality.parquet")
 
     def evaluations(self) -> dict[str, dg.AssetCheckEvaluation]:
-        """Return the latest result of each check, as the UI has it from the instance."""
+        """Return the latest result of each check of `series_quality`, as the UI has it."""
         found: dict[str, dg.AssetCheckEvaluation] = {}
         for run in reversed(self.instance.get_run_ids()):
             for entry in self.instance.all_logs(run, dg.DagsterEventType.ASSET_CHECK_EVALUATION):
                 evaluation = entry.dagster_event.event_specific_data
-                found[evaluation.check_name] = evaluation
+                if evaluation.asset_key == QUALITY:
+                    found[evaluation.check_name] = evaluation
         return found
 
     def warnings(self, result: dg.ExecuteInProcessResult) -> list[str]:

@@ -15,6 +15,7 @@ from dagster._core.workspace.load_target import PyProjectFileTarget, WorkspaceFi
 
 import aneurysm_assets
 from aneurysm_assets.definitions import build_defs, defs
+from aneurysm_assets.defs.assets.unified_checks import check_specs
 from aneurysm_assets.defs.pages import PAGES
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.runs.resources import SettingsResource
@@ -182,7 +183,7 @@ def test_a_job_by_a_telling_name_takes_the_assets_that_belong_together(job, asse
 
 def test_the_job_that_combines_also_checks() -> None:
     checks = defs.resolve_job_def("combine").asset_layer.asset_graph.asset_check_keys
-    assert len(checks) == len(PROBLEMS) + len(("shares_geometry",))
+    assert len(checks) == len(PROBLEMS) + len(("shares_geometry", *check_specs()))
 
 
 def test_resources_can_be_put_in_place_of_the_default_ones() -> None:
@@ -238,7 +239,7 @@ def test_dg_lists_every_asset_check_and_job(project, quiet) -> None:
     found = json.loads(listed.stdout)
     assert {asset["asset_key"] for asset in found["assets"]} == set(current())
     assert {job["name"] for job in found["jobs"]} == {job.name for job in defs.jobs}
-    assert len(found["asset_checks"]) == len(PROBLEMS) + len(("shares_geometry",))
+    assert len(found["asset_checks"]) == len(PROBLEMS) + len(("shares_geometry", *check_specs()))
 
 
 def test_dagster_yaml_is_one_that_dagster_reads(project, tmp_path) -> None:

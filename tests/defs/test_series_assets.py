@@ -483,6 +483,27 @@ def test_the_unified_table_takes_only_series_that_are_done_in_all_four(data) -> 
     assert warning.startswith("4 series are not done in all four tables")
 
 
+def test_the_unified_table_checks_what_is_not_in_it(graph, data) -> None:
+    def checked() -> dict[str, tuple[bool, str, int]]:
+        found = graph.run("unified_metadata").get_asset_check_evaluations()
+        assert {evaluation.asset_key.to_user_string() for evaluation in found} == {
+            "unified_metadata"
+        }
+        return {
+            each.check_name: (each.passed, each.severity.value, each.metadata["found"].value)
+            for each in found
+        }
+
+    graph.run(*SERIES_TABLES, series=[CTA, DAMAGED])
+    assert checked() == {
+        "series_left_out": (False, "ERROR", len(graph.series) - 2),
+        "unreadable_files": (False, "WARN", 2),
+        "localizers_without_image": (False, "WARN", 1),
+    }
+    graph.run_all(*SERIES_TABLES)
+    assert checked()["series_left_out"] == (True, "ERROR", 0)
+
+
 def test_where_no_series_is_done_the_unified_table_fails_and_says_what_to_do(graph, data) -> None:
     graph.run_all("dicom_tags", "labels", "localizers")
     result = graph.run("unified_metadata")

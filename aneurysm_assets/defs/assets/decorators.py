@@ -105,6 +105,7 @@ def file_asset(
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output_required: bool = True,
     metadata: Mapping[str, Any] | None = None,
+    check_specs: Sequence[dg.AssetCheckSpec] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return `dg.asset` for a product: its name, its description, and one run for a range.
 
@@ -126,6 +127,7 @@ def file_asset(
             output_required=output_required,
             code_version="1",
             metadata=metadata,
+            check_specs=check_specs,
         )
 
 
@@ -136,6 +138,7 @@ def table_asset(
     deps: Sequence[dg.AssetKey],
     partitions_def: dg.PartitionsDefinition[str] | None = None,
     output_required: bool = True,
+    check_specs: Sequence[dg.AssetCheckSpec] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return `dg.asset` for a table: as `file_asset`, with its columns."""
     return file_asset(
@@ -146,6 +149,7 @@ def table_asset(
         partitions_def=partitions_def,
         output_required=output_required,
         metadata={"dagster/column_schema": column_schema(table)},
+        check_specs=check_specs,
     )
 
 

@@ -1,5 +1,6 @@
 """`unified_metadata`: the one table, from whatever series are done."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,13 @@ from aneurysm_assets.defs.assets.decorators import (
     metadata_of,
     table_asset,
     unified_lineage,
+)
+from aneurysm_assets.defs.assets.unified_checks import (
+    LEFT_OUT,
+    UNREADABLE,
+    WITHOUT_IMAGE,
+    check_results,
+    check_specs,
 )
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import lines_in_brief, names_in_brief, one_line
@@ -50,15 +58,19 @@ _SHOWN = (
 
 
 @table_asset(
-    UNIFIED_METADATA, group="dataset", deps=[dg.AssetKey(table.name) for table in SERIES_TABLES]
+    UNIFIED_METADATA,
+    group="dataset",
+    deps=[dg.AssetKey(table.name) for table in SERIES_TABLES],
+    check_specs=check_specs(),
 )
 def unified_metadata(
     context: dg.AssetExecutionContext, settings: SettingsResource
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None]]:
     """Join the four tables of every series that is done in all four."""
     run_settings = settings_of_run(context, settings)
     with end_with_reason(context, "the unified table"):
-        return retry_if_replaced(lambda: _combined(context, run_settings))
+        result = retry_if_replaced(lambda: _combined(context, run_settings))
+    yield result
 
 
 def _combined(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult[None]:
@@ -131,7 +143,14 @@ def _joined(
         partitions.PIXEL_COORDINATES: settings.pixel_coordinates,
     }
     metadata[partitions.INTERNALS] = dg.MetadataValue.json(internals)
-    return dg.MaterializeResult(metadata=metadata)
+    checks = check_results(
+        {
+            LEFT_OUT: len(remaining),
+            UNREADABLE: combined.unreadable_files,
+            WITHOUT_IMAGE: len(combined.localizers_without_image),
+        }
+    )
+    return dg.MaterializeResult(metadata=metadata, check_results=checks)
 
 
 def _metadata(
