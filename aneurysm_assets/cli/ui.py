@@ -27,6 +27,7 @@ from aneurysm_assets.dagster_internals import serialize_value
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance.data_root import claim, open_instance, write_dagster_yaml
 from aneurysm_assets.instance.input_root import require_same_root
+from aneurysm_assets.instance.run_locks import AlreadyRunning, hold, release
 from aneurysm_assets.instance.run_origin import CODE_LOCATION, MODULE
 from aneurysm_assets.messages import printable
 from aneurysm_assets.parallel.parent_death import ended_with_us
@@ -44,6 +45,8 @@ _ENDS_WITHIN = 20.0
 """Seconds that a part has to end its runs; then what is left of it is killed."""
 
 _LAST_LINES = 5
+
+_LOCK = "ui"
 
 
 class PartEndedError(Exception):
@@ -85,7 +88,8 @@ def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], 
     Raises
     ------
     InputError
-        There is no data root, it is not the one of the settings, or the port is taken.
+        There is no data root, it is not the one of the settings, its UI is open already, or the
+        port is taken.
     PartEndedError
         The webserver or the daemon ended by itself.
     OSError
@@ -93,6 +97,7 @@ def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], 
     """
     _require_data_root(settings)
     require_same_root(settings)
+    _require_alone(settings)
     port = _free_port(port)
     with open_instance(settings) as instance:
         claim(instance, settings)
@@ -106,6 +111,7 @@ def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], 
     workspace = str(_write_workspace(settings))
     shared = ("--workspace", workspace, "--instance-ref", reference, "--log-format", "json")
     with ExitStack() as stack:
+        stack.callback(release, settings, _LOCK)
         stack.enter_context(_interrupted_by_signals())
         output = stack.enter_context(log.open("ab"))
         parts = stack.enter_context(_ended_together())
@@ -114,6 +120,7 @@ def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], 
         url = f"http://{HOST}:{port}"
         while not _answers(url):
             _watch(parts, log)
+        _address(settings).write_text(url, encoding="utf-8")
         ready(url, log)
         while True:
             _watch(parts, log)
@@ -125,6 +132,26 @@ def _require_data_root(settings: Settings) -> None:
             f"{settings.data} is no data root: it has neither raw/ nor dagster/. Say which by "
             f"--data or {variables.DATA}; `aneurysm-assets sample try` makes one to try"
         )
+
+
+def _require_alone(settings: Settings) -> None:
+    """Refuse a second daemon on the same state: both would begin the same runs."""
+    address = _address(settings)
+    try:
+        hold(settings, _LOCK)
+    except AlreadyRunning as error:
+        try:
+            where = f" at {address.read_text(encoding='utf-8')}"
+        except OSError:
+            where = ""  # it does not answer yet
+        raise InputError(
+            f"the Dagster UI of {settings.data} is open already{where}: open that, or end it first"
+        ) from error
+    address.unlink(missing_ok=True)
+
+
+def _address(settings: Settings) -> Path:
+    return settings.dagster_home / "ui_address"
 
 
 def _is_there(settings: Settings) -> bool:

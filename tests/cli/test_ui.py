@@ -161,6 +161,9 @@ def test_it_shows_what_run_has_done_and_ctrl_c_leaves_nothing(finished: Path) ->
         below = ui.descendants()
         assert sum("dagster_webserver" in command for command in below.values()) == 1
         assert sum("dagster._daemon" in command for command in below.values()) == 1
+        second = call("aneurysm-assets", "ui", "--data", finished)
+        assert second.returncode == 2
+        assert f"is open already at {ui.url}: open that, or end it first" in second.stderr
         end_it(ui, signal.SIGINT)
     (log,) = (finished / "logs").glob("ui-*.log")
     assert "telemetry" not in log.read_text().lower()
