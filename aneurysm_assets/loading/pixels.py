@@ -58,11 +58,11 @@ class Target:
     rescale: bool
 
     def factors(self, row: Row) -> tuple[float, float]:
-        """Return slope and intercept of an image, 1 and 0 where it has none."""
+        """Return slope and intercept of an image, 1 and 0 where it has none; no slope is 0."""
         if not self.rescale:
             return 1.0, 0.0
         slope, intercept = row["RescaleSlope"], row["RescaleIntercept"]
-        return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+        return slope or 1.0, intercept or 0.0
 
 
 def target_of(slices: pl.DataFrame, dtype: DTypeLike | None, *, rescale: bool) -> Target:
@@ -84,6 +84,8 @@ def target_of(slices: pl.DataFrame, dtype: DTypeLike | None, *, rescale: bool) -
         A header does not say what a stored value is, or integers are wanted of values that are
         not whole, or a dtype of colour.
     """
+    if dtype is not None:
+        _require_nifti(np.dtype(dtype))
     coloured = slices.filter(IS_COLOURED)
     if not coloured.is_empty():
         return _target_of_colour(coloured, slices.height, dtype)
@@ -106,6 +108,12 @@ def target_of(slices: pl.DataFrame, dtype: DTypeLike | None, *, rescale: bool) -
         if limits.min <= min(ends) and max(ends) <= limits.max:
             return Target(np.dtype(candidate), rescale)
     return Target(np.dtype(np.float64), rescale)
+
+
+def _require_nifti(dtype: np.dtype[Any]) -> None:
+    is_number = dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize in (4, 8))
+    if not is_number and dtype != RGB:
+        raise SeriesError(f"an image is of integers, float32 or float64, not of {dtype}")
 
 
 def _target_of_colour(coloured: pl.DataFrame, count: int, dtype: DTypeLike | None) -> Target:

@@ -1,5 +1,7 @@
 """A directory of DICOM files to its volumes, and one of them to an image with an affine."""
 
+import math
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,6 +10,7 @@ import polars as pl
 
 from aneurysm_assets.dicom.series import read_series as read_headers
 from aneurysm_assets.errors import InputError, IrregularVolume, SeriesError
+from aneurysm_assets.limits import MAX_IMAGE_PIXELS
 from aneurysm_assets.messages import counted
 from aneurysm_assets.parallel.forks import require_usable_polars
 from aneurysm_assets.storage.object_path import Location, ObjectPath
@@ -115,9 +118,15 @@ def load_volume(
 
     location = _location(directory)
     series = read_series(location, threads)
-    volume = _volume(series.volumes, index, directory)
+    volume = _volume(series.volumes, operator.index(index), directory)
     if not volume["is_regular"] and not allow_irregular:
         raise IrregularVolume(_why_not(volume, directory))
+    if volume["shape"] is not None and math.prod(volume["shape"][:2]) > MAX_IMAGE_PIXELS:
+        across, down, _ = volume["shape"]
+        raise SeriesError(
+            f"{directory}: volume {index}: images of {down} x {across} pixels; at most "
+            f"{MAX_IMAGE_PIXELS:,} are decoded"
+        )
     if volume["shape"] is None:
         raise SeriesError(f"{directory}: volume {index}: Rows or Columns is missing")
     slices = series.rows.filter(pl.col("volume_index") == index).sort("volume_slice_index")
@@ -136,7 +145,8 @@ def _image(
 ) -> "Nifti1Image":
     from nibabel import Nifti1Image  # noqa: PLC0415
 
-    image: Any = Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
+    # With the dtype said, it takes integers of 64 bits too.
+    image: Any = Nifti1Image(array, affine, dtype=array.dtype)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units("mm")
     if affine is not None:
         image.set_sform(affine, code="scanner", update_affine=False)
@@ -173,4 +183,9 @@ def _location(directory: str | Path | ObjectPath) -> Location:
         except ValueError as error:
             # Without the text: it may hold a password.
             raise InputError(f"the URL of a series: {error}") from error
-    return Path(directory).expanduser().absolute()
+    if directory == "":
+        raise InputError("the directory of a series is an empty text")
+    path = Path(directory).expanduser().absolute()
+    if path.is_file():
+        raise InputError(f"{path} is a file: pass the directory that its series is in")
+    return path

@@ -280,7 +280,8 @@ def stored_bits(stored: Pixels, header: Dataset | Row) -> Pixels:
     if stored.dtype.kind not in "iu" or not bits or not allocated or bits >= allocated:
         return stored
     high = header.get("HighBit")
-    high = bits - 1 if high is None else high
+    if high is None or not bits - 1 <= high < allocated:
+        high = bits - 1
     # Up until the highest bit is the type's, then down: unsigned fills with 0, signed with it.
     up = max(8 * stored.dtype.itemsize - 1 - high, 0)
     shown: Pixels = (stored << up) >> (8 * stored.dtype.itemsize - bits)

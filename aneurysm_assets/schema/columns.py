@@ -390,7 +390,7 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
         "slice_index",
         pl.Int32(),
         "0-based order along the normal within the images of one orientation, matrix, pixel "
-        "spacing and frame of reference; "
+        "spacing, frame of reference and series; "
         "InstanceNumber breaks ties, and serves where there is no position.",
         "computed from the series",
     ),
@@ -420,8 +420,8 @@ GEOMETRY_COLUMNS: tuple[Column, ...] = (
     Column(
         "image_group",
         pl.Int32(),
-        "0, 1, ... over the groups of images that share orientation, matrix, pixel spacing and "
-        "frame of reference; 0 is the largest. Null for a scout.",
+        "0, 1, ... over the groups of images that share orientation, matrix, pixel spacing, "
+        "frame of reference and series; 0 is the largest. Null for a scout.",
         "computed from the series",
         since="0.2",
     ),

@@ -1,7 +1,7 @@
 """Which images of a series belong together, by the one rule that all else follows.
 
-A group is of one orientation, matrix, pixel spacing and frame of reference. In which order its
-images lie belongs to `slices`; scouts are told in `series_geometry`.
+A group is of one orientation, matrix, pixel spacing, frame of reference and header's series. In
+which order its images lie belongs to `slices`; scouts are told in `series_geometry`.
 """
 
 import numpy as np
@@ -34,7 +34,10 @@ def groups_of_matrix(orientations: Integers, rows: pl.Series, columns: pl.Series
 
 
 def group_images(
-    of_matrix: Integers, pixel_spacing: Floats, frame_of_reference: pl.Series
+    of_matrix: Integers,
+    pixel_spacing: Floats,
+    frame_of_reference: pl.Series,
+    foreign_series: pl.Series,
 ) -> Integers:
     """Return for each image the number of its group, from 0.
 
@@ -47,16 +50,19 @@ def group_images(
         `PIXEL_SPACING_RELATIVE`.
     frame_of_reference : pl.Series
         FrameOfReferenceUID.
+    foreign_series : pl.Series
+        The header's SeriesInstanceUID, null where it is that of the directory.
 
     Notes
     -----
     An image that lacks its pixel spacing or frame of reference is a damaged slice, no group of its
-    own: it has that of the others, if they have one.
+    own: it has that of the others, if they have one. So is a single image whose header names
+    another series than those of the others.
     """
     spacings = centres_of(pixel_spacing, lambda centre: PIXEL_SPACING_RELATIVE * centre)
     if len(np.unique(spacings[spacings >= 0])) == 1:
         spacings = np.zeros_like(spacings)
-    return _numbered(of_matrix, spacings, _codes(frame_of_reference))
+    return _numbered(of_matrix, spacings, _codes(frame_of_reference), _series(foreign_series))
 
 
 def ranked(groups: Integers, counted: Booleans, *, size: int | None = None) -> Integers:
@@ -76,6 +82,14 @@ def ranked(groups: Integers, counted: Booleans, *, size: int | None = None) -> I
     first = np.full(number, len(groups))
     np.minimum.at(first, groups[counted], np.flatnonzero(counted))
     return np.lexsort((first, -sizes))
+
+
+def _series(foreign: pl.Series) -> Integers:
+    codes = _codes(foreign.fill_null("") if foreign.null_count() else foreign)
+    if codes.any():
+        counts = np.bincount(codes)
+        codes[counts[codes] == 1] = counts.argmax()
+    return codes
 
 
 def _codes(texts: pl.Series) -> Integers:

@@ -67,9 +67,9 @@ _SCOUT_IMAGE_TYPE = re.compile(r"(^|\\) *LOCALIZER *(\\|$)")
 def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
     """Fill the computed columns of one series' rows.
 
-    Images of one orientation, matrix, pixel spacing and frame of reference form a group. Of two
-    groups equally large, the one whose first image has the lowest InstanceNumber (then
-    frame_index, then dicom_path) counts as the larger.
+    Images that belong together by `group_images` form a group. Of two groups equally large, the one
+    whose first image has the lowest InstanceNumber (then frame_index, then dicom_path) counts as
+    the larger.
 
     Parameters
     ----------
@@ -97,6 +97,7 @@ def add_geometry(frame: pl.DataFrame) -> pl.DataFrame:
             "Columns",
             "PixelSpacing",
             "FrameOfReferenceUID",
+            "header_series_instance_uid",
             *SPLIT_BY,
             "InstanceNumber",
             "frame_index",
@@ -146,7 +147,9 @@ def _geometry(filed: pl.DataFrame) -> dict[str, NDArray[Any] | pl.Series]:
     centres = orientation_centres(cosines)
     of_matrix = groups_of_matrix(centres, filed["Rows"], filed["Columns"])
     spacings = vectors(filed, "PixelSpacing")
-    groups = group_images(of_matrix, spacings, filed["FrameOfReferenceUID"])
+    groups = group_images(
+        of_matrix, spacings, filed["FrameOfReferenceUID"], filed["header_series_instance_uid"]
+    )
     # One normal per group: the slight differences within it, at a position far from the origin,
     # would outweigh the distance of slices.
     of_centre = np.where(centres[:, None] < 0, np.nan, normals[centres])

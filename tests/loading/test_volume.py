@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +27,13 @@ each_kind = pytest.mark.parametrize("name", KINDS)
 
 def written(tmp_path: Path, kind: Kind) -> Path:
     return kind.write(tmp_path / "somewhere" / SERIES)
+
+
+def change(path: Path, **attributes: Any) -> None:
+    data = dcmread(path)
+    for keyword, value in attributes.items():
+        setattr(data, keyword, value)
+    data.save_as(path)
 
 
 def off_by(image: nib.Nifti1Image) -> float:
@@ -292,6 +300,48 @@ def test_what_is_not_there_is_named(tmp_path):
         aa.load_volume(tmp_path / "nowhere")
     with pytest.raises(InputError, match="URL of a series"):
         aa.load_volume("ftp://somewhere/1.2")
+
+
+@pytest.mark.parametrize("moved_by", [0.0, 0.75, 15.0])
+def test_two_series_in_one_directory_are_two_volumes(tmp_path, moved_by):
+    folder = written(tmp_path, KINDS["axial"])
+    other = stack(origin=(-20.0, 10.0, -30.0 + moved_by), tags={"SeriesInstanceUID": "1.2.3.99"})
+    for path in Kind(other, []).write(tmp_path / "other").iterdir():
+        path.rename(folder / f"other {path.name}")
+    for index, name in ((0, "0"), (1, "other 0")):
+        files = aa.read_series(folder).volumes["files"].to_list()[index]
+        assert [file.startswith(f"{SERIES}/{name}") for file in files] == [True] * 10
+        assert off_by(aa.load_volume(folder, index)) <= ROUNDING
+
+
+def test_what_cannot_be_given_is_refused_in_words(tmp_path):
+    folder = written(tmp_path, KINDS["axial"])
+    with pytest.raises(InputError, match=r"0001\.dcm is a file: pass the directory"):
+        aa.load_volume(folder / "0001.dcm")
+    with pytest.raises(InputError, match="an empty text"):
+        aa.read_series("")
+    with pytest.raises(TypeError, match="as an integer"):
+        aa.load_volume(folder, "0")
+    for dtype in ("float16", "bool", "complex64", "S3"):
+        with pytest.raises(SeriesError, match="volume 0: an image is of integers, float32 or"):
+            aa.load_volume(folder, dtype=dtype)
+    assert aa.load_volume(folder, dtype=int).get_data_dtype() == np.int64
+
+
+def test_a_matrix_that_cannot_be_is_refused_before_memory_is_asked_for(tmp_path):
+    folder = written(tmp_path, KINDS["axial"])
+    for path in folder.iterdir():
+        change(path, Rows=65535, Columns=65535)
+    with pytest.raises(SeriesError, match="65535 x 65535 pixels; at most"):
+        aa.load_volume(folder, allow_irregular=True)
+
+
+@pytest.mark.parametrize("attributes", [{"HighBit": 3}, {"HighBit": 30}, {"RescaleSlope": 0}])
+def test_what_a_header_cannot_mean_changes_no_value(tmp_path, attributes):
+    folder = written(tmp_path, KINDS["axial"])
+    for path in folder.iterdir():
+        change(path, **attributes)
+    assert off_by(aa.load_volume(folder)) <= ROUNDING
 
 
 # --- what is written, and what is imported ------------------------------------------------------
