@@ -46,7 +46,7 @@ def data(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_no_recipe_has_more_than_ten_statements():
     codes = re.findall(r"^```python\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
-    assert len(codes) == 8
+    assert len(codes) == 9
     for code in codes:
         statements = sum(isinstance(node, ast.stmt) for node in ast.walk(ast.parse(code)))
         assert statements <= 10, code
@@ -158,6 +158,20 @@ def test_a_crop_around_each_point(data):
     for (_, crop), point in zip(made, row["points"], strict=True):
         middle = tuple(n // 2 for n in crop.shape)
         assert crop[middle] == array[tuple(round(point[axis]) for axis in "ijk")]
+
+
+def test_crops_at_inference(data):
+    crops = run("A crop around each point")["crops"]
+    row = data.volumes().filter("is_regular", pl.col("points").list.len() > 1).row(0, named=True)
+    directory = data.settings.series_root / row["SeriesInstanceUID"]
+    image = aa.load_volume(directory)
+    voxels = [[round(p[axis]) for axis in "ijk"] for p in row["points"]]
+    points = nib.affines.apply_affine(image.affine, voxels)
+    given = run("Crops at inference", directory=directory, points_ras=points, crops=crops)
+    assert len(given["patches"]) == len(voxels)
+    for patch, voxel in zip(given["patches"], voxels, strict=True):
+        middle = tuple(n // 2 for n in patch.shape)
+        assert patch[middle] == np.asarray(image.dataobj)[tuple(voxel)]
 
 
 def test_folds(data):
