@@ -4,7 +4,6 @@ What it does then belongs to `series_map`. polars and numpy must not be imported
 their number of threads when they are.
 """
 
-import gc
 import importlib
 import logging
 import multiprocessing
@@ -16,9 +15,6 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from multiprocessing.connection import wait as wait_for_any
-
-_ALLOCATIONS = 50_000
-"""Of objects that may hold others, until garbage is looked for: about those of ten series."""
 
 
 class _WithoutUnused(MetaPathFinder, Loader):
@@ -60,8 +56,6 @@ def start_worker(modules: Sequence[str] = ()) -> None:
     for library in ("POLARS_MAX_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(library, "1")
     leave_out_unused()
-    # The rows of a series hold no cycles; looking for some all the time is a twentieth of the work.
-    gc.set_threshold(_ALLOCATIONS)
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it says becomes read_error
     parent = multiprocessing.parent_process()
     if parent is not None:
