@@ -34,8 +34,8 @@ from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 # What it raises where a class that a `dagster.yaml` names is not found. Public: `DagsterError`.
 from dagster._check import CheckError
 
-# How an instance is handed to a webserver and a daemon, as `dagster dev` does. Public: an option of
-# both that names a configuration.
+# How an instance is handed to a webserver and a daemon, as `dagster dev` does, and events to a
+# storage. Public: an option of both that names a configuration; quicker events.
 from dagster._serdes import serialize_value
 
 # What a run says of the code location that it is of. Public: a parameter of `execute_in_process`.
@@ -67,7 +67,11 @@ from dagster._core.events import (
 # --- Series recorded one by one inside a batch step.
 # Record events of partitions in batches: `log_event` costs ten times as much. Public: `log_event`
 # for a batch, and a way to say which partitions a run is going to materialize.
-from dagster._core.events import AssetMaterializationPlannedData, DagsterEventBatchMetadata
+from dagster._core.events import (
+    AssetMaterializationPlannedData,
+    DagsterEventBatchMetadata,
+    StepMaterializationData,
+)
 
 # The tag of a materialization's data version. Public: `AssetMaterialization(data_version=…)`, as
 # `MaterializeResult` has it.
@@ -128,6 +132,7 @@ __all__ = [
     "SqlEventLogStorageTable",
     "SqliteEventLogStorage",
     "SqliteRunStorage",
+    "StepMaterializationData",
     "redirect_to_file",
     "serialize_value",
 ]

@@ -116,6 +116,7 @@ PRIVATE = {
         methods={
             "_connect": given("shard"),
             "_event_to_row": given("event"),
+            "_event_insert_timestamp": given("event"),
             "_initdb": given("engine"),
             "_store_asset_event": SINGLE_EVENT,
             "_store_asset_event_tags": EVENTS_WITH_IDS,
@@ -138,6 +139,9 @@ PRIVATE = {
         call=given("key", partition="series"),
     ),
     "DagsterEventBatchMetadata": Use(IN_BATCHES, call=given("batch", True)),
+    "StepMaterializationData": Use(
+        "no series of a batch is recorded", call=given("materialization", ["lineage"])
+    ),
     "DATA_VERSION_TAG": Use("no series is known to have changed, and none is read again"),
     "ASSET_PARTITION_RANGE_END_TAG": Use(RANGES),
     "ASSET_PARTITION_RANGE_START_TAG": Use(RANGES),
@@ -236,6 +240,7 @@ PUBLIC = {
         methods={
             "_connect": given(),
             "_event_to_row": given("event"),
+            "_event_insert_timestamp": given("event"),
             "_store_asset_event": SINGLE_EVENT,
             "_store_asset_event_tags": EVENTS_WITH_IDS,
             "get_logs_for_all_runs_by_log_id": given(1, "type", 1),

@@ -32,10 +32,15 @@ from aneurysm_assets.dagster_internals import (
 from aneurysm_assets.instance.event_log import (
     BATCH_SIZE,
     BATCH_SIZE_VARIABLE,
-    INSERT,
-    is_asset_event,
+    is_of_asset,
     latest_by_asset,
 )
+from aneurysm_assets.instance.event_serializer import EventSerializer
+
+_INSERT = SqlEventLogStorageTable.insert().returning(
+    SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
+)
+"""Inserts rows of events and returns their ids in the order of the rows."""
 
 _WRITERS = 7_021_462_094_371_985_401
 """The advisory lock of writers: any number that nobody else locks in this database."""
@@ -88,6 +93,7 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
         # Before the rest, which connects.
         self._writing = threading.local()
         super().__init__(inst_data=inst_data, **database)
+        self._serializer = EventSerializer()
         self._known_tables: set[str] = set()
         self._in_doubt: set[str] = set()
         # Dagster sends batches only where this is set, and asks for it at each event.
@@ -129,6 +135,10 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
             return
         self._store(events)
 
+    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+        timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
+        return self._serializer.row(event, timestamp)
+
     def _store(self, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]
         texts = {row["event"] for row in rows}
@@ -147,15 +157,15 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
     def _insert(
         self, connection: Connection, events: list[EventLogEntry], rows: list[dict[str, Any]]
     ) -> None:
-        ids = list(connection.scalars(INSERT, rows))
+        ids = list(connection.scalars(_INSERT, rows))
         asset_events = [
             (event, event_id)
-            for event, event_id in zip(events, ids, strict=True)
-            if is_asset_event(event)
+            for event, row, event_id in zip(events, rows, ids, strict=True)
+            if is_of_asset(row)
         ]
         if asset_events:
             self._store_asset_event_tags(connection, *zip(*asset_events, strict=True))
-        for event, event_id in latest_by_asset(events, ids):
+        for event, event_id in latest_by_asset(events, rows, ids):
             self._store_asset_event(connection, event, event_id)
 
     @contextmanager

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from dagster import DagsterEventType, EventLogEntry
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
@@ -29,6 +29,7 @@ from aneurysm_assets.dagster_internals import (
     SqlEventLogStorageTable,
     SqliteEventLogStorage,
 )
+from aneurysm_assets.instance.event_serializer import EventSerializer
 
 BATCH_SIZE = 200
 """How many events Dagster collects before it stores them, unless the environment says."""
@@ -38,16 +39,13 @@ BATCH_SIZE_VARIABLE = "DAGSTER_EVENT_BATCH_SIZE"
 _STORED_SINGLY = {*ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
 """Types of events for which stock storage does more than insert a row."""
 
+_OF_ASSETS = {kind.value for kind in ASSET_EVENTS}
+
 _LAST_OF_RUN = {
     DagsterEventType.RUN_SUCCESS,
     DagsterEventType.RUN_FAILURE,
     DagsterEventType.RUN_CANCELED,
 }
-
-INSERT = SqlEventLogStorageTable.insert().returning(
-    SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
-)
-"""Inserts rows of events and returns their ids in the order of the rows."""
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -67,12 +65,17 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
+        self._serializer = EventSerializer()
         # Made now: two threads that asked at once for the first time might make one each.
         _ = self._engine_of_index
         self._written_run: str | None = None
         self._engine_of_run: Engine | None = None
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
+
+    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
+        timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
+        return self._serializer.row(event, timestamp)
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether the index has a table; Dagster asks before most of what it reads."""
@@ -170,10 +173,10 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         try:
             for run_id, rows_of_run in _by_run(events, rows).items():
                 with self._written(run_id), self.run_connection(run_id) as connection:
-                    ids = list(connection.scalars(INSERT, rows_of_run))
+                    ids = _insert(connection, rows_of_run)
                 # After the commit: ids of a transaction rolled back may be another writer's now.
                 written[run_id] = ids
-            indexed = [i for i, event in enumerate(events) if is_asset_event(event)]
+            indexed = [i for i, row in enumerate(rows) if is_of_asset(row)]
             if indexed:
                 self._index([events[i] for i in indexed], [rows[i] for i in indexed])
         except Exception:
@@ -196,9 +199,9 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _index(self, events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]]) -> None:
         with self.index_transaction() as connection:
-            ids = list(connection.scalars(INSERT, rows))
+            ids = _insert(connection, rows)
             self._store_asset_event_tags(connection, events, ids)
-            for event, event_id in latest_by_asset(events, ids):
+            for event, event_id in latest_by_asset(events, rows, ids):
                 self._store_asset_event(connection, event, event_id)
 
 
@@ -211,8 +214,16 @@ def _by_run(
     return by_run
 
 
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Insert rows of events, and return their ids in their order."""
+    connection.execute(SqlEventLogStorageTable.insert(), rows)
+    # Each is one more than the highest (sqlite.org/autoinc.html), and nobody else writes meanwhile.
+    last = connection.scalars(select(func.max(SqlEventLogStorageTable.c.id))).one()
+    return list(range(last - len(rows) + 1, last + 1))
+
+
 def latest_by_asset(
-    events: Sequence[EventLogEntry], ids: Sequence[int]
+    events: Sequence[EventLogEntry], rows: Sequence[dict[str, Any]], ids: Sequence[int]
 ) -> list[tuple[EventLogEntry, int]]:
     """Return the latest asset event of each asset and type, with its id, by asset.
 
@@ -220,18 +231,16 @@ def latest_by_asset(
     keep to the order of the assets, so that no two wait for each other's rows.
     """
     latest = {
-        (str(event.get_dagster_event().asset_key), event.dagster_event_type): (event, event_id)
-        for event, event_id in zip(events, ids, strict=True)
-        if is_asset_event(event)
+        (row["asset_key"], row["dagster_event_type"]): (event, event_id)
+        for event, row, event_id in zip(events, rows, ids, strict=True)
+        if is_of_asset(row)
     }
-    return sorted(
-        latest.values(), key=lambda each: (str(each[0].get_dagster_event().asset_key), each[1])
-    )
+    return [latest[key] for key in sorted(latest, key=lambda key: (key[0], latest[key][1]))]
 
 
-def is_asset_event(event: EventLogEntry) -> bool:
+def is_of_asset(row: Mapping[str, Any]) -> bool:
     """Tell whether an event is about an asset, and so concerns more than the log of its run."""
-    return event.is_dagster_event and event.dagster_event_type in ASSET_EVENTS
+    return row["dagster_event_type"] in _OF_ASSETS
 
 
 def _is_stored_singly(event: EventLogEntry) -> bool:

@@ -5,8 +5,10 @@ A batch step records each series itself, with its own metadata, the moment its f
 
 import base64
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from uuid import uuid4
 
 import dagster as dg
@@ -16,6 +18,7 @@ from aneurysm_assets.dagster_internals import (
     DATA_VERSION_TAG,
     AssetMaterializationPlannedData,
     DagsterEventBatchMetadata,
+    StepMaterializationData,
 )
 from aneurysm_assets.instance.run_locks import CARRIER_TAG
 from aneurysm_assets.parallel.series_map import SeriesResult
@@ -51,19 +54,16 @@ def record_planned(context: dg.AssetExecutionContext, series: Sequence[str]) -> 
     series : sequence of str
         Their SeriesInstanceUIDs.
     """
-    batch_id = str(uuid4())
-    for index, uid in enumerate(series):
-        event = dg.DagsterEvent.build_asset_materialization_planned_event(
+    step = context.get_step_execution_context().step.key
+    events = [
+        dg.DagsterEvent.build_asset_materialization_planned_event(
             context.run.job_name,
-            context.get_step_execution_context().step.key,
+            step,
             AssetMaterializationPlannedData(context.asset_key, partition=uid),
         )
-        context.instance.report_dagster_event(
-            event,
-            context.run.run_id,
-            logging.DEBUG,
-            batch_metadata=DagsterEventBatchMetadata(batch_id, index == len(series) - 1),
-        )
+        for uid in series
+    ]
+    _report_together(context, events)
 
 
 class EventRecorder:
@@ -117,22 +117,62 @@ class EventRecorder:
         """
         if self._pending:
             _stop_if_ended(self._context)
-        batch_id = str(uuid4())
         with deferred_signals():
             pending, self._pending = self._pending, []
-            for index, (uid, result) in enumerate(pending):
-                dg.DagsterEvent.asset_materialization(
-                    self._context.get_step_execution_context(),
-                    dg.AssetMaterialization(
-                        self._context.asset_key,
-                        partition=uid,
-                        metadata=_metadata(result),
-                        tags={DATA_VERSION_TAG: result.fingerprint} if result.fingerprint else {},
-                    ),
-                    DagsterEventBatchMetadata(batch_id, index == len(pending) - 1),
-                )
+            _report_together(self._context, list(_materialized(self._context, pending)))
             for uid, result in pending:
                 self._reporter.done(self._table, uid, result)
+
+
+def _materialized(
+    context: dg.AssetExecutionContext, results: Sequence[tuple[str, SeriesResult]]
+) -> Iterator[dg.DagsterEvent]:
+    """Yield the events that Dagster makes of materializations, without logging each.
+
+    What is the same in all is checked once: Dagster checks every value of every event.
+    """
+    step = context.get_step_execution_context()
+    any_series = dg.AssetMaterialization(context.asset_key)
+    event = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+        job_name=step.job_name,
+        step_handle=step.step.handle,
+        node_handle=step.step.node_handle,
+        step_kind_value=step.step.kind.value,
+        logging_tags=step.event_tags,
+        event_specific_data=StepMaterializationData(any_series, []),
+        message=f"Materialized value {any_series.label}.",
+        pid=os.getpid(),
+    )
+    for uid, result in results:
+        of_series = any_series._replace(
+            partition=uid,
+            metadata={name: _value(value) for name, value in _metadata(result).items()},
+            tags={DATA_VERSION_TAG: result.fingerprint} if result.fingerprint else {},
+        )
+        yield event._replace(event_specific_data=StepMaterializationData(of_series, []))
+
+
+def _value(value: dg.MetadataValue | float | str) -> dg.MetadataValue:
+    return value if isinstance(value, dg.MetadataValue) else _plain_value(value)
+
+
+@lru_cache(maxsize=1_000, typed=True)
+def _plain_value(value: float | str) -> dg.MetadataValue:
+    if isinstance(value, str):
+        return dg.MetadataValue.text(value)
+    return dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(value)
+
+
+def _report_together(context: dg.AssetExecutionContext, events: Sequence[dg.DagsterEvent]) -> None:
+    batch_id = str(uuid4())
+    for index, event in enumerate(events):
+        context.instance.report_dagster_event(
+            event,
+            context.run.run_id,
+            logging.DEBUG,
+            batch_metadata=DagsterEventBatchMetadata(batch_id, index == len(events) - 1),
+        )
 
 
 def materialize_result(result: SeriesResult) -> dg.MaterializeResult[None]:

@@ -4,6 +4,7 @@ The only record of progress is Dagster's own: a series is done when its latest p
 materialization happened and its file is where it was put.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +12,14 @@ from hashlib import sha256
 from typing import Any, cast
 
 import dagster as dg
+from sqlalchemy import select
 
 from aneurysm_assets.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     DATA_VERSION_TAG,
+    SqlEventLogStorage,
+    SqlEventLogStorageTable,
 )
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw.fingerprints import Fingerprints
@@ -57,8 +61,6 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 
 # One request with more keys than SQLite takes variables fails; one per key is slow.
 _REGISTERED_AT_ONCE = 5_000
-
-_EVENTS_AT_ONCE = 1_000
 
 _STATUS: Mapping[dg.AssetPartitionStatus | None, Status] = {
     dg.AssetPartitionStatus.MATERIALIZED: "materialized",
@@ -291,22 +293,28 @@ def split(of_tables: Iterable[Mapping[str, Status]]) -> tuple[list[str], list[st
 
 def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
     """Return how many files each series had when its `dicom_tags` was last materialized."""
-    files: dict[str, int] = {}
-    cursor: str | None = None
-    while True:
-        page = instance.fetch_materializations(
-            dg.AssetKey(DICOM_TAGS.name), limit=_EVENTS_AT_ONCE, cursor=cursor
+    storage = instance.event_log_storage
+    if not isinstance(storage, SqlEventLogStorage):
+        raise TypeError(f"{type(storage).__name__}: event logs in a database are supported")
+    events = SqlEventLogStorageTable.c
+    query = (
+        select(events.partition, events.event)
+        .where(
+            events.asset_key == dg.AssetKey(DICOM_TAGS.name).to_string(),
+            events.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
+            events.partition.is_not(None),
         )
-        for record in page.records:
-            materialization = record.asset_materialization
-            if materialization is None or materialization.partition is None:
-                continue
-            count = materialization.metadata.get("files")
-            if count is not None and materialization.partition not in files:
-                files[materialization.partition] = int(str(count.value))
-        if not page.has_more:
-            return files
-        cursor = page.cursor
+        .order_by(events.id)
+    )
+    files: dict[str, int] = {}
+    with storage.index_connection() as connection:
+        for uid, event in connection.execute(query):
+            # To make Dagster's objects of each would take ten times as long as all else.
+            of_event = json.loads(event)["dagster_event"]["event_specific_data"]
+            for entry in of_event["materialization"]["metadata_entries"]:
+                if entry["label"] == "files":
+                    files[uid] = int(entry["entry_data"]["value"])
+    return files
 
 
 def selection_of_run(
