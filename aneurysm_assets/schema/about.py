@@ -12,11 +12,6 @@ from aneurysm_assets.schema.columns import LOCATIONS
 
 Facts = dict[str, str | int | float]
 
-_IMAGE = (
-    *("Modality", "Rows", "Columns", "PixelSpacing", "SliceThickness", "slice_spacing_mm"),
-    *("orientation_plane", "Manufacturer"),
-)
-
 
 def about_images(images: pl.DataFrame) -> Facts:
     """Tell modality, matrix, spacing, plane, slices and volumes, of the largest group of images.
@@ -28,10 +23,16 @@ def about_images(images: pl.DataFrame) -> Facts:
     images : pl.DataFrame
         `dicom_tags` of one series.
     """
-    main = images.filter(pl.col("read_error").is_null() & (pl.col("image_group") == 0))
-    if main.is_empty():
+    # Of each series and of few rows: queries would take as long as reading the headers.
+    groups, errors = images["image_group"].to_list(), images["read_error"].to_list()
+    main = [
+        row
+        for row, (group, error) in enumerate(zip(groups, errors, strict=True))
+        if group == 0 and error is None
+    ]
+    if not main:
         return {}
-    first = main.select(_IMAGE).row(0, named=True)
+    first = images.row(main[0], named=True)
     spacing = first["PixelSpacing"]
     told = {
         "modality": first["Modality"],
@@ -41,8 +42,8 @@ def about_images(images: pl.DataFrame) -> Facts:
         "slice_thickness_mm": _rounded(first["SliceThickness"]),
         "plane": first["orientation_plane"],
         "manufacturer": first["Manufacturer"],
-        "slices": main.height,
-        "volumes": images["volume_index"].drop_nulls().n_unique() or None,
+        "slices": len(main),
+        "volumes": len(set(images["volume_index"].to_list()) - {None}) or None,
     }
     return _known(told)
 

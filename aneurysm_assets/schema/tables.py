@@ -5,8 +5,10 @@ What a column is stands in `columns`; how a table is written stands in `storage.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import polars as pl
+import pyarrow as pa
 
 from aneurysm_assets.schema.columns import (
     ANEURYSM_PRESENT,
@@ -60,12 +62,17 @@ class Table(Artifact):
     columns: tuple[Column, ...]
     key: tuple[str, ...]
 
-    @property
+    @cached_property
     def schema(self) -> pl.Schema:
         """The polars schema of every file of this table."""
         return pl.Schema({column.name: column.stored_dtype for column in self.columns})
 
-    @property
+    @cached_property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema of these."""
+        return self.schema.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+
+    @cached_property
     def column_names(self) -> tuple[str, ...]:
         """The names of the columns, in order."""
         return tuple(column.name for column in self.columns)

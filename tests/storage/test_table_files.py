@@ -162,6 +162,8 @@ def no_parquet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pl.DataFrame, "write_parquet", panic)
         patch.setattr(pl.LazyFrame, "sink_parquet", panic)
+        # What polars made of a table without rows before.
+        patch.setattr("aneurysm_assets.storage.table_files._without_rows", panic)
         yield
 
 
