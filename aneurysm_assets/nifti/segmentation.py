@@ -81,7 +81,7 @@ def segmentation_meta(
         except UnusableNifti as error:
             row[f"{prefix}_error"] = one_line(error.reason)
     if len(row) == 1:
-        return _SCHEMA.to_frame()
+        return SEGMENTATION_META.without_rows
     return pl.DataFrame({name: [row.get(name)] for name in _SCHEMA}, schema=_SCHEMA)
 
 

@@ -50,7 +50,7 @@ class LocalizersCsv(SeriesCsv):
             (series_instance_uid, *self._point(row)) for row in self.sound_rows(series_instance_uid)
         ]
         if not points:
-            return _SCHEMA.to_frame()
+            return LOCALIZERS.without_rows
         return pl.DataFrame(points, schema=_SCHEMA, orient="row")
 
     def _point(self, row: CsvRow) -> tuple[str, float, float, int | None, str | None, str | None]:

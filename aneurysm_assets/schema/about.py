@@ -76,7 +76,7 @@ def about_points(points: pl.DataFrame) -> Facts:
     points : pl.DataFrame
         `localizers` of one series.
     """
-    places = points["location"].drop_nulls().unique(maintain_order=True)
+    places = dict.fromkeys(place for place in points["location"].to_list() if place is not None)
     return _known({"points": points.height, "locations": ", ".join(places) or None})
 
 

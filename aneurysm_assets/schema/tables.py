@@ -68,6 +68,11 @@ class Table(Artifact):
         return pl.Schema({column.name: column.stored_dtype for column in self.columns})
 
     @cached_property
+    def without_rows(self) -> pl.DataFrame:
+        """The table of a series that has nothing in it, not to be changed."""
+        return self.schema.to_frame()
+
+    @cached_property
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema of these."""
         return self.schema.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
