@@ -26,6 +26,8 @@ NAMES = (
     "cluster",
     "object_store",
     "million",
+    "whole_run",
+    "growth",
     "former",
     "volumes",
 )

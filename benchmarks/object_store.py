@@ -6,25 +6,32 @@ the requests and from how long one takes there.
 """
 
 import os
+import statistics
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from unittest import mock
 
 from aneurysm_assets.dicom.table import write_dicom_tags
+from aneurysm_assets.parallel.series_map import SeriesFailure, Work, map_series
 from aneurysm_assets.raw.fingerprints import take_fingerprints
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.settings import Settings, default_workers
 from aneurysm_assets.storage import object_store
+from aneurysm_assets.storage.fetching import THREADS as SERIES_AT_ONCE
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from benchmarks.measure import Line, in_turn, wall_seconds
+from benchmarks.slow_answers import answers_late
 from deploy.servers.s3 import S3Server
 
 SERIES, FILES = 16, 200
 ROUNDS = 3
 THREADS = 16
+MILLISECONDS = 20
+"""Before the first byte of an answer: about what S3 takes within its region."""
 
 FROM_THE_STORE = f"a series of {FILES} files from an S3 server on loopback, one process, wall"
 """Its line's name, for what is computed from it."""
@@ -40,6 +47,7 @@ def measure(root: Path) -> Iterator[Line]:
         bucket = ObjectPath.parse(server.make_bucket("benchmark"))
         _upload(raw, bucket)
         yield from _compare(_settings(root, raw), _settings(root, bucket))
+        yield from _far_away(_settings(root, bucket), server.port, _names(raw))
 
 
 def _settings(root: Path, raw: Location) -> Settings:
@@ -70,6 +78,34 @@ def _compare(disk: Settings, store: Settings) -> Iterator[Line]:
     yield Line(what, 1e3 * mine / SERIES, "ms per series", "on a disk", 1e3 * other / SERIES)
     requests = _requests(lambda: write_dicom_tags(store, series[0]))
     yield Line(f"a series of {FILES} files from the store", requests, "requests")
+
+
+def _names(raw: Path) -> list[str]:
+    return sorted(path.name for path in (raw / "series").iterdir())
+
+
+def _far_away(store: Settings, port: int, series: list[str]) -> Iterator[Line]:
+    """Read all series at once, as a run does, from a store that is not beside the reader."""
+    with (
+        answers_late(port, MILLISECONDS) as late,
+        mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{late}"}),
+    ):
+        work = partial(write_dicom_tags, store)
+        seconds = [wall_seconds(lambda: _read_all(work, series)) for _ in range(ROUNDS + 1)][1:]
+    headers = len(series) * FILES
+    yield Line(
+        f"headers from a store that answers after {MILLISECONDS} ms, one process, wall",
+        1e6 * statistics.median(seconds) / headers,
+        "µs per header",
+        most=1e6 / 1_500,
+        note=f"{headers / statistics.median(seconds):,.0f} per second",
+    )
+
+
+def _read_all(work: Work, series: list[str]) -> None:
+    for item in map_series(work, series, 0, threads=SERIES_AT_ONCE):
+        if item is not None and isinstance(item[1], SeriesFailure):
+            raise RuntimeError(item[1].reason)
 
 
 def _requests(work: Callable[[], object]) -> int:
