@@ -619,9 +619,9 @@ def test_export_as_the_former_script_has_its_columns_and_values(first_run, tmp_p
     ],
 )
 def test_options_of_export_that_do_not_go_together_are_refused(tmp_path, options, said) -> None:
-    refused = CliRunner().invoke(cli, ["export", "--data", str(tmp_path), *options.split()])
-    assert refused.exit_code == 2
-    assert said in " ".join(refused.output.split())
+    refused = call_here("export", "--data", tmp_path, *options.split())
+    assert refused.returncode == 2
+    assert said in " ".join(refused.stderr.split())
 
 
 def test_where_export_cannot_write_it_says_what_is_in_the_way(first_run, tmp_path) -> None:
