@@ -34,8 +34,8 @@ from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 # What it raises where a class that a `dagster.yaml` names is not found. Public: `DagsterError`.
 from dagster._check import CheckError
 
-# How an instance is handed to a webserver and a daemon, as `dagster dev` does, and events to a
-# storage. Public: an option of both that names a configuration; quicker events.
+# How an instance is handed to a webserver and a daemon, as `dagster dev` does. Public: an option of
+# both that names a configuration.
 from dagster._serdes import serialize_value
 
 # What a run says of the code location that it is of. Public: a parameter of `execute_in_process`.

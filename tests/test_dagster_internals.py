@@ -116,7 +116,6 @@ PRIVATE = {
         methods={
             "_connect": given("shard"),
             "_event_to_row": given("event"),
-            "_event_insert_timestamp": given("event"),
             "_initdb": given("engine"),
             "_store_asset_event": SINGLE_EVENT,
             "_store_asset_event_tags": EVENTS_WITH_IDS,
@@ -240,7 +239,6 @@ PUBLIC = {
         methods={
             "_connect": given(),
             "_event_to_row": given("event"),
-            "_event_insert_timestamp": given("event"),
             "_store_asset_event": SINGLE_EVENT,
             "_store_asset_event_tags": EVENTS_WITH_IDS,
             "get_logs_for_all_runs_by_log_id": given(1, "type", 1),

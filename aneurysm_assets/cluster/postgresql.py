@@ -35,7 +35,6 @@ from aneurysm_assets.instance.event_log import (
     is_of_asset,
     latest_by_asset,
 )
-from aneurysm_assets.instance.event_serializer import EventSerializer
 
 _INSERT = SqlEventLogStorageTable.insert().returning(
     SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
@@ -93,7 +92,6 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
         # Before the rest, which connects.
         self._writing = threading.local()
         super().__init__(inst_data=inst_data, **database)
-        self._serializer = EventSerializer()
         self._known_tables: set[str] = set()
         self._in_doubt: set[str] = set()
         # Dagster sends batches only where this is set, and asks for it at each event.
@@ -134,10 +132,6 @@ class BatchingPostgresEventLogStorage(FailureEventLogStorage):
                 self.store_event(event)
             return
         self._store(events)
-
-    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
-        timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
-        return self._serializer.row(event, timestamp)
 
     def _store(self, events: Sequence[EventLogEntry]) -> None:
         rows = [self._event_to_row(event) for event in events]

@@ -29,7 +29,6 @@ from aneurysm_assets.dagster_internals import (
     SqlEventLogStorageTable,
     SqliteEventLogStorage,
 )
-from aneurysm_assets.instance.event_serializer import EventSerializer
 
 BATCH_SIZE = 200
 """How many events Dagster collects before it stores them, unless the environment says."""
@@ -65,17 +64,12 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
-        self._serializer = EventSerializer()
         # Made now: two threads that asked at once for the first time might make one each.
         _ = self._engine_of_index
         self._written_run: str | None = None
         self._engine_of_run: Engine | None = None
         # Dagster sends batches only where this is set, and asks for it at each event.
         os.environ.setdefault(BATCH_SIZE_VARIABLE, str(BATCH_SIZE))
-
-    def _event_to_row(self, event: EventLogEntry) -> dict[str, Any]:
-        timestamp = self._event_insert_timestamp(event)  # type: ignore[no-untyped-call]
-        return self._serializer.row(event, timestamp)
 
     def has_table(self, table_name: str) -> bool:
         """Tell whether the index has a table; Dagster asks before most of what it reads."""
