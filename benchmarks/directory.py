@@ -49,5 +49,5 @@ def _compare(name: str, folder: Path, images: int, interim: Path) -> Line:
         "µs",
         "pydicom, dicts, polars",
         1e6 * theirs / images,
-        least_ratio=10 if images == FRAMES else 15,
+        least_ratio=15,
     )

@@ -6,7 +6,6 @@ whose table is renewed.
 """
 
 import logging
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 import aneurysm_assets as aa
 from aneurysm_assets.schema.documentation import replace_generated
+from benchmarks.volumes import write_by_dcm2niix
 from tests.loading.kinds import KINDS, SERIES, Kind, colours_at, value_at
 
 Voxels = tuple[NDArray[Any], NDArray[Any]]
@@ -125,14 +125,8 @@ def _simpleitk(folder: Path) -> Iterator[Voxels]:
 
 
 def _dcm2niix(folder: Path) -> Iterator[Voxels]:
-    import dcm2niix
-
     with tempfile.TemporaryDirectory() as written:
-        subprocess.run(
-            [dcm2niix.bin, "-z", "n", "-b", "n", "-o", written, folder],
-            check=True,
-            capture_output=True,
-        )
+        write_by_dcm2niix(folder, Path(written))
         for path in sorted(Path(written).glob("*.nii")):
             image = nib.load(path)
             values, affine = _of_nifti(image.dataobj, image.affine)

@@ -17,7 +17,7 @@ from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.schema.columns import COMPETITION_TAGS, SERIES_KEY
 from benchmarks.large import enlarge
 from benchmarks.measure import Line, wall_seconds
-from benchmarks.stage import forget, watched
+from benchmarks.stage import seconds_anew
 
 SERIES, FILES = 500, 200
 
@@ -28,10 +28,7 @@ def measure(root: Path) -> Iterator[Line]:
     raw = write_load_sample(data, SERIES, FILES)
     for path in (raw / "series").rglob("*.dcm"):
         enlarge(path, sparse=True)
-    seconds = []
-    for _ in range(3):
-        forget(data)
-        seconds.append(watched(data, is_watched=False).seconds)
+    seconds = [seconds_anew(data) for _ in range(3)]
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     theirs = wall_seconds(lambda: _script(raw, data / "former.parquet"))
     yield Line(

@@ -46,16 +46,16 @@ def measure(root: Path) -> Iterator[Line]:
     ):
         bucket = ObjectPath.parse(server.make_bucket("benchmark"))
         _upload(raw, bucket)
-        yield from _compare(_settings(root, raw), _settings(root, bucket))
-        yield from _far_away(_settings(root, bucket), server.port, _names(raw))
+        series = sorted(path.name for path in (raw / "series").iterdir())
+        yield from _compare(_settings(root, raw), _settings(root, bucket), series)
+        yield from _far_away(_settings(root, bucket), server.port, series)
 
 
 def _settings(root: Path, raw: Location) -> Settings:
     return Settings(root, raw, root / "interim", default_workers())
 
 
-def _compare(disk: Settings, store: Settings) -> Iterator[Line]:
-    series = sorted(path.name for path in Path(str(disk.series_root)).iterdir())
+def _compare(disk: Settings, store: Settings, series: list[str]) -> Iterator[Line]:
     mine, other = in_turn(
         lambda: wall_seconds(lambda: [write_dicom_tags(store, uid) for uid in series]),
         lambda: wall_seconds(lambda: [write_dicom_tags(disk, uid) for uid in series]),
@@ -78,10 +78,6 @@ def _compare(disk: Settings, store: Settings) -> Iterator[Line]:
     yield Line(what, 1e3 * mine / SERIES, "ms per series", "on a disk", 1e3 * other / SERIES)
     requests = _requests(lambda: write_dicom_tags(store, series[0]))
     yield Line(f"a series of {FILES} files from the store", requests, "requests")
-
-
-def _names(raw: Path) -> list[str]:
-    return sorted(path.name for path in (raw / "series").iterdir())
 
 
 def _far_away(store: Settings, port: int, series: list[str]) -> Iterator[Line]:

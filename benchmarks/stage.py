@@ -75,6 +75,12 @@ def forget(data: Path) -> None:
             (data / name).rename(aside / name)
 
 
+def seconds_anew(data: Path) -> float:
+    """Forget all that a run has made, and run; return the wall time."""
+    forget(data)
+    return watched(data, is_watched=False).seconds
+
+
 def throughput(seen: Seen, first: float, last: float) -> float:
     """Return the series per second between two parts, 0 to 1, of all series."""
     total = seen.tables[-1][1]

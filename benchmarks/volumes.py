@@ -144,9 +144,14 @@ def _simpleitk(folder: Path) -> int:
 
 
 def _dcm2niix(folder: Path) -> int:
+    with tempfile.TemporaryDirectory() as written:
+        write_by_dcm2niix(folder, Path(written))
+        return sum(path.stat().st_size for path in Path(written).iterdir())
+
+
+def write_by_dcm2niix(folder: Path, to: Path) -> None:
+    """Write the volumes of a series as uncompressed NIfTI."""
     import dcm2niix
 
-    with tempfile.TemporaryDirectory() as written:
-        command = [dcm2niix.bin, "-z", "n", "-b", "n", "-o", written, folder]
-        subprocess.run(command, check=True, capture_output=True)
-        return sum(path.stat().st_size for path in Path(written).iterdir())
+    command = [dcm2niix.bin, "-z", "n", "-b", "n", "-o", to, folder]
+    subprocess.run(command, check=True, capture_output=True)

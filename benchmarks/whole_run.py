@@ -17,7 +17,7 @@ from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.schema.tables import DICOM_TAGS
 from benchmarks.measure import Line, wall_seconds
 from benchmarks.plain import values_of
-from benchmarks.stage import forget, watched
+from benchmarks.stage import seconds_anew
 
 SERIES, FEWEST, MOST = 1_263, 21, 81
 EVERY = 5
@@ -80,25 +80,18 @@ def write_input(data: Path) -> int:
 
 def run_once(data: Path) -> tuple[float, Phases]:
     """Run with nothing done before; return the seconds of all, and of each phase."""
-    forget(data)
     begun = time.time()
-    seconds = watched(data, is_watched=False).seconds
+    seconds = seconds_anew(data)
     return seconds, _phases(max((data / "logs").iterdir()), begun, seconds)
 
 
 def _phases(log: Path, begun: float, seconds: float) -> Phases:
-    first, last = f" {DICOM_TAGS.name}: begins", f" {DICOM_TAGS.name}: ends"
-    at: dict[str, float] = {}
-    for line in log.read_text().splitlines():
-        for mark in (first, last, ": begin", ": end"):
-            if mark in line and (mark.startswith(" ") or line.endswith(mark)):
-                at[mark] = _time_of(line) - begun
-    return Phases(
-        start=at[first],
-        headers=at[last] - at[first],
-        light=at[": begin"] - at[last],
-        rest=seconds - at[": begin"],
+    lines = log.read_text().splitlines(keepends=True)
+    marks = (f" {DICOM_TAGS.name}: begins", f" {DICOM_TAGS.name}: ends", ": begin\n")
+    first, last, combine = (
+        next(_time_of(line) for line in lines if mark in line) - begun for mark in marks
     )
+    return Phases(start=first, headers=last - first, light=combine - last, rest=seconds - combine)
 
 
 def _time_of(line: str) -> float:

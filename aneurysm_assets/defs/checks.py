@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
+from aneurysm_assets.defs.problem_checks import check_spec, facts_of
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.runs.run_settings import end_with_reason
 from aneurysm_assets.schema.columns import SERIES_KEY
@@ -19,22 +20,9 @@ _NAMED = 200
 _KEY = dg.AssetKey(SERIES_QUALITY.name)
 
 
-def _spec(problem: Problem) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        problem.name,
-        asset=_KEY,
-        description=f"Finds: {problem.description}",
-        metadata={
-            "severity": problem.severity,
-            "tolerance": problem.tolerance or "none",
-            "source": problem.source,
-        },
-    )
-
-
 @dg.multi_asset_check(
     name="series_quality_checks",
-    specs=[_spec(problem) for problem in PROBLEMS],
+    specs=[check_spec(problem, _KEY) for problem in PROBLEMS],
     can_subset=True,
 )
 def series_quality_checks(
@@ -57,9 +45,7 @@ def _result(problem: Problem, quality: pl.DataFrame) -> dg.AssetCheckResult:
     metadata: dict[str, dg.MetadataValue | int | str] = {
         "series_checked": int(quality[problem.name].is_not_null().sum()),
         "series_found": found.height,
-        "severity": problem.severity,
-        "tolerance": problem.tolerance or "none",
-        "source": problem.source,
+        **facts_of(problem),
     }
     if found.height:
         metadata["series"] = _table(problem, found.head(_NAMED))

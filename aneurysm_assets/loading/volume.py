@@ -1,6 +1,5 @@
 """A directory of DICOM files to its volumes, and one of them to an image with an affine."""
 
-import math
 import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -121,14 +120,14 @@ def load_volume(
     volume = _volume(series.volumes, operator.index(index), directory)
     if not volume["is_regular"] and not allow_irregular:
         raise IrregularVolume(_why_not(volume, directory))
-    if volume["shape"] is not None and math.prod(volume["shape"][:2]) > MAX_IMAGE_PIXELS:
-        across, down, _ = volume["shape"]
+    if volume["shape"] is None:
+        raise SeriesError(f"{directory}: volume {index}: Rows or Columns is missing")
+    across, down, _ = volume["shape"]
+    if across * down > MAX_IMAGE_PIXELS:
         raise SeriesError(
             f"{directory}: volume {index}: images of {down} x {across} pixels; at most "
             f"{MAX_IMAGE_PIXELS:,} are decoded"
         )
-    if volume["shape"] is None:
-        raise SeriesError(f"{directory}: volume {index}: Rows or Columns is missing")
     slices = series.rows.filter(pl.col("volume_index") == index).sort("volume_slice_index")
     try:
         target = target_of(slices, dtype, rescale=rescale)

@@ -75,7 +75,7 @@ class Table(Artifact):
     @cached_property
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema of these."""
-        return self.schema.to_frame().to_arrow(compat_level=pl.CompatLevel.oldest()).schema
+        return self.without_rows.to_arrow(compat_level=pl.CompatLevel.oldest()).schema
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:

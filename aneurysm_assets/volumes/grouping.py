@@ -4,6 +4,8 @@ A group is of one orientation, matrix, pixel spacing, frame of reference and hea
 which order its images lie belongs to `slices`; scouts are told in `series_geometry`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -62,7 +64,9 @@ def group_images(
     spacings = centres_of(pixel_spacing, lambda centre: PIXEL_SPACING_RELATIVE * centre)
     if len(np.unique(spacings[spacings >= 0])) == 1:
         spacings = np.zeros_like(spacings)
-    return _numbered(of_matrix, spacings, _codes(frame_of_reference), _series(foreign_series))
+    return _numbered(
+        of_matrix, spacings, _codes(frame_of_reference.to_list()), _series(foreign_series)
+    )
 
 
 def ranked(groups: Integers, counted: Booleans, *, size: int | None = None) -> Integers:
@@ -85,20 +89,19 @@ def ranked(groups: Integers, counted: Booleans, *, size: int | None = None) -> I
 
 
 def _series(foreign: pl.Series) -> Integers:
-    codes = _codes(foreign.fill_null("") if foreign.null_count() else foreign)
+    codes = _codes([uid or "" for uid in foreign.to_list()])
     if codes.any():
         counts = np.bincount(codes)
         codes[counts[codes] == 1] = counts.argmax()
     return codes
 
 
-def _codes(texts: pl.Series) -> Integers:
+def _codes(given: Sequence[str | None]) -> Integers:
     # There are few different ones, and a look at each is quicker than a query.
-    given = texts.to_list()
-    names = sorted(set(given) - {None})
+    names = sorted({name for name in given if name is not None})
     if len(names) < 2:
         return np.zeros(len(given), dtype=np.int64)
-    number = {name: code for code, name in enumerate(names)}
+    number: dict[str | None, int] = {name: code for code, name in enumerate(names)}
     return np.array([number.get(name, -1) for name in given], dtype=np.int64)
 
 

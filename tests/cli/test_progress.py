@@ -122,28 +122,26 @@ def test_a_stream_that_takes_nothing_does_not_end_the_run(moment) -> None:
         stream.close()
 
 
-def test_the_rate_on_a_terminal_is_right_though_series_come_in_batches() -> None:
+def shown_of_a_batch(width: int) -> str:
+    """Return what a terminal gets of a table whose 20 series come at once after ten seconds."""
     now = 0.0
-    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
     with TerminalReporter(console, clock=lambda: now) as reporter:
         reporter.begin(LABELS, 20)
         now = 10.0
         for _ in range(20):
             reporter.done(LABELS, "1.2", WRITTEN)
         now = 1000.0  # other tables take their time
-    last = [line for line in console.file.getvalue().splitlines() if "20/20" in line][-1]
+    return console.file.getvalue()
+
+
+def test_the_rate_on_a_terminal_is_right_though_series_come_in_batches() -> None:
+    last = [line for line in shown_of_a_batch(120).splitlines() if "20/20" in line][-1]
     assert "2.0 series/s" in last
 
 
 def test_a_bar_stays_on_one_line_of_a_narrow_terminal() -> None:
-    now = 0.0
-    console = Console(file=io.StringIO(), force_terminal=True, width=40)
-    with TerminalReporter(console, clock=lambda: now) as reporter:
-        reporter.begin(LABELS, 20)
-        now = 10.0
-        for _ in range(20):
-            reporter.done(LABELS, "1.2", WRITTEN)
-    assert console.file.getvalue().count("\n") == 1
+    assert shown_of_a_batch(40).count("\n") == 1
 
 
 def shown_by(

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from aneurysm_assets.defs.problem_checks import check_spec, facts_of
+from aneurysm_assets.schema.problems import Problem
 from aneurysm_assets.schema.tables import UNIFIED_METADATA
 
 _KEY = dg.AssetKey(UNIFIED_METADATA.name)
@@ -17,34 +19,29 @@ LEFT_OUT, UNREADABLE, WITHOUT_IMAGE = (
     "localizers_without_image",
 )
 
-_CHECKS: Mapping[str, tuple[dg.AssetCheckSeverity, str, str]] = {
-    LEFT_OUT: (
-        dg.AssetCheckSeverity.ERROR,
+_CHECKS = (
+    Problem(
+        LEFT_OUT,
         "Series that are not done in all four tables below, so that they are not in this one.",
-        "dicom_tags, labels, localizers and segmentation_meta",
+        severity="ERROR",
+        source="dicom_tags, labels, localizers and segmentation_meta",
     ),
-    UNREADABLE: (
-        dg.AssetCheckSeverity.WARN,
+    Problem(
+        UNREADABLE,
         "Files that cannot be read; their rows have a `read_error` and no header.",
-        "reading",
+        source="reading",
     ),
-    WITHOUT_IMAGE: (
-        dg.AssetCheckSeverity.WARN,
+    Problem(
+        WITHOUT_IMAGE,
         "Points that stand on no row; `localizers_without_image.parquet` has them, with a reason.",
-        "train_localizers.csv",
+        source="train_localizers.csv",
     ),
-}
-"""Severity, what is looked for, and where it comes from, by the name of the check."""
+)
 
 
 def check_specs() -> list[dg.AssetCheckSpec]:
     """Return what the asset checks, as Dagster lists it."""
-    return [
-        dg.AssetCheckSpec(
-            name, asset=_KEY, description=f"Finds: {looked_for}", metadata=_facts(name)
-        )
-        for name, (_, looked_for, _) in _CHECKS.items()
-    ]
+    return [check_spec(problem, _KEY) for problem in _CHECKS]
 
 
 def check_results(found: Mapping[str, int]) -> list[dg.AssetCheckResult]:
@@ -55,21 +52,18 @@ def check_results(found: Mapping[str, int]) -> list[dg.AssetCheckResult]:
     found : mapping of str to int
         How many were found, by the name of the check.
     """
-    return [
-        dg.AssetCheckResult(
-            asset_key=_KEY,
-            check_name=name,
-            passed=found[name] == 0,
-            severity=severity,
-            description=f"Found {found[name]}: {looked_for}"
-            if found[name]
-            else f"Passed: there are none. Looked for: {looked_for}",
-            metadata={"found": found[name], **_facts(name)},
-        )
-        for name, (severity, looked_for, _) in _CHECKS.items()
-    ]
+    return [_result(problem, found[problem.name]) for problem in _CHECKS]
 
 
-def _facts(name: str) -> dict[str, str]:
-    severity, _, source = _CHECKS[name]
-    return {"severity": severity.value, "tolerance": "none", "source": source}
+def _result(problem: Problem, found: int) -> dg.AssetCheckResult:
+    looked_for = problem.description
+    return dg.AssetCheckResult(
+        asset_key=_KEY,
+        check_name=problem.name,
+        passed=found == 0,
+        severity=dg.AssetCheckSeverity[problem.severity],
+        description=f"Found {found}: {looked_for}"
+        if found
+        else f"Passed: there are none. Looked for: {looked_for}",
+        metadata={"found": found, **facts_of(problem)},
+    )
