@@ -92,6 +92,15 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             with engine.connect() as connection, connection.begin():
                 yield connection
 
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        """Make the tables of a run's database at once, as the index has them.
+
+        Dagster makes one after the other, and SQLite waits for the disk after each.
+        """
+        is_new = not for_index_shard and _copy_tables(self._engine_of_index, engine)
+        if not is_new:
+            super()._initdb(engine, for_index_shard)
+
     def _engine_of(self, shard: str) -> Engine | None:
         if shard == INDEX_SHARD_NAME:
             return self._engine_of_index
@@ -197,6 +206,26 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             self._store_asset_event_tags(connection, events, ids)
             for event, event_id in latest_by_asset(events, rows, ids):
                 self._store_asset_event(connection, event, event_id)
+
+
+def _copy_tables(index: Engine, of_run: Engine) -> bool:
+    """Make the tables of one database in another that has none, and tell whether it had none."""
+    with index.connect() as connection:
+        made = "select sql from sqlite_master where sql is not null and name not like 'sqlite_%'"
+        statements = connection.exec_driver_sql(made).scalars().all()
+        if not statements:  # it was wiped
+            return False
+        revision = connection.exec_driver_sql("select version_num from alembic_version").scalar()
+    with of_run.connect() as connection:
+        connection.exec_driver_sql("pragma journal_mode=wal")
+        connection.exec_driver_sql("begin immediate")
+        if connection.exec_driver_sql("select 1 from sqlite_master").first():
+            return False
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("insert into alembic_version values (?)", (revision,))
+        connection.commit()
+    return True
 
 
 def _by_run(

@@ -1,9 +1,10 @@
 """The event log that writes in batches, held against Dagster's own on the same events."""
 
 import multiprocessing
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -300,6 +301,21 @@ def test_one_run_is_open_at_a_time_and_none_once_it_has_ended(root) -> None:
         assert opened_now(root) == {"index.db"}
         assert len(instance.all_logs(run.run_id)) > 3
         assert in_run(instance, "first") == {"1.2": 1}
+
+
+def test_the_database_of_a_run_is_the_one_that_dagster_makes(root, tmp_path) -> None:
+    made = {}
+    for name, place, overrides in (("ours", root, CONFIG), ("stock", tmp_path / "stock", STOCK)):
+        with instance_at(place, overrides) as instance:
+            report(instance, "run", ["1.2"])
+            path = instance.event_log_storage.path_for_shard("run")
+            with closing(sqlite3.connect(path)) as database:
+                tables = database.execute("select type, name, sql from sqlite_master").fetchall()
+                revision = database.execute("select version_num from alembic_version").fetchall()
+                mode = database.execute("pragma journal_mode").fetchone()
+            made[name] = set(tables), revision, mode
+    assert len(made["ours"][0]) > 10
+    assert made["ours"] == made["stock"]
 
 
 def test_the_ui_is_told_of_each_event_of_a_run_as_it_is_stored(root) -> None:
