@@ -10,9 +10,12 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from filelock import FileLock
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -56,9 +59,32 @@ def make_databases(home: Path) -> None:
         for left in home.glob(f"{_NEW}*"):
             shutil.rmtree(left)
         with tempfile.TemporaryDirectory(prefix=_NEW, dir=home) as beside:
-            DagsterSqliteStorage(beside).dispose()
+            with _migrations_read_once():
+                DagsterSqliteStorage(beside).dispose()
             for name in missing:
                 _put_in_place(Path(beside) / name, home / name)
+
+
+@contextmanager
+def _migrations_read_once() -> Iterator[None]:
+    """Let Alembic read Dagster's migrations once in the block: some ninety files at every question.
+
+    Dagster asks six times as it makes its databases.
+    """
+    read = ScriptDirectory.from_config
+    known: dict[str | None, ScriptDirectory] = {}
+
+    def from_config(config: Config) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in known:
+            known[place] = read(config)
+        return known[place]
+
+    ScriptDirectory.from_config = from_config  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ScriptDirectory.from_config = read  # type: ignore[method-assign]
 
 
 def _put_in_place(new: Path, path: Path) -> None:
