@@ -76,7 +76,7 @@ def _errors(frame: pl.DataFrame) -> list[str]:
 
 def _row_of_pair(settings: Settings, series_instance_uid: str, pair: Pair) -> pl.DataFrame:
     if not pair:
-        return SEGMENTATION_META.schema.to_frame()
+        return SEGMENTATION_META.without_rows
     from aneurysm_assets.nifti.segmentation import segmentation_meta  # noqa: PLC0415 - as said above
 
     return segmentation_meta(settings.segmentations_root, settings.raw, series_instance_uid, pair)

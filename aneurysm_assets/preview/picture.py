@@ -94,7 +94,7 @@ def _points(localizers: LocalizersCsv, series_uid: str, notes: list[str]) -> pl.
         return localizers.localizers(series_uid)
     except SeriesError as error:
         notes.append(f"no points: {error}")
-        return LOCALIZERS.schema.to_frame()
+        return LOCALIZERS.without_rows
 
 
 def _vessels(

@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 import dagster as dg
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from aneurysm_assets.dagster_internals import (
     ASSET_PARTITION_RANGE_END_TAG,
@@ -297,15 +297,16 @@ def recorded_files(instance: dg.DagsterInstance) -> dict[str, int]:
     if not isinstance(storage, SqlEventLogStorage):
         raise TypeError(f"{type(storage).__name__}: event logs in a database are supported")
     events = SqlEventLogStorageTable.c
-    query = (
-        select(events.partition, events.event)
+    latest = (
+        select(func.max(events.id))
         .where(
             events.asset_key == dg.AssetKey(DICOM_TAGS.name).to_string(),
             events.dagster_event_type == dg.DagsterEventType.ASSET_MATERIALIZATION.value,
             events.partition.is_not(None),
         )
-        .order_by(events.id)
+        .group_by(events.partition)
     )
+    query = select(events.partition, events.event).where(events.id.in_(latest))
     files: dict[str, int] = {}
     with storage.index_connection() as connection:
         for uid, event in connection.execute(query):
