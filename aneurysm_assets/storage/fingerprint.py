@@ -38,7 +38,7 @@ class Version(Protocol):
         """What differs where the content does."""
 
 
-READING = b"4"
+READING = b"5"
 """Counts up where the same DICOM files are read to other values: what was read before is stale."""
 
 
