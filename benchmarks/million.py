@@ -16,10 +16,11 @@ import polars as pl
 
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.sample import write_load_sample
-from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.settings import Settings, default_workers
 from aneurysm_assets.storage.table_files import find_tables, scan_tables, write_table
-from aneurysm_assets.unified.combine import combine, describe
+from aneurysm_assets.unified.combine import combine, describe, scan_unified
+from aneurysm_assets.unified.volumes import volumes_of
 from benchmarks.measure import Line, in_turn, wall_seconds
 from benchmarks.stage import throughput, watched
 
@@ -45,6 +46,7 @@ def measure(root: Path) -> Iterator[Line]:
     opened = _opened(data)
     yield Line(f"{nothing}, DICOM files opened", opened, "files", most=0)
     yield from _combine(data)
+    yield from _volumes(data)
 
 
 def _fill_up(raw: Path, files: int) -> None:
@@ -96,7 +98,14 @@ def _combine(data: Path) -> Iterator[Line]:
     )
     what = f"unified_metadata, {ALL_FILES:,} images"
     yield Line(f"{what}, wall", ours, "s", "bare scan to sink", bare, least_ratio=0.5)
-    yield Line(f"{what}, peak memory", _peak_mb(data), "MB", most=1_000)
+    yield Line(f"{what}, peak memory", _alone("unified", data)[1], "MB", most=1_000)
+
+
+def _volumes(data: Path) -> Iterator[Line]:
+    seconds, peaks = zip(*(_alone("volumes", data) for _ in range(3)), strict=True)
+    what = f"volumes, {ALL_FILES:,} images"
+    yield Line(f"{what}, wall", statistics.median(seconds), "s", most=5)
+    yield Line(f"{what}, peak memory", max(peaks), "MB", most=1_000)
 
 
 def _unified(settings: Settings, series: list[str]) -> None:
@@ -112,17 +121,20 @@ def _scan_to_sink(settings: Settings) -> None:
         scan.sink_parquet(settings.data / "bare.parquet")
 
 
-def _peak_mb(data: Path) -> float:
-    """Return the peak memory of a process that does nothing but combine."""
-    command = [sys.executable, "-m", "benchmarks.million", str(data)]
+def _alone(table: str, data: Path) -> tuple[float, float]:
+    """Return the seconds and the peak memory in MB of a process that makes nothing but a table."""
+    command = [sys.executable, "-m", "benchmarks.million", table, str(data)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    seconds, peak = map(float, done.stdout.split())
+    return seconds, peak
 
 
-def _combine_alone(data: Path) -> float:
+def _make(table: str, data: Path) -> None:
     settings = _settings(data)
-    _unified(settings, _series(settings))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if table == "volumes":
+        write_table(volumes_of(scan_unified(settings)), VOLUMES, settings.data / "volumes")
+    else:
+        _unified(settings, _series(settings))
 
 
 def _settings(data: Path) -> Settings:
@@ -134,4 +146,5 @@ def _series(settings: Settings) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(_combine_alone(Path(sys.argv[1])))
+    made = wall_seconds(lambda: _make(sys.argv[1], Path(sys.argv[2])))
+    print(made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

@@ -58,7 +58,8 @@ def demo(settings: Settings) -> Iterator[Line]:
     begun = monotonic()
     drawn = draw(settings, NullReporter())
     yield from _problems(drawn)
-    yield f"drew their pictures and the report ({_since(begun)})", None
+    if not drawn.problems:
+        yield f"drew their pictures and the report ({_since(begun)})", None
     if summary.table:
         yield "", None
         yield from series_lines(series_rows(settings))
