@@ -28,11 +28,13 @@ from aneurysm_assets.definitions import build_defs
 from aneurysm_assets.defs.automation import REASON_TAG, series_automation, table_automation
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.instance import run_locks
+from aneurysm_assets.instance.data_root import open_instance
 from aneurysm_assets.raw import fingerprints
 from aneurysm_assets.runs import active_runs, tick_plan
 from aneurysm_assets.runs.resources import SettingsResource
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import SERIES_TABLES
+from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.fingerprint import UNREADABLE
 from tests.graph import Graph, each_once, failure
 from tests.record import ALL_TABLES as RECORDED
@@ -130,10 +132,10 @@ def graph(data: Path) -> Switched:
 
 
 @pytest.fixture
-def light(data: Path, tmp_path_factory) -> Iterator[Switched]:
+def light(data: Path, monkeypatch) -> Iterator[Switched]:
     """The graph with the sensor that combines; it asks the instance whether the other is on."""
-    home = str(tmp_path_factory.mktemp("home"))
-    with dg.instance_for_test(temp_dir=home) as instance:
+    monkeypatch.setenv("ANEURYSM_DATA", str(data))
+    with open_instance(Settings.from_environment()) as instance:
         yield Switched(data, table_automation, instance)
 
 
