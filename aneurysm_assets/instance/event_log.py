@@ -97,8 +97,8 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
         Dagster makes one after the other, and SQLite waits for the disk after each.
         """
-        is_new = not for_index_shard and _copy_tables(self._engine_of_index, engine)
-        if not is_new:
+        is_of_run = engine is self._engine_of_run
+        if not (is_of_run and _copy_tables(self._engine_of_index, engine)):
             super()._initdb(engine, for_index_shard)
 
     def _engine_of(self, shard: str) -> Engine | None:
@@ -209,11 +209,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
 
 def _copy_tables(index: Engine, of_run: Engine) -> bool:
-    """Make the tables of one database in another that has none, and tell whether it had none."""
+    """Make the tables of one database in another that has none, and tell whether that was done."""
     with index.connect() as connection:
-        made = "select sql from sqlite_master where sql is not null and name not like 'sqlite_%'"
-        statements = connection.exec_driver_sql(made).scalars().all()
-        if not statements:  # it was wiped
+        made = "select name, sql from sqlite_master where sql is not null"
+        statements = {str(name): str(sql) for name, sql in connection.exec_driver_sql(made)}
+        if "alembic_version" not in statements:  # it was wiped
             return False
         revision = connection.exec_driver_sql("select version_num from alembic_version").scalar()
     with of_run.connect() as connection:
@@ -221,8 +221,9 @@ def _copy_tables(index: Engine, of_run: Engine) -> bool:
         connection.exec_driver_sql("begin immediate")
         if connection.exec_driver_sql("select 1 from sqlite_master").first():
             return False
-        for statement in statements:
-            connection.exec_driver_sql(statement)
+        for name, statement in statements.items():
+            if not name.startswith("sqlite_"):  # SQLite makes those of its own
+                connection.exec_driver_sql(statement)
         connection.exec_driver_sql("insert into alembic_version values (?)", (revision,))
         connection.commit()
     return True

@@ -318,6 +318,29 @@ def test_the_database_of_a_run_is_the_one_that_dagster_makes(root, tmp_path) -> 
     assert made["ours"] == made["stock"]
 
 
+def test_an_index_that_names_no_revision_as_older_dagsters_left_it_is_written_to(root) -> None:
+    with instance_at(root) as instance:
+        report(instance, "first", ["1.2"])
+        index = instance.event_log_storage.path_for_shard("index")
+    with closing(sqlite3.connect(index)) as database:
+        database.execute("drop table alembic_version")
+    with instance_at(root) as instance:
+        report(instance, "second", ["1.3"])
+        assert recorded(instance) == {"1.2": 1, "1.3": 1}
+        assert in_run(instance, "second") == {"1.3": 1}
+
+
+def test_who_reads_the_record_waits_for_nobody_who_writes(root, monkeypatch) -> None:
+    monkeypatch.setattr("aneurysm_assets.instance.event_log.SQLITE_BUSY_TIMEOUT_SECONDS", 0)
+    with instance_at(root) as instance:
+        report(instance, "run", ["1.2"])
+        index = instance.event_log_storage.path_for_shard("index")
+    with closing(sqlite3.connect(index, isolation_level=None)) as database:
+        database.execute("begin immediate")
+        with instance_at(root) as instance:
+            assert recorded(instance) == {"1.2": 1}
+
+
 def test_the_ui_is_told_of_each_event_of_a_run_as_it_is_stored(root) -> None:
     told: Counter[str | None] = Counter()
 
