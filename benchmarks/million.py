@@ -19,7 +19,12 @@ from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.settings import Settings, default_workers
 from aneurysm_assets.storage.table_files import find_tables, scan_tables, write_table
-from aneurysm_assets.unified.combine import combine, describe, scan_unified
+from aneurysm_assets.unified.combine import (
+    combine,
+    describe,
+    points_without_image,
+    scan_unified,
+)
 from aneurysm_assets.unified.volumes import volumes_of
 from benchmarks.measure import Line, in_turn, wall_seconds
 from benchmarks.stage import throughput, watched
@@ -111,7 +116,8 @@ def _volumes(data: Path) -> Iterator[Line]:
 def _unified(settings: Settings, series: list[str]) -> None:
     unified = combine(settings, series)
     stored = write_table(unified.frame, UNIFIED_METADATA, settings.data / "unified")
-    describe(unified.points, scan_tables(UNIFIED_METADATA, [stored.path]))
+    table = scan_tables(UNIFIED_METADATA, [stored.path])
+    describe(points_without_image(unified.points, table), table)
 
 
 def _scan_to_sink(settings: Settings) -> None:
@@ -129,7 +135,8 @@ def _alone(table: str, data: Path) -> tuple[float, float]:
     return seconds, peak
 
 
-def _make(table: str, data: Path) -> None:
+def make(table: str, data: Path) -> None:
+    """Make one table of the data set, of what a run has made below a data root."""
     settings = _settings(data)
     if table == "volumes":
         write_table(volumes_of(scan_unified(settings)), VOLUMES, settings.data / "volumes")
@@ -146,5 +153,5 @@ def _series(settings: Settings) -> list[str]:
 
 
 if __name__ == "__main__":
-    made = wall_seconds(lambda: _make(sys.argv[1], Path(sys.argv[2])))
+    made = wall_seconds(lambda: make(sys.argv[1], Path(sys.argv[2])))
     print(made, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

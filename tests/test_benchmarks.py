@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
+from aneurysm_assets.storage.table_files import find_table, read_table
+from benchmarks import million
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Line
 from benchmarks.report import Results
 from benchmarks.stage import Seen, throughput
+from tests.graph import Graph
+from tests.record import SERIES_TABLES
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,6 +74,21 @@ def test_results_are_read_as_they_were_written_and_other_programs_stay(tmp_path)
     again.write(path)
     assert [line.what for line in Results.read(path).lines()] == ["a", "b"]
     assert Results.read(path).programs["one"] == first.programs["one"]
+
+
+def test_the_tables_whose_making_is_measured_are_those_that_a_run_makes(data) -> None:
+    graph = Graph(data)
+    graph.run_all(*SERIES_TABLES)
+    graph.run("unified_metadata", "volumes")
+    for name, table, stem in (
+        ("unified", UNIFIED_METADATA, graph.settings.unified_table),
+        ("volumes", VOLUMES, graph.settings.volumes_table),
+    ):
+        million.make(name, data)
+        measured, made = find_table(data / name), find_table(stem)
+        assert measured is not None
+        assert made is not None
+        assert read_table(table, measured).equals(read_table(table, made))
 
 
 def test_throughput_is_of_the_part_that_is_asked_for() -> None:

@@ -21,6 +21,9 @@ _LABELS = [
 _AT_A_TIME = 100_000
 """Images that are described together."""
 
+_FIRST_OF_IMAGE = pl.col("localizer_index").fill_null(0) == 0
+"""Rows of the unified table that give each image once."""
+
 _SEGMENTATION = [
     *("nii_path", "nii_shape", "nii_affine"),
     *("cowseg_path", "cowseg_shape", "cowseg_affine", "cowseg_boxes"),
@@ -40,12 +43,9 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
     pl.DataFrame
         With the schema of `tables.VOLUMES`, sorted by series and `volume_index`.
     """
-    once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
-    needed = [f"{name}_dicom" if name == "Modality" else name for name in NEEDED]
-    images = once.select(needed).rename({"Modality_dicom": "Modality"}).collect()
-    described = pl.concat(map(describe_volumes, _parts(images))).sort(VOLUME_KEY)
-    groups = geometry_groups(images.lazy())
-    del images
+    once = unified.filter(_FIRST_OF_IMAGE)
+    described = pl.concat(map(describe_volumes, _parts(unified))).sort(VOLUME_KEY)
+    groups = geometry_groups(once)
     of_series = once.group_by(SERIES_KEY).agg(pl.col(*_LABELS, *_SEGMENTATION).first()).collect()
     table = (
         described.join(of_series, on=SERIES_KEY, how="left", maintain_order="left")
@@ -58,17 +58,25 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
     ).select(pl.col(name).cast(dtype) for name, dtype in VOLUMES.schema.items())
 
 
-def _parts(images: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Yield the images of some series at a time, so that little is in memory twice."""
+def _parts(unified: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield the images of some series at a time, each once, so that little is in memory."""
     begins = (pl.col(SERIES_KEY) != pl.col(SERIES_KEY).shift()).arg_true()
-    starts = images.select(begins).to_series()
-    if len(starts) + 1 > images[SERIES_KEY].n_unique():
-        images = images.sort(SERIES_KEY)
-        starts = images.select(begins).to_series()
+    series = unified.select(SERIES_KEY).collect()
+    starts = series.select(begins).to_series()
+    if len(starts) + 1 > series[SERIES_KEY].n_unique():
+        unified = unified.sort(SERIES_KEY)
+        starts = series.sort(SERIES_KEY).select(begins).to_series()
+    needed = [f"{name}_dicom" if name == "Modality" else name for name in NEEDED]
     first = 0
-    for start in [*starts.to_list(), images.height]:
-        if start - first >= _AT_A_TIME or start == images.height:
-            yield images[first:start]
+    for start in [*starts.to_list(), series.height]:
+        if start - first >= _AT_A_TIME or start == series.height:
+            yield (
+                unified.slice(first, start - first)
+                .filter(_FIRST_OF_IMAGE)
+                .select(needed)
+                .rename({"Modality_dicom": "Modality"})
+                .collect()
+            )
             first = start
 
 
