@@ -2,9 +2,9 @@
 
 Stock storage opens, writes and commits two databases per event, which is most of what a partition
 costs, and opens the index for each of the hundreds of queries of a run; SQLite then moves its log
-to the file each time. Here the index, and the database of the run that is written, stay open. What
-events say and how they are read stays. `cluster.postgresql` has the
-event log of PostgreSQL, and shares what is public here.
+to the file each time. Here the index, and the database of the run that is written, stay open, and
+the latter is made in one transaction. What events say and how they are read stays.
+`cluster.postgresql` has the event log of PostgreSQL, and shares what is public here.
 """
 
 import os
