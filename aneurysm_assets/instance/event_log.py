@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from dagster import DagsterEventType, EventLogEntry
 from sqlalchemy import Connection, Engine, create_engine, func, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from aneurysm_assets.dagster_internals import (
@@ -98,8 +98,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
         Dagster makes one after the other, and SQLite waits for the disk after each.
         """
         is_of_run = engine is self._engine_of_run
-        if not (is_of_run and _copy_tables(self._engine_of_index, engine)):
-            super()._initdb(engine, for_index_shard)
+        # Where another process makes it at this moment, Dagster waits for that.
+        with suppress(OperationalError):
+            if is_of_run and _copy_tables(self._engine_of_index, engine):
+                return
+        super()._initdb(engine, for_index_shard)
 
     def _engine_of(self, shard: str) -> Engine | None:
         if shard == INDEX_SHARD_NAME:

@@ -318,6 +318,18 @@ def test_the_database_of_a_run_is_the_one_that_dagster_makes(root, tmp_path) -> 
     assert made["ours"] == made["stock"]
 
 
+def test_a_database_of_a_run_that_another_process_makes_too_is_made_as_dagster_does(
+    root, monkeypatch
+) -> None:
+    def refuse(*_: Engine) -> bool:
+        raise OperationalError("BEGIN", {}, Exception("database is locked"))
+
+    monkeypatch.setattr("aneurysm_assets.instance.event_log._copy_tables", refuse)
+    with instance_at(root) as instance:
+        report(instance, "run", ["1.2"])
+        assert in_run(instance, "run") == {"1.2": 1}
+
+
 def test_an_index_that_names_no_revision_as_older_dagsters_left_it_is_written_to(root) -> None:
     with instance_at(root) as instance:
         report(instance, "first", ["1.2"])
