@@ -333,7 +333,12 @@ def ui(port: int | None) -> None:
         from aneurysm_assets.cli.ui import PartEndedError, serve
 
         try:
-            serve(Settings.from_environment(), port, ready=_print_address)
+            serve(
+                Settings.from_environment(),
+                port,
+                ready=_print_address,
+                ending=lambda: click.echo("ending the webserver and the daemon: some seconds"),
+            )
         except KeyboardInterrupt:
             click.echo("ended")
         except PartEndedError as error:

@@ -73,7 +73,13 @@ class _Part:
             os.killpg(self.process.pid, signal_number)
 
 
-def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], None]) -> None:
+def serve(
+    settings: Settings,
+    port: int | None,
+    *,
+    ready: Callable[[str, Path], None],
+    ending: Callable[[], None],
+) -> None:
     """Serve the UI until an interrupt.
 
     Parameters
@@ -84,6 +90,8 @@ def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], 
         On the loopback address. Where it is not given, the usual one, or a free one.
     ready : callable
         Told the address and the log once the UI answers.
+    ending : callable
+        Called before the webserver and the daemon are ended, which takes some seconds.
 
     Raises
     ------
@@ -115,6 +123,7 @@ def serve(settings: Settings, port: int | None, *, ready: Callable[[str, Path], 
         stack.enter_context(_interrupted_by_signals())
         output = stack.enter_context(log.open("ab"))
         parts = stack.enter_context(_ended_together())
+        stack.callback(ending)
         for name, command in commands.items():
             parts.append(_Part(name, _started((*command, *shared), settings, output)))
         url = f"http://{HOST}:{port}"

@@ -129,8 +129,9 @@ def end_it(ui: Ui, by: signal.Signals) -> None:
     ui.process.send_signal(by)
     assert ui.process.wait(timeout=60) == 0
     wait_until(lambda: not alive(below), "all its processes had ended")
-    address, ended = ui.said.read_text().splitlines()
+    address, ending, ended = ui.said.read_text().splitlines()
     assert address.startswith(f"the Dagster UI is at {ui.url}; Ctrl-C ends it (log: ")
+    assert ending == "ending the webserver and the daemon: some seconds"
     assert ended == "ended"
 
 
