@@ -15,10 +15,10 @@ demo: $(VENV)/.installed ## a sample into demo/, read and drawn; prints a line p
 cluster-demo: $(VENV)/.installed-cluster ## the sample in a bucket, by two workers, with real servers
 	@$(BIN)/python -m deploy.cluster_demo
 
-# Two processes, as many tests wait for servers; each file of tests stays in one of them.
+# Three processes for two cores, as many tests wait for servers; each file of tests stays in one.
 # In the order of their names: by number of tests, as is usual, the longest would begin last.
 test: $(VENV)/.installed-test ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-quick: $(VENV)/.installed-test ## the quick tests, for every change: CONTRIBUTING.md says what they leave out
 	$(BIN)/python -m pytest -n 2 -m "not hypothesis" -k "not bucket and not peak_memory" \
