@@ -116,7 +116,7 @@ PRIVATE = {
         methods={
             "_connect": given("shard"),
             "_event_to_row": given("event"),
-            "_initdb": given("engine"),
+            "_initdb": given("engine", for_index_shard=False),
             "_store_asset_event": SINGLE_EVENT,
             "_store_asset_event_tags": EVENTS_WITH_IDS,
             "conn_string_for_shard": given("shard"),
