@@ -38,13 +38,14 @@ def measure(root: Path) -> Iterator[Line]:
 def _partition(below: Path, *, embedded: bool) -> float:
     with tempfile.TemporaryDirectory(dir=below) as directory:
         root = Path(directory)
-        (root / "raw" / "series").mkdir(parents=True)
+        series = [f"1.2.{number}" for number in range(SERIES)]
+        for uid in series:
+            (root / "raw" / "series" / uid).mkdir(parents=True)
         os.environ["ANEURYSM_DATA"] = directory
         os.environ.pop("DAGSTER_EVENT_BATCH_SIZE", None)
         (root / "dagster").mkdir()
         overrides = dict(CONFIG) if embedded else {"telemetry": {"enabled": False}}
         reference = InstanceRef.from_dir(str(root / "dagster"), overrides=overrides)
-        series = [f"1.2.{number}" for number in range(SERIES)]
         job = build_defs({"settings": SettingsResource(data=directory)})
         implicit = job.resolve_implicit_global_asset_job_def()
         with dg.DagsterInstance.from_ref(reference) as instance:

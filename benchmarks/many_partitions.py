@@ -27,6 +27,7 @@ from aneurysm_assets.runs.run_settings import settings_of_run
 from aneurysm_assets.runs.series_run import Batch, SeriesConfig, materialize_series
 from aneurysm_assets.schema.tables import LABELS
 from aneurysm_assets.settings import Settings
+from aneurysm_assets.storage.atomic_files import StagedFiles
 from aneurysm_assets.storage.table_files import StoredTable
 from benchmarks.measure import Line
 
@@ -111,6 +112,7 @@ def _alone(what: str, data: Path, count: int) -> dict[str, float]:
 def _fill(count: int) -> dict[str, float]:
     settings = Settings.from_environment()
     series = sorted(made_up_uid(number) for number in range(count))
+    (settings.data / "raw" / "series" / series[0]).mkdir(parents=True)  # a run needs an input
     figures: dict[str, float] = {}
     with open_instance(settings) as instance:
         timed(figures, "register", lambda: partitions.register(instance, series))
@@ -123,6 +125,7 @@ def _record(instance: dg.DagsterInstance, series: list[str]) -> None:
         name=LABELS.name,
         partitions_def=partitions.series_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        dagster_type=dg.Nothing,
         output_required=False,
     )
     def labels(
@@ -144,7 +147,7 @@ def _record(instance: dg.DagsterInstance, series: list[str]) -> None:
         raise RuntimeError("the run that fills the instance failed")
 
 
-def _empty_file(directory: Path, uid: str) -> SeriesResult:
+def _empty_file(directory: Path, uid: str, *, staged: StagedFiles | None = None) -> SeriesResult:
     path = directory / f"{uid}.parquet"
     path.touch()
     fingerprint = blake2b(uid.encode(), digest_size=16).hexdigest()

@@ -6,7 +6,7 @@ import pytest
 
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.storage.table_files import find_table, read_table
-from benchmarks import million
+from benchmarks import dagster_events, many_partitions, million, tick
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Line
 from benchmarks.report import Results
@@ -74,6 +74,28 @@ def test_results_are_read_as_they_were_written_and_other_programs_stay(tmp_path)
     again.write(path)
     assert [line.what for line in Results.read(path).lines()] == ["a", "b"]
     assert Results.read(path).programs["one"] == first.programs["one"]
+
+
+@pytest.mark.parametrize(
+    ("program", "size"),
+    [
+        (dagster_events, {"SERIES": 6}),
+        (many_partitions, {"COUNTS": (6,)}),
+        (tick, {"SERIES": 6, "TICKS": 2}),
+    ],
+    ids=["dagster_events", "many_partitions", "tick"],
+)
+def test_a_program_whose_data_nobody_has_runs_as_the_product_is_now(
+    program, size, tmp_path, monkeypatch
+) -> None:
+    for name in ("ANEURYSM_DATA", "DAGSTER_EVENT_BATCH_SIZE"):
+        monkeypatch.setenv(name, "")  # programs set these for themselves: they are put back after
+        monkeypatch.delenv(name)
+    for name, value in size.items():
+        monkeypatch.setattr(program, name, value)
+    lines = list(program.measure(tmp_path))
+    assert lines
+    assert all(line.what and line.unit for line in lines)
 
 
 def test_the_tables_whose_making_is_measured_are_those_that_a_run_makes(data) -> None:
