@@ -11,7 +11,7 @@ import polars as pl
 
 from aneurysm_assets.quality.wording import frame_suffix
 from aneurysm_assets.schema.columns import SERIES_KEY
-from aneurysm_assets.schema.tables import DIRECTORY_VANISHED, UNIFIED_METADATA
+from aneurysm_assets.schema.tables import DIRECTORY_VANISHED, IS_FIRST_ROW, UNIFIED_METADATA
 from aneurysm_assets.schema.tolerances import DISTINCT_MM, SPACING_RELATIVE
 from aneurysm_assets.volumes.grouping import IS_SCOUT
 
@@ -61,7 +61,7 @@ def summarise(unified: pl.LazyFrame) -> Images:
     unified : pl.LazyFrame
         The unified table; LPS in mm.
     """
-    once = unified.filter(pl.col("localizer_index").fill_null(0) == 0)
+    once = unified.filter(IS_FIRST_ROW)
     readable = once.filter(pl.col("read_error").is_null())
     main = readable.filter(~IS_SCOUT)
     series = once.group_by(SERIES_KEY).agg(

@@ -11,6 +11,7 @@ from aneurysm_assets.report.listed import Listed, list_series
 from aneurysm_assets.report.positions import Positions, take_positions
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS
+from aneurysm_assets.schema.tables import IS_FIRST_ROW
 
 MODALITY, SEX, AGE = "modality", "sex", "age"
 NOT_KNOWN, OTHERS = "not known", "others"
@@ -184,17 +185,15 @@ def take_numbers(
 
 def _per_series(unified: pl.LazyFrame) -> pl.DataFrame:
     """Return one row per series, in the order of the table."""
-    # A further point on the same image is a further row, which is no further image.
-    once = pl.col("localizer_index").fill_null(0) == 0
     readable = pl.col("read_error").is_null()
-    main = once & readable & ~pl.col("is_scout").fill_null(value=False)
+    main = IS_FIRST_ROW & readable & ~pl.col("is_scout").fill_null(value=False)
     rows_by_columns = pl.format("{} x {}", "Rows", "Columns")
     frame = (
         unified.group_by(SERIES_KEY)
         .agg(
-            images=(once & readable).sum(),
-            files=(once & (pl.col("frame_index").fill_null(0) == 0)).sum(),
-            unreadable=(once & ~readable).sum(),
+            images=(IS_FIRST_ROW & readable).sum(),
+            files=(IS_FIRST_ROW & (pl.col("frame_index").fill_null(0) == 0)).sum(),
+            unreadable=(IS_FIRST_ROW & ~readable).sum(),
             points=pl.col("localizer_index").is_not_null().sum(),
             slices=main.sum(),
             spacing=pl.col("slice_spacing_mm").drop_nulls().first(),

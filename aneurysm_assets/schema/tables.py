@@ -312,6 +312,9 @@ UNIFIED_METADATA = Table(
     key=("SOPInstanceUID", "frame_index", "localizer_index"),
 )
 
+IS_FIRST_ROW = pl.col("localizer_index").fill_null(0) == 0
+"""Rows of `unified_metadata` that give each image once, whatever its number of points."""
+
 UNIFIED_ORIGINS: Mapping[str, tuple[Origin, ...]] = {
     column.name: origins for column, origins in _unified_columns()
 }

@@ -10,6 +10,7 @@ from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import (
     DICOM_TAGS,
     DIRECTORY_VANISHED,
+    IS_FIRST_ROW,
     LABELS,
     LOCALIZERS,
     LOCALIZERS_WITHOUT_IMAGE,
@@ -176,12 +177,11 @@ def describe(lost: pl.DataFrame, unified: pl.LazyFrame) -> Combined:
     unified : pl.LazyFrame
         The unified table, as it is stored.
     """
-    first = pl.col("localizer_index").fill_null(0) == 0
     readable = pl.col("read_error").is_null()
     segmented = pl.col("nii_path").is_not_null() | pl.col("cowseg_path").is_not_null()
     counts = unified.select(
-        images=(first & readable).sum(),
-        unreadable_files=(first & ~readable).sum(),
+        images=(IS_FIRST_ROW & readable).sum(),
+        unreadable_files=(IS_FIRST_ROW & ~readable).sum(),
         images_with_localizers=(pl.col("localizer_index") == 0).sum(),
         series_with_segmentations=pl.col(SERIES_KEY).filter(segmented).n_unique(),
     ).collect()

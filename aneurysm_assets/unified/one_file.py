@@ -15,6 +15,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import one_line
 from aneurysm_assets.schema.columns import SERIES, SERIES_KEY, Column
 from aneurysm_assets.schema.tables import (
+    IS_FIRST_ROW,
     LABELS,
     LOCALIZERS_WITHOUT_IMAGE,
     SEGMENTATION_META,
@@ -49,15 +50,14 @@ _OF_LARGEST_GROUP = (
 )
 """Columns of an image of which a series has the value of the first of its largest group."""
 
-_IS_FIRST_ROW = pl.col("localizer_index").fill_null(0) == 0
 _IS_READABLE = pl.col("read_error").is_null()
 _IS_OF_LARGEST = _IS_READABLE & (pl.col("image_group") == 0)
 
 _COUNTS = {
-    "images": (_IS_FIRST_ROW & _IS_READABLE).sum(),
-    "images_of_largest_group": (_IS_FIRST_ROW & _IS_OF_LARGEST).sum(),
+    "images": (IS_FIRST_ROW & _IS_READABLE).sum(),
+    "images_of_largest_group": (IS_FIRST_ROW & _IS_OF_LARGEST).sum(),
     "image_groups": pl.col("image_group").n_unique() - pl.col("image_group").has_nulls().cast(int),
-    "unreadable": (_IS_FIRST_ROW & ~_IS_READABLE).sum(),
+    "unreadable": (IS_FIRST_ROW & ~_IS_READABLE).sum(),
     "points": pl.col("localizer_index").is_not_null().sum(),
 }
 """What is counted of a series."""

@@ -7,7 +7,14 @@ import numpy as np
 import polars as pl
 
 from aneurysm_assets.schema.columns import SERIES_KEY, VESSEL_CLASSES
-from aneurysm_assets.schema.tables import LABELS, POINT, TRAIN_CSV_EXTRA, VESSEL, VOLUMES
+from aneurysm_assets.schema.tables import (
+    IS_FIRST_ROW,
+    LABELS,
+    POINT,
+    TRAIN_CSV_EXTRA,
+    VESSEL,
+    VOLUMES,
+)
 from aneurysm_assets.volumes.description import NEEDED, VOLUME_KEY, describe_volumes
 from aneurysm_assets.volumes.geometry_groups import geometry_groups
 from aneurysm_assets.volumes.grid import LPS_TO_RAS, Grid, SameVoxels, same_voxels
@@ -20,9 +27,6 @@ _LABELS = [
 
 _AT_A_TIME = 100_000
 """Images that are described together."""
-
-_FIRST_OF_IMAGE = pl.col("localizer_index").fill_null(0) == 0
-"""Rows of the unified table that give each image once."""
 
 _SEGMENTATION = [
     *("nii_path", "nii_shape", "nii_affine"),
@@ -43,7 +47,7 @@ def volumes_of(unified: pl.LazyFrame) -> pl.DataFrame:
     pl.DataFrame
         With the schema of `tables.VOLUMES`, sorted by series and `volume_index`.
     """
-    once = unified.filter(_FIRST_OF_IMAGE)
+    once = unified.filter(IS_FIRST_ROW)
     described = pl.concat(map(describe_volumes, _parts(unified))).sort(VOLUME_KEY)
     groups = geometry_groups(once)
     of_series = once.group_by(SERIES_KEY).agg(pl.col(*_LABELS, *_SEGMENTATION).first()).collect()
@@ -72,7 +76,7 @@ def _parts(unified: pl.LazyFrame) -> Iterator[pl.DataFrame]:
         if start - first >= _AT_A_TIME or start == series.height:
             yield (
                 unified.slice(first, start - first)
-                .filter(_FIRST_OF_IMAGE)
+                .filter(IS_FIRST_ROW)
                 .select(needed)
                 .rename({"Modality_dicom": "Modality"})
                 .collect()
