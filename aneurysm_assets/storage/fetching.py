@@ -6,10 +6,11 @@ broken file: of an object that was not read nothing is known.
 
 import errno
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 from aneurysm_assets.errors import SeriesError, StoreError
@@ -18,6 +19,10 @@ from aneurysm_assets.storage.object_store import Listed, Stat
 
 THREADS = 32
 """Requests of one reader that are under way: a store takes long to answer, and takes many."""
+
+ALL_THREADS = 192
+"""Of all readers of a process together: as many as a store 100 ms away takes to keep a processor
+busy. More of them cost more than they gain: they wait for the interpreter's lock."""
 
 HEAD = 32 << 10
 """Bytes of the first request: the whole header of nearly all files."""
@@ -196,16 +201,17 @@ def in_order(fetch: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
     Parameters
     ----------
     fetch : callable
-        Run in threads. What it raises is raised in its place in the order, and ends all.
+        Run in threads that all readers share, so without `in_order` of its own. What it raises is
+        raised in its place in the order, and ends all.
     items : iterable
         Taken as they are needed: no more results wait than there are threads.
     threads : int
-        How many; with fewer than 2, each is fetched when it is asked for.
+        How many at most; with fewer than 2, each is fetched when it is asked for.
     """
     if threads < 2:
         yield from map(fetch, items)
         return
-    pool = ThreadPoolExecutor(threads)
+    pool = _pool(os.getpid())
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -216,4 +222,11 @@ def in_order(fetch: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
             yield waiting.popleft().result()
     finally:
         # Whoever gives up does not wait for a store that does not answer.
-        pool.shutdown(wait=not waiting, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+
+
+@lru_cache(maxsize=1)
+def _pool(_process: int) -> ThreadPoolExecutor:
+    """Return the threads of this process: those of another do not survive a fork."""
+    return ThreadPoolExecutor(ALL_THREADS, thread_name_prefix="requests")

@@ -1,9 +1,11 @@
 """Input in a bucket gives what the same files on a disk give, and a store's fault is no file's."""
 
+import multiprocessing
 import random
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,8 +42,15 @@ from aneurysm_assets.raw.train_csv import TrainCsv
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.schema.tables import Artifact
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage import object_store
-from aneurysm_assets.storage.fetching import HEAD, ObjectFile, in_order, list_files, open_all
+from aneurysm_assets.storage import fetching, object_store
+from aneurysm_assets.storage.fetching import (
+    ALL_THREADS,
+    HEAD,
+    ObjectFile,
+    in_order,
+    list_files,
+    open_all,
+)
 from aneurysm_assets.storage.fingerprint import UNREADABLE
 from aneurysm_assets.storage.object_path import ObjectPath, list_below
 from deploy.servers.s3 import S3Server
@@ -567,6 +576,60 @@ def test_no_more_is_fetched_ahead_than_asked_for() -> None:
         assert next(results) == number
         assert len(taken) <= number + 5
     results.close()
+
+
+def test_all_readers_of_a_process_have_a_number_of_requests_under_way_together(monkeypatch) -> None:
+    monkeypatch.setattr(fetching, "ALL_THREADS", 3)
+    fetching._pool.cache_clear()
+    most, running = 0, set[int]()
+    all_run = threading.Barrier(3)
+
+    def fetch(number: int) -> int:
+        nonlocal most
+        running.add(number)
+        most = max(most, len(running))
+        all_run.wait(60)
+        running.remove(number)
+        return number
+
+    readers = [in_order(fetch, range(start, start + 6), 4) for start in (0, 10)]
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            assert [*pool.map(list, readers)] == [[*range(6)], [*range(10, 16)]]
+    finally:
+        fetching._pool.cache_clear()
+    assert most == 3
+
+
+def test_a_reader_that_gives_up_leaves_what_it_has_not_asked_for() -> None:
+    asked, is_given_up = [], threading.Event()
+
+    def fetch(number: int) -> int:
+        asked.append(number)
+        if number:
+            is_given_up.wait(60)
+        return number
+
+    patient = in_order(fetch, range(ALL_THREADS + 100), ALL_THREADS + 50)
+    assert next(patient) == 0
+    patient.close()
+    is_given_up.set()
+    # All others are behind it: what was given up is asked for by nobody.
+    assert list(in_order(lambda number: number, range(3), 3)) == [0, 1, 2]
+    assert len(asked) <= ALL_THREADS + 1
+
+
+def test_a_process_that_was_forked_from_a_reader_reads_too() -> None:
+    assert list(in_order(abs, range(3), 2)) == [0, 1, 2]
+    child = multiprocessing.get_context("fork").Process(target=_read_in_order)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def _read_in_order() -> None:
+    if list(in_order(abs, range(3), 2)) != [0, 1, 2]:
+        raise SystemExit(1)
 
 
 def unified(graph: Graph) -> pl.DataFrame:
