@@ -1,8 +1,9 @@
 """Series read from a disk and from an object store: wall time, and requests per series.
 
 The store is SeaweedFS on loopback, on the processors of the reader: it answers sooner than any
-across a network, and takes its share of the machine. What a bucket costs elsewhere follows from
-the requests and from how long one takes there.
+across a network, and takes its share of the machine, more than the reader. So of a store that is
+far away it is left out: a proxy gives what it answered once. What a bucket costs elsewhere follows
+from the requests and from how long one takes there.
 """
 
 import os
@@ -30,8 +31,9 @@ from deploy.servers.s3 import S3Server
 SERIES, FILES = 16, 200
 ROUNDS = 3
 THREADS = 16
-MILLISECONDS = 20
-"""Before the first byte of an answer: about what S3 takes within its region."""
+MOST_AT = {20: 1e6 / 1_500, 100: None}
+"""Microseconds that a header may take, by the milliseconds before the first byte of an answer:
+about what S3 takes within its region, and from another one."""
 
 FROM_THE_STORE = f"a series of {FILES} files from an S3 server on loopback, one process, wall"
 """Its line's name, for what is computed from it."""
@@ -48,7 +50,8 @@ def measure(root: Path) -> Iterator[Line]:
         _upload(raw, bucket)
         series = sorted(path.name for path in (raw / "series").iterdir())
         yield from _compare(_settings(root, raw), _settings(root, bucket), series)
-        yield from _far_away(_settings(root, bucket), server.port, series)
+        for milliseconds, most in MOST_AT.items():
+            yield _far_away(_settings(root, bucket), server.port, series, milliseconds, most)
 
 
 def _settings(root: Path, raw: Location) -> Settings:
@@ -80,20 +83,22 @@ def _compare(disk: Settings, store: Settings, series: list[str]) -> Iterator[Lin
     yield Line(f"a series of {FILES} files from the store", requests, "requests")
 
 
-def _far_away(store: Settings, port: int, series: list[str]) -> Iterator[Line]:
+def _far_away(
+    store: Settings, port: int, series: list[str], milliseconds: int, most: float | None
+) -> Line:
     """Read all series at once, as a run does, from a store that is not beside the reader."""
     with (
-        answers_late(port, MILLISECONDS) as late,
+        answers_late(port, milliseconds) as late,
         mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{late}"}),
     ):
         work = partial(write_dicom_tags, store)
         seconds = [wall_seconds(lambda: _read_all(work, series)) for _ in range(ROUNDS + 1)][1:]
     headers = len(series) * FILES
-    yield Line(
-        f"headers from a store that answers after {MILLISECONDS} ms, one process, wall",
+    return Line(
+        f"headers from a store that answers after {milliseconds} ms, one process, wall",
         1e6 * statistics.median(seconds) / headers,
         "µs per header",
-        most=1e6 / 1_500,
+        most=most,
         note=f"{headers / statistics.median(seconds):,.0f} per second",
     )
 

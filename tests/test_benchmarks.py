@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
+from aneurysm_assets.storage.object_path import list_directory
 from aneurysm_assets.storage.table_files import find_table, read_table
 from benchmarks import dagster_events, many_partitions, million, tick
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Line
 from benchmarks.report import Results
+from benchmarks.slow_answers import answers_late
 from benchmarks.stage import Seen, throughput
 from tests.graph import Graph
 from tests.record import SERIES_TABLES
@@ -98,6 +100,25 @@ def test_a_program_whose_data_nobody_has_runs_as_the_product_is_now(
     lines = list(program.measure(tmp_path))
     assert lines
     assert all(line.what and line.unit for line in lines)
+
+
+def test_the_store_that_answers_late_gives_what_the_server_gave_once(s3_server, bucket) -> None:
+    def ask() -> None:
+        assert (bucket / "x").read_bytes() == b"content"
+        assert (bucket / "x").read_range(3, 4) == b"tent"
+        assert "x" in list_directory(bucket).files
+        with pytest.raises(FileNotFoundError):
+            (bucket / "y").read_bytes()
+
+    (bucket / "x").write_bytes(b"content")
+    with answers_late(s3_server.port, 1) as late, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{late}")
+        ask()
+        s3_server.stop()
+        try:
+            ask()
+        finally:
+            s3_server.start()
 
 
 def test_the_tables_whose_making_is_measured_are_those_that_a_run_makes(data) -> None:
