@@ -110,6 +110,9 @@ def _pydicom(path: str) -> Values:
         typed[name] = typed[name][0] if isinstance(typed[name], list) else typed[name]
     if isinstance(typed["NumberOfFrames"], str):
         typed["NumberOfFrames"] = None
+    # Nor a distance of 0 between pixels (PS3.3 10.7.1.1), which four files of one image tell.
+    if any(distance == 0 for distance in typed["PixelSpacing"] or ()):
+        typed["PixelSpacing"] = None
     return typed
 
 
