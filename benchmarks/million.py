@@ -18,7 +18,9 @@ from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.settings import Settings, default_workers
-from aneurysm_assets.storage.table_files import find_tables, scan_tables, write_table
+from aneurysm_assets.storage.table_files import write_table
+from aneurysm_assets.storage.table_names import find_tables
+from aneurysm_assets.storage.table_scans import scan_tables
 from aneurysm_assets.unified.combine import (
     combine,
     describe,

@@ -26,7 +26,8 @@ from aneurysm_assets.sample import write_sample
 from aneurysm_assets.schema.tables import ALL_TABLES, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location, ObjectPath
-from aneurysm_assets.storage.table_files import find_table, read_table
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import read_table
 from deploy.cluster import ENDED, Cluster, ClusterFailed
 from deploy.servers.process import MissingProgram, ServerFailed
 from deploy.servers.s3 import S3Server

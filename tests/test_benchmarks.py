@@ -7,7 +7,8 @@ import pytest
 
 from aneurysm_assets.schema.tables import UNIFIED_METADATA, VOLUMES
 from aneurysm_assets.storage.object_path import list_directory
-from aneurysm_assets.storage.table_files import find_table, read_table
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import read_table
 from benchmarks import dagster_events, many_partitions, million, tick
 from benchmarks.__main__ import NAMES
 from benchmarks.measure import Line

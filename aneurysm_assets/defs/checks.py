@@ -11,7 +11,8 @@ from aneurysm_assets.runs.run_settings import end_with_reason
 from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.problems import PROBLEMS, Problem
 from aneurysm_assets.schema.tables import SERIES_QUALITY, VOLUMES
-from aneurysm_assets.storage.table_files import find_table, read_table
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import read_table
 from aneurysm_assets.volumes.geometry_groups import series_sharing
 
 _NAMED = 200

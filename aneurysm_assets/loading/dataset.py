@@ -11,12 +11,8 @@ from aneurysm_assets.parallel.forks import require_usable_polars
 from aneurysm_assets.schema.tables import SERIES_QUALITY, UNIFIED_METADATA, VOLUMES, Table
 from aneurysm_assets.settings import DATA, INTERIM, RAW, Settings
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import (
-    find_table,
-    holds_asked_tags,
-    read_table,
-    scan_tables,
-)
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import holds_asked_tags, read_table, scan_tables
 
 if TYPE_CHECKING:
     from nibabel import Nifti1Image

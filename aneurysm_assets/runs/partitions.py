@@ -37,7 +37,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.fingerprint import fingerprint_of_rows
-from aneurysm_assets.storage.table_files import names_of_tables
+from aneurysm_assets.storage.table_names import names_of_tables
 
 series_partitions = dg.DynamicPartitionsDefinition(name="series")
 

@@ -19,7 +19,7 @@ from aneurysm_assets.errors import InputError
 from aneurysm_assets.raw.fingerprints import fingerprints_of_previews, take_fingerprints
 from aneurysm_assets.schema.tables import SERIES_PREVIEW, Artifact, Table
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.table_files import names_of_tables
+from aneurysm_assets.storage.table_names import names_of_tables
 
 _SERIES_PER_STATEMENT = 500
 """Well below the number of variables that a statement in SQLite may have."""

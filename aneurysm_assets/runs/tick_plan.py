@@ -34,7 +34,7 @@ from aneurysm_assets.runs.pending_series import (
 )
 from aneurysm_assets.schema.tables import DICOM_TAGS, SERIES_TABLES
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.table_files import find_table
+from aneurysm_assets.storage.table_names import find_table
 
 RETRY_TAG = "aneurysm_assets/automation_retry"
 """Beside `REQUEST_TAG`: the digest of the failed series that a request retries, where any."""

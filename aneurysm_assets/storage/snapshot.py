@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import names_in_brief
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import Stamp, stamps_of
+from aneurysm_assets.storage.table_names import Stamp, stamps_of
 
 T = TypeVar("T")
 

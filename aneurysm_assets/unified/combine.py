@@ -21,7 +21,8 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import find_table, find_tables, read_table, scan_tables
+from aneurysm_assets.storage.table_names import find_table, find_tables
+from aneurysm_assets.storage.table_scans import read_table, scan_tables
 from aneurysm_assets.unified.localizer_geometry import (
     POINT_KEY,
     Placement,

@@ -8,7 +8,8 @@ from importlib.metadata import version
 
 from aneurysm_assets.schema.croissant import DataFile, croissant
 from aneurysm_assets.schema.tables import UNIFIED_METADATA
-from aneurysm_assets.storage.table_files import StoredTable, open_table
+from aneurysm_assets.storage.table_files import StoredTable
+from aneurysm_assets.storage.table_scans import open_table
 
 CROISSANT = "croissant.json"
 

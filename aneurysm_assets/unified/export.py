@@ -23,13 +23,9 @@ from aneurysm_assets.schema.tables import UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import flush, is_alive, replace_directory, this_host
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import (
-    arrays_as_lists,
-    described_schema,
-    find_table,
-    open_table,
-    read_table,
-)
+from aneurysm_assets.storage.table_files import described_schema
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import arrays_as_lists, open_table, read_table
 
 MARKER = "_aneurysm_assets"
 """Tells a directory that this module wrote. Empty: polars takes any other file for data."""

@@ -27,12 +27,9 @@ from aneurysm_assets.schema.tables import (
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import atomic_write
 from aneurysm_assets.storage.object_path import Location
-from aneurysm_assets.storage.table_files import (
-    described_schema,
-    find_table,
-    lists_as_json,
-    scan_tables,
-)
+from aneurysm_assets.storage.table_files import described_schema, lists_as_json
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import scan_tables
 from aneurysm_assets.unified.former_script import AS_SCRIPT, as_script
 
 Rows = Literal["image", "series", "file"]

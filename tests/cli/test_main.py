@@ -26,7 +26,7 @@ from aneurysm_assets.sample import write_load_sample
 from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.columns import COMPETITION_TAGS
 from aneurysm_assets.schema.tables import DICOM_TAGS
-from aneurysm_assets.storage.table_files import read_table
+from aneurysm_assets.storage.table_scans import read_table
 from tests.processes import (
     DEADLINE,
     call,

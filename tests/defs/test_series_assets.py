@@ -25,7 +25,7 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import StagedFiles, this_host
-from aneurysm_assets.storage.table_files import read_table
+from aneurysm_assets.storage.table_scans import read_table
 from tests.graph import Graph, each_once, failure, warnings_of
 from tests.processes import wait_until
 from tests.record import ALL_TABLES, SERIES_TABLES

@@ -24,7 +24,8 @@ from aneurysm_assets.sample.dicom import uid
 from aneurysm_assets.schema.tables import SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location, ObjectPath, list_directory
-from aneurysm_assets.storage.table_files import file_names, find_table, find_tables, read_table
+from aneurysm_assets.storage.table_names import file_names, find_table, find_tables
+from aneurysm_assets.storage.table_scans import read_table
 from deploy.servers.process import free_ports
 from deploy.servers.s3 import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.bucket import impatient, upload

@@ -33,7 +33,8 @@ from aneurysm_assets.schema.tables import (
     SEGMENTATION_META,
     UNIFIED_METADATA,
 )
-from aneurysm_assets.storage.table_files import find_table, find_tables, read_table, scan_tables
+from aneurysm_assets.storage.table_names import find_table, find_tables
+from aneurysm_assets.storage.table_scans import read_table, scan_tables
 from tests.made_up import uid_of
 from tests.processes import call, call_here
 from tests.record import SERIES_TABLES, events, instance_of

@@ -14,7 +14,7 @@ from dagster._core.execution.api import execute_run
 from aneurysm_assets.dagster_internals import SqlEventLogStorageTable
 from aneurysm_assets.runs import retries
 from aneurysm_assets.sample import write_load_sample
-from aneurysm_assets.storage.table_files import find_tables
+from aneurysm_assets.storage.table_names import find_tables
 from tests.graph import Graph, each_once
 from tests.record import SERIES_TABLES, statuses
 

@@ -13,7 +13,9 @@ from aneurysm_assets.schema.columns import SERIES_KEY
 from aneurysm_assets.schema.tables import LABELS, LOCALIZERS, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.storage.object_path import Location, ObjectPath
 from aneurysm_assets.storage.snapshot import InputsChanged, InputSnapshot, retry_if_replaced
-from aneurysm_assets.storage.table_files import file_names, find_table, read_table, write_table
+from aneurysm_assets.storage.table_files import write_table
+from aneurysm_assets.storage.table_names import file_names, find_table
+from aneurysm_assets.storage.table_scans import read_table
 from tests.graph import Graph, failure
 
 CTA, MR = uid("sample", "CTA"), uid("sample", "MRA")

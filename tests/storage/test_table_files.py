@@ -33,16 +33,9 @@ from aneurysm_assets.schema.tables import (
 )
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.object_path import Location, ObjectPath, list_directory
-from aneurysm_assets.storage.table_files import (
-    file_names,
-    find_table,
-    find_tables,
-    open_table,
-    read_table,
-    scan_tables,
-    write_bytes,
-    write_table,
-)
+from aneurysm_assets.storage.table_files import write_bytes, write_table
+from aneurysm_assets.storage.table_names import file_names, find_table, find_tables
+from aneurysm_assets.storage.table_scans import open_table, read_table, scan_tables
 from deploy.servers.s3 import S3Server
 
 AWKWARD = [

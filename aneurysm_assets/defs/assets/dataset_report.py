@@ -26,13 +26,9 @@ from aneurysm_assets.schema.tables import (
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.object_path import Location
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
-from aneurysm_assets.storage.table_files import (
-    file_names,
-    find_table,
-    read_table,
-    scan_tables,
-    write_bytes,
-)
+from aneurysm_assets.storage.table_files import write_bytes
+from aneurysm_assets.storage.table_names import file_names, find_table
+from aneurysm_assets.storage.table_scans import read_table, scan_tables
 
 _MOST_LINES = 30
 """Rows of a table in the metadata, which Dagster keeps in its database; the page has all."""

@@ -36,12 +36,8 @@ from aneurysm_assets.schema.tables import (
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage.atomic_files import remove_partials
 from aneurysm_assets.storage.snapshot import InputSnapshot, retry_if_replaced
-from aneurysm_assets.storage.table_files import (
-    StoredTable,
-    scan_tables,
-    write_bytes,
-    write_table,
-)
+from aneurysm_assets.storage.table_files import StoredTable, write_bytes, write_table
+from aneurysm_assets.storage.table_scans import scan_tables
 from aneurysm_assets.unified.combine import (
     Combined,
     combine,
