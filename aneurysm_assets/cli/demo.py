@@ -15,7 +15,7 @@ from aneurysm_assets.sample.small import HEAD
 from aneurysm_assets.schema.columns import ANEURYSM_PRESENT, SERIES_KEY
 from aneurysm_assets.schema.tables import DATASET_REPORT, SERIES_PREVIEW
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.table_files import find_table
+from aneurysm_assets.storage.table_names import find_table
 from aneurysm_assets.unified.one_file import scan_per_series
 
 Line = tuple[str, str | None]

@@ -8,9 +8,8 @@ import gc
 import json
 import logging
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -20,8 +19,9 @@ import click
 from dotenv import dotenv_values
 
 from aneurysm_assets import settings as variables
+from aneurysm_assets.cli.summary import print_status, print_summary, say, styled
 from aneurysm_assets.errors import InputError
-from aneurysm_assets.messages import MOST_NAMES, lines_in_brief, names_in_brief, one_line, printable
+from aneurysm_assets.messages import names_in_brief, one_line, printable
 from aneurysm_assets.parallel.worker_process import leave_out_unused
 from aneurysm_assets.raw.fingerprint_processes import FingerprintProcesses
 from aneurysm_assets.schema.extra_tags import TAGS
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
 
     from aneurysm_assets.cli.run_log import RunLog
     from aneurysm_assets.cli.runner import Summary
-    from aneurysm_assets.cli.status import Overview
 
 P = ParamSpec("P")
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_FREQUENT = 3
 
 
 class _Directory(click.Path):
@@ -244,7 +242,7 @@ def run(  # noqa: PLR0917 - click gives each option by its name
             summary = _run(
                 settings, log, only=series, force=force, replace_raw=replace_raw, listing=begun
             )
-            _print_summary(summary, log)
+            print_summary(summary, log)
     sys.exit(1 if summary.problems else 0)
 
 
@@ -306,7 +304,7 @@ def status(as_json: bool, unlabelled: bool) -> None:
     if as_json:
         click.echo(json.dumps(overview.as_dict(), indent=2))
     else:
-        _print_status(overview)
+        print_status(overview)
 
 
 @cli.command(short_help="Open the Dagster UI on the same state.")
@@ -346,7 +344,7 @@ def ui(port: int | None) -> None:
 
 
 def _print_address(url: str, log: Path) -> None:
-    click.echo(f"the Dagster UI is at {_styled(url, 'green')}; Ctrl-C ends it (log: {log})")
+    click.echo(f"the Dagster UI is at {styled(url, 'green')}; Ctrl-C ends it (log: {log})")
 
 
 @cli.command(short_help="Remove series whose directory is gone.")
@@ -377,13 +375,13 @@ def prune(yes: bool) -> None:
             click.echo("no series that was read is without its directory: nothing to remove")
             return
         for key in keys:
-            _say(key)
+            say(key)
         if not (yes or _is_agreed(f"Remove {len(keys)} series with their tables and rows?")):
             _fail("nothing was removed", 1)
         summary = prune_series(settings, NullReporter(), keys)
     for problem in summary.problems:
-        _say(str(problem), "red")
-    _say(f"removed {len(keys)} series; the table is {summary.table or 'gone with them'}")
+        say(str(problem), "red")
+    say(f"removed {len(keys)} series; the table is {summary.table or 'gone with them'}")
     sys.exit(1 if summary.problems else 0)
 
 
@@ -459,10 +457,10 @@ def export(
     with _exit_with_reason(f"what was at {to} before is untouched"):
         if not by:
             written = export_file(settings, to, "file" if script else rows, overwrite=overwrite)
-            _say(f"wrote {written} rows to {to}")
+            say(f"wrote {written} rows to {to}")
             return
         exported = export_table(settings, to, by, overwrite=overwrite)
-    _say(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
+    say(f"wrote {exported.rows} rows in {exported.partitions} files to {exported.directory}")
 
 
 @cli.command(short_help="Write a small data set to try it on.")
@@ -488,7 +486,7 @@ def sample(directory: Path, series: int | None, files: int | None) -> None:
     else:
         with click.progressbar(length=series, label="series", file=sys.stderr) as bar:
             raw = write_load_sample(directory, series, files, on_progress=lambda _: bar.update(1))
-    _say(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
+    say(f"wrote {raw}: try `aneurysm-assets run --data {directory}`")
 
 
 @cli.command(short_help="See all of it work on a sample.")
@@ -514,7 +512,7 @@ def demo(directory: Path) -> None:
     with _exit_with_reason("run it again"):
         failures = 0
         for line, colour in show(Settings.from_environment()):
-            _say(line, colour)
+            say(line, colour)
             failures += colour == "red"
     sys.exit(1 if failures else 0)
 
@@ -557,7 +555,7 @@ def main() -> None:
 
 def _fail(message: str, status: int) -> None:
     lines = "\n".join(map(printable, message.split("\n")))
-    click.echo(f"{_styled('aneurysm-assets:', 'red')} {lines}", err=True)
+    click.echo(f"{styled('aneurysm-assets:', 'red')} {lines}", err=True)
     sys.exit(status)
 
 
@@ -625,140 +623,6 @@ def _exit_with_reason(what_now: str) -> Iterator[None]:
 
         reason = reason_of(error, Settings.from_environment().dagster_home)
         _fail(f"could not go on: {reason}; {what_now}", 1)
-
-
-def _no_color() -> bool:
-    """Tell whether colours are unwanted even on a terminal (https://no-color.org)."""
-    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-
-
-def _styled(text: str, colour: str | None) -> str:
-    # Where the output is no terminal, click.echo takes the colours out again.
-    return text if colour is None or _no_color() else click.style(text, fg=colour)
-
-
-def _say(line: str, colour: str | None = None) -> None:
-    """Print one line, whatever the names in it."""
-    click.echo(_styled(printable(line), colour))
-
-
-def _print_summary(summary: "Summary", log: "RunLog") -> None:
-    for line, colour in summary_lines(summary):
-        log.summary(line)
-        _say(line, colour)
-    kept = printable(log.path if log.trouble is None else f"not whole: {log.trouble}")
-    log.summary(f"{'log':>32}  {kept}")
-    click.echo(f"{'log':>32}  {_styled(kept, 'yellow' if log.trouble else None)}")
-    click.echo(f"to see it in the Dagster UI: {_ui_command()}")
-
-
-def _ui_command() -> str:
-    """Return what opens the UI on the same data from here."""
-    from aneurysm_assets.cli.program import command_name
-
-    data = os.environ.get(variables.DATA)
-    return f"{command_name()} ui" + (f" --data {shlex.quote(data)}" if data else "")
-
-
-def summary_lines(summary: "Summary") -> Iterator[tuple[str, str | None]]:
-    """Yield the lines of the closing summary, each with its colour."""
-    inventory = summary.inventory
-    if not inventory.has_train_csv:
-        warning = "warning: there is no train.csv: all series on disk are taken, labels are null"
-        yield warning, "yellow"
-    if summary.interrupted_runs:
-        yield f"took up what {summary.interrupted_runs} killed run(s) had left", None
-    if notes := summary.combined.get("notes"):
-        yield f"warning: unified_metadata: {notes}; the next run tries again", "yellow"
-    for problem in summary.problems:
-        yield str(problem), "red"
-    for row in inventory.refused:
-        yield f"refused: train.csv row {row.row}: {row.text}: {row.reason}", "yellow"
-    for what, names in (
-        ("not on disk", inventory.not_on_disk),
-        (
-            "directory without a train.csv row",
-            inventory.unlabelled if inventory.has_train_csv else (),
-        ),
-        ("no series", inventory.foreign),
-        ("read, and its directory is gone since", tuple(summary.vanished)),
-        ("left to a live run of Dagster", tuple(summary.live_runs)),
-    ):
-        yield from ((line, None) for line in _listed(what, names))
-    if summary.vanished:
-        yield "they stay in the table; `aneurysm-assets prune` removes them", None
-    for name, value in _summary_rows(summary).items():
-        bad = name == "failed" and value
-        yield f"{name:>34}  {value}", "red" if bad else None
-
-
-def _summary_rows(summary: "Summary") -> dict[str, object]:
-    combined = summary.combined
-    rows: dict[str, object] = {
-        "series": summary.series,
-        "of them materialized": summary.materialized,
-        "materialized before": summary.skipped,
-        "failed": summary.failed,
-        "in progress in another run": summary.in_progress,
-        **({"left, run it again": summary.left} if summary.left else {}),
-        **({"kept, their directory is gone": summary.kept} if summary.kept else {}),
-        "not on disk": summary.not_on_disk,
-        "changed and read again": summary.changed,
-        "images": combined.get("images", 0),
-        "unreadable files": combined.get("unreadable_files", 0),
-        "images with localizers": combined.get("images_with_localizers", 0),
-        "localizers without an image": combined.get("localizers_without_image", 0),
-        "series with segmentations": combined.get("series_with_segmentations", 0),
-    }
-    if summary.quality:
-        rows["series with problems"] = _problems(summary.quality)
-    if summary.headers:
-        share = f"{summary.fast_headers / summary.headers:.1%} of {summary.headers}"
-        rows["headers read without pydicom"] = share
-    rows["table"] = summary.table or "none: no series is materialized in all four tables"
-    if summary.table and not summary.materialized + summary.skipped + summary.kept:
-        rows["table"] = f"{summary.table}, of before: no series is materialized in all four now"
-    return rows
-
-
-def _problems(quality: Mapping[str, Any]) -> str:
-    """Tell how many series have problems, and which are the most frequent."""
-    counts = sorted(quality["problems"].items(), key=lambda item: (-item[1], item[0]))
-    named = [f"{name} {count}" for name, count in counts]
-    kinds = f" ({names_in_brief(named, _FREQUENT, 'more kinds')})" if named else ""
-    return f"{quality['series_with_problems']}{kinds}"
-
-
-def _listed(what: str, names: tuple[str, ...]) -> Iterator[str]:
-    for name in lines_in_brief(names, MOST_NAMES, "more (`aneurysm-assets status --json`)"):
-        yield f"{what}: {name}"
-
-
-def _print_status(overview: "Overview") -> None:
-    columns = ("materialized", "stale", "failed", "in progress", "missing", "not on disk")
-    click.echo(f"{'':<20}" + "".join(f"{name:>13}" for name in columns))
-    for name, asset in overview.assets.items():
-        counts = (
-            *(asset.materialized, asset.stale, asset.failed),
-            *(asset.in_progress, asset.missing, asset.not_on_disk),
-        )
-        line = f"{name:<20}" + "".join(f"{count:>13}" for count in counts)
-        _say(line, "red" if asset.failed else None)
-    for line in _listed("vanished from disk", tuple(overview.series_vanished)):
-        _say(line)
-    if pictures := overview.series_preview:
-        state = f"pictures of {pictures['materialized']} series, {pictures['stale']} out of date"
-        click.echo(f"series_preview: {state}")
-        for line in _listed("picture out of date", tuple(pictures["stale_series"])):
-            _say(line)
-    unified = overview.unified_metadata
-    if unified["path"] is None:
-        click.echo("unified_metadata: not there yet")
-    else:
-        state = "up to date" if unified["up_to_date"] else "not up to date"
-        _say(f"unified_metadata: {unified['rows']} rows, {state}, {unified['path']}")
-    if overview.series_quality:
-        click.echo(f"series_quality: series with problems: {_problems(overview.series_quality)}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from aneurysm_assets.schema.tables import (
     Artifact,
 )
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.table_files import find_table
+from aneurysm_assets.storage.table_names import find_table
 from aneurysm_assets.unified.croissant import CROISSANT
 
 STARTED_BY = "aneurysm_assets/started_by"

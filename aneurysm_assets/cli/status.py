@@ -32,7 +32,7 @@ from aneurysm_assets.schema.tables import (
     UNIFIED_METADATA,
 )
 from aneurysm_assets.settings import Settings
-from aneurysm_assets.storage.table_files import file_names, find_table
+from aneurysm_assets.storage.table_names import file_names, find_table
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from _pytest.mark import ParameterSet
 from polars.testing import assert_frame_equal
 
 from aneurysm_assets.cli import runner
-from aneurysm_assets.cli.main import summary_lines
 from aneurysm_assets.cli.status import take_overview
+from aneurysm_assets.cli.summary import summary_lines
 from aneurysm_assets.defs.assets import labels as labels_module
 from aneurysm_assets.defs.assets import unified_metadata as unified_module
 from aneurysm_assets.errors import InputError
@@ -30,7 +30,8 @@ from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.schema.tables import SERIES_QUALITY, SERIES_TABLES, UNIFIED_METADATA
 from aneurysm_assets.settings import Settings
 from aneurysm_assets.storage import table_files
-from aneurysm_assets.storage.table_files import find_table, read_table
+from aneurysm_assets.storage.table_names import find_table
+from aneurysm_assets.storage.table_scans import read_table
 from tests.graph import Graph, failure
 from tests.made_up import ct, mr, multi_frame, uid_of, write
 from tests.processes import SCRIPTS, call, call_here
