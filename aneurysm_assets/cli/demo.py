@@ -7,7 +7,8 @@ from time import monotonic
 import polars as pl
 
 from aneurysm_assets.cli.program import command_name
-from aneurysm_assets.cli.runner import Summary, draw, run
+from aneurysm_assets.cli.runner import draw, run
+from aneurysm_assets.cli.summary import Summary
 from aneurysm_assets.runs.resources import NullReporter
 from aneurysm_assets.sample import write_sample
 from aneurysm_assets.sample.place import MARKER

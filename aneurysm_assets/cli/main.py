@@ -19,7 +19,7 @@ import click
 from dotenv import dotenv_values
 
 from aneurysm_assets import settings as variables
-from aneurysm_assets.cli.summary import print_status, print_summary, say, styled
+from aneurysm_assets.cli.terminal import print_status, print_summary, say, styled
 from aneurysm_assets.errors import InputError
 from aneurysm_assets.messages import names_in_brief, one_line, printable
 from aneurysm_assets.parallel.worker_process import leave_out_unused
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aneurysm_assets.cli.run_log import RunLog
-    from aneurysm_assets.cli.runner import Summary
+    from aneurysm_assets.cli.summary import Summary
 
 P = ParamSpec("P")
 

@@ -1,9 +1,8 @@
 """The report as one HTML file that needs nothing else: no script, no font, no network."""
 
 import base64
-import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -26,81 +25,13 @@ from aneurysm_assets.report.grids import (
     together,
 )
 from aneurysm_assets.report.listed import Listed
+from aneurysm_assets.report.markup import STYLE, Html, escaped, prose, table_of
 from aneurysm_assets.report.numbers import AGE, MODALITY, SEX, Check, Missing, Numbers
 from aneurysm_assets.report.positions import OTHER_LOCATION, REACH_MM, Positions
 from aneurysm_assets.schema.columns import LOCATIONS, SERIES_KEY
 from aneurysm_assets.schema.tables import SERIES_PREVIEW, SERIES_QUALITY
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --faint: #5c6670; --rule: #d8dde2;
-  --tint: #f4f6f8; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0; --c5: #96833a;
-  --c6: #2b8a99; --c7: #b5485a; --bad: #a3261f;
-  --n1: #4a5763; --n2: #aeb8c1;
-  --l1: #1f4e79; --l2: #6f9bd1; --l3: #0b7a75; --l4: #45b5ac; --l5: #b3261e; --l6: #ee8078;
-  --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
-  --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ec; --paper: #14171a; --faint: #a3adb7;
-  --rule: #3a4148; --tint: #1d2125; --c1: #6aa5df; --c2: #eb9a57; --c3: #79bd8b; --c4: #cf94c9;
-  --c5: #c9b66c; --c6: #67c3cf; --c7: #e08293; --bad: #ff8a80;
-  --n1: #b9c3cc; --n2: #66717b;
-  --l1: #5f93d6; --l2: #a9c9f0; --l3: #2fb0a8; --l4: #93e0d9; --l5: #e5544b; --l6: #f7aaa4;
-  --l7: #f2c14e; --l8: #86b83c; --l9: #c6e694; --l10: #a86fd0; --l11: #d9b8ef;
-  --l12: #bf8a55; --l13: #f07ab8; --l14: #8a939c; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1.2rem 1rem 3rem; max-width: 72rem; color: var(--ink);
-  background: var(--paper); font: 1rem/1.45 system-ui, sans-serif;
-  -webkit-text-size-adjust: 100%; }
-h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 0 0 .5rem; }
-p { margin: .3rem 0 .8rem; } .faint { color: var(--faint); } .bad { color: var(--bad); }
-.key { display: grid; grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); gap: .6rem;
-  margin: 1rem 0 1.6rem; padding: 0; }
-.key div { background: var(--tint); border: 1px solid var(--rule); border-radius: .4rem;
-  padding: .5rem .7rem; }
-.key dt { color: var(--faint); font-size: .85rem; } .key dd { margin: 0; font-size: 1.4rem; }
-.columns { columns: 26rem 2; column-gap: 2.5rem; }
-section { break-inside: avoid; padding-bottom: 1.8rem; }
-figure { margin: 0 0 .6rem; } figcaption { font-size: .85rem; }
-svg { display: block; width: 100%; max-width: 36rem; height: auto; }
-h3 { font-size: .95rem; margin: 0; font-weight: 600; }
-.three { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1rem; }
-.three use { opacity: .8; }
-.marks { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr));
-  margin: .5rem 0; padding: 0; list-style: none; font-size: .88rem; }
-.crops { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: 1rem; }
-.crops figure { margin: 0; break-inside: avoid; } .crops figcaption { overflow-wrap: anywhere; }
-.crops img { display: block; width: 100%; aspect-ratio: 1; object-fit: contain;
-  background: #0e1013; border-radius: .3rem; margin-bottom: .3rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-th, td { text-align: left; padding: .22rem .6rem .22rem 0; border-bottom: 1px solid var(--rule);
-  vertical-align: top; } th { font-weight: 600; } caption { text-align: left; }
-@media (max-width: 30rem) { table { font-size: .82rem; } th, td { padding-right: .3rem; } }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-@media (min-width: 30rem) { td.n { white-space: nowrap; } }
-code { font-size: .85em; overflow-wrap: anywhere; }
-td:last-child, th:last-child { padding-right: 0; }
-a { color: inherit; text-decoration-color: var(--faint); text-underline-offset: .15em; }
-tr:target td { background: var(--tint); } tr { scroll-margin-top: 3rem; }
-.named { display: block; color: var(--faint); }
-@media print { :root { color-scheme: light; --ink: #000; --paper: #fff; --faint: #444;
-  --rule: #bbb; --tint: #fff; --c1: #3a76b0; --c2: #d9762b; --c3: #4d9160; --c4: #a860a0;
-  --c5: #96833a; --c6: #2b8a99; --c7: #b5485a; --bad: #a3261f;
-  --n1: #4a5763; --n2: #aeb8c1;
-  --l1: #1f4e79; --l2: #6f9bd1; --l3: #0b7a75; --l4: #45b5ac; --l5: #b3261e; --l6: #ee8078;
-  --l7: #d99a00; --l8: #557f1c; --l9: #9cc653; --l10: #6f3a98; --l11: #bb8ce0;
-  --l12: #8a5a2b; --l13: #d6408f; --l14: #8a939c; }
-  html { font-size: 10.5px; } body { padding: 0; } .columns { columns: 2; column-gap: 2rem; }
-  .scroll { overflow: visible; } tr, figure, .three > div { break-inside: avoid; }
-  h2, h3, thead { break-after: avoid; } svg, .mark, img { print-color-adjust: exact; }
-  .three { grid-template-columns: repeat(3, 1fr); } .marks { break-inside: avoid; }
-  .crops { grid-template-columns: repeat(6, 1fr); gap: .6rem; } }
-"""
-
 _SVG = re.compile(r"<svg.*?</svg>", re.DOTALL)
-
-_NAME = re.compile(r"`([^`]+)`")
-
-_PERCENT = re.compile(r"[\d.]+%( to [\d.]+%)?")
 
 _PROJECTIONS: tuple[tuple[str, str, str, tuple[str, str, str, str]], ...] = (
     ("axial", "left", "-posterior", ("right", "left", "posterior", "anterior")),
@@ -218,12 +149,12 @@ def make_page(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>RSNA Intracranial Aneurysm: the data at hand</title>
-<style>{_STYLE}</style>
+<style>{STYLE}</style>
 </head>
 <body>
 <header>
 <h1>RSNA Intracranial Aneurysm: the data at hand</h1>
-<p class="faint">Made {age.made:%Y-%m-%d %H:%M} UTC by aneurysm_assets {_text(version)} from
+<p class="faint">Made {age.made:%Y-%m-%d %H:%M} UTC by aneurysm_assets {escaped(version)} from
 <code>unified_metadata</code> and <code>series_quality</code>: {_tables_of(age)}</p>
 <dl class="key">{key}</dl>
 </header>
@@ -324,7 +255,7 @@ def _together(numbers: Numbers) -> _Section:
     title = "Locations that occur together"
     if not grid.rows:
         return _Section(title, '<p class="faint">No series is positive at two locations.</p>')
-    return _Section(title, _table(grid.header, grid.rows))
+    return _Section(title, table_of(grid.header, grid.rows))
 
 
 def _positions(positions_: Positions) -> _Section:
@@ -337,7 +268,7 @@ def _positions(positions_: Positions) -> _Section:
         for name, across, up, ends in _PROJECTIONS
     )
     shown = (name for name in (*LOCATIONS, OTHER_LOCATION) if name in set(frame["location"]))
-    key = "".join(f"<li>{plots.mark_of(name)}{_text(name)}</li>" for name in shown)
+    key = "".join(f"<li>{plots.mark_of(name)}{escaped(name)}</li>" for name in shown)
     caption = _caption(
         "Patient axes (LPS), mm from the centre of the point's own images: halfway between the "
         "outermost image centres of its group of one orientation, matrix and pixel spacing. "
@@ -349,7 +280,7 @@ def _positions(positions_: Positions) -> _Section:
     return _Section(
         title,
         f'<figure><div class="three">{drawn}</div><ul class="marks">{key}</ul>{caption}</figure>\n'
-        f"{_table(grid.header, grid.rows)}",
+        f"{table_of(grid.header, grid.rows)}",
     )
 
 
@@ -366,10 +297,10 @@ def _crop(crop: Crop) -> str:
     data = base64.b64encode(crop.jpeg).decode("ascii")
     named = f"point {crop.number}, {crop.location}, of {crop.series}"
     return (
-        f'<figure><img alt="{_text(named)}" src="data:image/jpeg;base64,{data}">'
-        f"<figcaption>{plots.mark_of(crop.location)}{_text(crop.location)}<br>"
-        f'<a href="{_path_of_picture(crop.series)}" title="{_text(crop.series)}">'
-        f"<code>{_text(_shortened(crop.series))}</code></a></figcaption></figure>"
+        f'<figure><img alt="{escaped(named)}" src="data:image/jpeg;base64,{data}">'
+        f"<figcaption>{plots.mark_of(crop.location)}{escaped(crop.location)}<br>"
+        f'<a href="{_path_of_picture(crop.series)}" title="{escaped(crop.series)}">'
+        f"<code>{escaped(_shortened(crop.series))}</code></a></figcaption></figure>"
     )
 
 
@@ -461,14 +392,14 @@ def _drawn(
     """Return a figure and its table, or a sentence where there is nothing to draw."""
     if frame.is_empty():
         return _Section(title, f'<p class="faint">Nothing to show: {nothing}.</p>')
-    table = _table(grid.header, grid.rows)
+    table = table_of(grid.header, grid.rows)
     caption = _caption(explained) if explained else ""
     return _Section(title, f"<figure>{_labelled(draw(), title)}{caption}</figure>\n{table}")
 
 
 def _labelled(svg: str, title: str) -> str:
     """Name a figure for those who do not see it."""
-    return svg.replace("<svg", f'<svg role="img" aria-label="{_text(title)}; table below"', 1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{escaped(title)}; table below"', 1)
 
 
 def _caption(text: str) -> str:
@@ -477,10 +408,10 @@ def _caption(text: str) -> str:
 
 def _missing(missing: Sequence[Missing], rows: Mapping[str, str]) -> _Section:
     lines = (
-        (_Html(_text(item.what) + _named(item.series, item.count, rows)), item.count, item.of)
+        (Html(escaped(item.what) + _named(item.series, item.count, rows)), item.count, item.of)
         for item in missing
     )
-    return _Section("What is missing", _table(("what", "count", "of"), lines))
+    return _Section("What is missing", table_of(("what", "count", "of"), lines))
 
 
 def _checks(numbers: Numbers, rows: Mapping[str, str]) -> _Section:
@@ -493,24 +424,24 @@ def _checks(numbers: Numbers, rows: Mapping[str, str]) -> _Section:
     figure = plots.bars(frame, "check", ("series",), "series")
     lines = [(_check(check, rows), check.found, check.checked) for check in numbers.checks]
     ids = [f"check-{check.name}" for check in numbers.checks]
-    table = _table(("check", "series", "of"), lines, ids)
+    table = table_of(("check", "series", "of"), lines, ids)
     return _Section(title, f"<figure>{_labelled(figure, title)}</figure>\n{table}")
 
 
-def _check(check: Check, rows: Mapping[str, str]) -> "_Html":
+def _check(check: Check, rows: Mapping[str, str]) -> Html:
     severity = ' <b class="bad">ERROR</b>' if check.severity == "ERROR" else ""
-    line = f"<code>{_text(check.name)}</code>{severity}<br>{_prose(check.description)}"
-    return _Html(line + _named(check.series, check.found, rows))
+    line = f"<code>{escaped(check.name)}</code>{severity}<br>{prose(check.description)}"
+    return Html(line + _named(check.series, check.found, rows))
 
 
 def _named(series: Sequence[str], many: int, rows: Mapping[str, str]) -> str:
     """Name the first of some series: by links to their rows, else by their whole UIDs."""
     links = [
-        f'<a href="#{rows[uid]}" title="{_text(uid)}"><code>{_text(_shortened(uid))}</code></a>'
+        f'<a href="#{rows[uid]}" title="{escaped(uid)}"><code>{escaped(_shortened(uid))}</code></a>'
         for uid in series
         if uid in rows
     ]
-    others = [f"<code>{_text(uid)}</code>" for uid in series if uid not in rows][:_UNLISTED]
+    others = [f"<code>{escaped(uid)}</code>" for uid in series if uid not in rows][:_UNLISTED]
     if not links and not others:
         return ""
     left = many - len(links) - len(others)
@@ -540,10 +471,10 @@ def _listed(listed: Listed, rows: Mapping[str, str], pictures: Set[str]) -> _Sec
         f"on it excludes series; none is left out of the tables by itself.{beside}"
     )
     lines = [
-        (_Html(f"<code>{_text(uid)}</code>{_picture(uid, pictures)}"), modality, _links(problems))
+        (Html(f"<code>{escaped(uid)}</code>{_picture(uid, pictures)}"), modality, _links(problems))
         for uid, modality, problems in listed.frame.iter_rows()
     ]
-    table = _table(("series", MODALITY, "problems"), lines, list(rows.values()))
+    table = table_of(("series", MODALITY, "problems"), lines, list(rows.values()))
     return _Section(title, f'<p class="faint">{sentence}</p>\n{table}')
 
 
@@ -554,59 +485,8 @@ def _picture(uid: str, pictures: Set[str]) -> str:
 
 
 def _path_of_picture(uid: str) -> str:
-    return _text(quote(f"{SERIES_PREVIEW.name}/{uid}.png"))
+    return escaped(quote(f"{SERIES_PREVIEW.name}/{uid}.png"))
 
 
-def _links(problems: Sequence[str]) -> "_Html":
-    return _Html(", ".join(f'<a href="#check-{name}"><code>{name}</code></a>' for name in problems))
-
-
-@dataclass(frozen=True)
-class _Html:
-    """A cell that is HTML already."""
-
-    text: str
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[object]], ids: Sequence[str] = ()) -> str:
-    rows = list(rows)
-    opened = [f'<tr id="{name}">' for name in ids] or ["<tr>"] * len(rows)
-    numeric = [n for n in range(len(header)) if all(_is_number(row[n]) for row in rows)]
-
-    def line(cells: Iterable[str], tag: str) -> str:
-        classes = (' class="n"' if n in numeric else "" for n in range(len(header)))
-        name = tag.partition(" ")[0]
-        return "".join(f"<{tag}{c}>{cell}</{name}>" for cell, c in zip(cells, classes, strict=True))
-
-    head = line(map(_text, header), 'th scope="col"')
-    body = "\n".join(
-        f"{tag}{line(map(_cell, row), 'td')}</tr>" for tag, row in zip(opened, rows, strict=True)
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"\n<tbody>\n{body}\n</tbody></table></div>"
-    )
-
-
-def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, int | float) or bool(_PERCENT.fullmatch(str(value)))
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, _Html):
-        return value.text
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{plots.mark_of(value)}{_text(str(value or ''))}"
-
-
-def _prose(text: str) -> str:
-    """Return a sentence as HTML, with its names of columns as code."""
-    return _NAME.sub(r"<code>\1</code>", _text(text))
-
-
-def _text(text: str) -> str:
-    """Return text from anywhere as HTML."""
-    return html.escape("".join(c if c.isprintable() else "�" for c in text))
+def _links(problems: Sequence[str]) -> Html:
+    return Html(", ".join(f'<a href="#check-{name}"><code>{name}</code></a>' for name in problems))

@@ -20,7 +20,7 @@ from polars.testing import assert_frame_equal
 
 from aneurysm_assets.cli import runner
 from aneurysm_assets.cli.status import take_overview
-from aneurysm_assets.cli.summary import summary_lines
+from aneurysm_assets.cli.terminal import summary_lines
 from aneurysm_assets.defs.assets import labels as labels_module
 from aneurysm_assets.defs.assets import unified_metadata as unified_module
 from aneurysm_assets.errors import InputError
