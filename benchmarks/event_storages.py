@@ -1,4 +1,4 @@
-"""Events a second on Dagster's storages: stock and ours, SQLite and PostgreSQL.
+"""Events per second on Dagster's storages: stock and ours, SQLite and PostgreSQL.
 
 What a partition costs is two events: that it is planned, and that it is materialized.
 """
@@ -72,7 +72,7 @@ def _lines(name: str, rates: Mapping[str, float]) -> Iterator[Line]:
                 "ms per event",
                 against,
                 round(1000 / rate, 3),
-                note=f"{rates[name]:,.0f} against {rate:,.0f} a second",
+                note=f"{rates[name]:,.0f} against {rate:,.0f} per second",
             )
 
 

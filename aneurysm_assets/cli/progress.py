@@ -29,9 +29,9 @@ _LINE_SECONDS = 60.0
 
 
 class _Rate(ProgressColumn):
-    """Series a second, over a table's whole time.
+    """Series per second, over a table's whole time.
 
-    Not rich's own speed: series are reported in batches, which it takes for thousands a second.
+    Not rich's own speed: series are reported in batches, which it takes for thousands per second.
     """
 
     def render(self, task: Task) -> Text:
