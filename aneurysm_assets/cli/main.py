@@ -254,7 +254,7 @@ def _worth_workers(
 
     root = settings.series_root
     if not isinstance(root, Path) or not isinstance(settings.interim, Path):
-        return 0, ()  # threads do it
+        return 0, ()  # whether the store answers is asked where the answer can be told
     try:
         series = set(os.listdir(root))  # noqa: PTH208 - only the names
     except OSError:

@@ -1,4 +1,4 @@
-"""What a person reads in the terminal at the end of a run, and of its status.
+"""What a person reads in the terminal: lines in colour, the end of a run, the status.
 
 The lines of a run that goes on belong to `progress`, the commands and their options to `main`.
 """
@@ -47,10 +47,10 @@ def print_summary(summary: "Summary", log: "RunLog") -> None:
     kept = printable(log.path if log.trouble is None else f"not whole: {log.trouble}")
     log.summary(f"{'log':>32}  {kept}")
     click.echo(f"{'log':>32}  {styled(kept, 'yellow' if log.trouble else None)}")
-    click.echo(f"to see it in the Dagster UI: {ui_command()}")
+    click.echo(f"to see it in the Dagster UI: {_ui_command()}")
 
 
-def ui_command() -> str:
+def _ui_command() -> str:
     """Return what opens the UI on the same data from here."""
     data = os.environ.get(variables.DATA)
     return f"{command_name()} ui" + (f" --data {shlex.quote(data)}" if data else "")

@@ -109,8 +109,9 @@ def read_series(directory: Location, raw_root: Location, threads: int | None = N
         objects = {name: listed.files[name] for name in without_litter(listed.files)}
         litter = tuple(name for name in listed.files if name not in objects)
         _require_files(directory, len(objects), litter, listed.directories)
-        opened = zip(objects, open_all(directory, objects, threads), repeat(True))
-        table = _read_all(directory, folder, len(objects), opened)
+        with closing(open_all(directory, objects, threads)) as files_of_bucket:
+            opened = zip(objects, files_of_bucket, repeat(True))
+            table = _read_all(directory, folder, len(objects), opened)
         fingerprint = fingerprint_of_objects(listed.files)
         return replace(
             table, litter=litter, directories=listed.directories, fingerprint=fingerprint

@@ -109,7 +109,9 @@ def decode(
 def _opened(raw: Location, paths: Iterable[str]) -> Iterator[Path | ObjectFile]:
     """Yield each file; in a bucket the next are fetched meanwhile, whole where they are small."""
     if isinstance(raw, ObjectPath):
-        yield from in_order(partial(open_object, head=_WHOLE), map(raw.__truediv__, paths), _AHEAD)
+        fetch = partial(open_object, head=_WHOLE)
+        with closing(in_order(fetch, map(raw.__truediv__, paths), _AHEAD)) as files:
+            yield from files
     else:
         yield from map(raw.__truediv__, paths)
 

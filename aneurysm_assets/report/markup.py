@@ -1,4 +1,4 @@
-"""HTML of the report that says nothing of a data set: its style, tables, and text from anywhere.
+"""HTML of the report whatever it says: its style, tables, and text from anywhere.
 
 What stands on the page belongs to `page`.
 """

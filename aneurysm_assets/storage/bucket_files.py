@@ -1,12 +1,13 @@
-"""Files of a bucket put whole and fetched whole: what `table_files` needs where tables are objects.
+"""Files of a bucket put whole and fetched whole: what tables need where they are objects.
 
-What a table's file looks like, and that exactly one stands, belongs to `table_files`; how a bucket
-is asked to `object_store`. An object is read by one request, never by several: of one that is
-replaced meanwhile these would give columns of two versions, which may look right. polars' own scans
-of URLs read a footer and then stretches, so they are not used.
+What a table's file looks like, and that exactly one stands, belongs to `table_files` and
+`table_scans`; how a bucket is asked to `object_store`. An object is read by one request, never by
+several: of one that is replaced meanwhile these would give columns of two versions, which may look
+right. polars' own scans of URLs read a footer and then stretches, so they are not used.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO
@@ -90,17 +91,17 @@ def scan_objects(paths: Sequence[ObjectPath], schema: pl.Schema, parse: Parse) -
         columns: list[str] | None, predicate: pl.Expr | None, most: int | None, _: int | None
     ) -> Iterator[pl.DataFrame]:
         remaining = most
-        contents = in_order(ObjectPath.read_bytes, paths, THREADS)
-        for start in range(0, len(paths), _BATCH):
-            if remaining == 0:
-                return
-            batch = paths[start : start + _BATCH]
-            frame = parse(batch, list(islice(contents, len(batch))))
-            if remaining is not None:
-                first = frame.head(remaining).collect()
-                remaining -= first.height
-                frame = first.lazy()
-            frame = frame if predicate is None else frame.filter(predicate)
-            yield (frame if columns is None else frame.select(columns)).collect()
+        with closing(in_order(ObjectPath.read_bytes, paths, THREADS)) as contents:
+            for start in range(0, len(paths), _BATCH):
+                if remaining == 0:
+                    return
+                batch = paths[start : start + _BATCH]
+                frame = parse(batch, list(islice(contents, len(batch))))
+                if remaining is not None:
+                    first = frame.head(remaining).collect()
+                    remaining -= first.height
+                    frame = first.lazy()
+                frame = frame if predicate is None else frame.filter(predicate)
+                yield (frame if columns is None else frame.select(columns)).collect()
 
     return register_io_source(rows, schema=schema, validate_schema=True, is_pure=True)

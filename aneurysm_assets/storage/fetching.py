@@ -8,7 +8,7 @@ import errno
 import io
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import TypeVar
@@ -18,11 +18,12 @@ from aneurysm_assets.storage.object_path import ObjectPath, Stretches, list_dire
 from aneurysm_assets.storage.object_store import Listed, Stat
 
 THREADS = 32
-"""Requests of one reader that are under way: a store takes long to answer, and takes many."""
+"""Series, or files of several, that are asked for at once where each is one request or a few."""
 
 ALL_THREADS = 192
-"""Of all readers of a process together: as many as a store 100 ms away takes to keep a processor
-busy. More of them cost more than they gain: they wait for the interpreter's lock."""
+"""Requests that are under way ahead of the readers of a process, all together: as many as a store
+100 ms away takes to keep a processor busy. More of them cost more than they gain: they wait for the
+interpreter's lock."""
 
 HEAD = 32 << 10
 """Bytes of the first request: the whole header of nearly all files."""
@@ -149,7 +150,7 @@ class ObjectFile:
 
 def open_all(
     directory: ObjectPath, files: Mapping[str, Stat], threads: int | None = None
-) -> Iterator[ObjectFile]:
+) -> Generator[ObjectFile]:
     """Open objects in their order, the heads of some fetched ahead.
 
     Parameters
@@ -159,7 +160,8 @@ def open_all(
     files : mapping of str to Stat
         As listed.
     threads : int, optional
-        How many requests are under way; `THREADS` where not given.
+        How many requests are under way at most; `ALL_THREADS` where not given: a worker process
+        reads one series at a time, and its files are all it has to ask for.
 
     Yields
     ------
@@ -173,7 +175,7 @@ def open_all(
     """
     pinned = [(directory / name).pinned_to(stat) for name, stat in files.items()]
     return in_order(
-        partial(open_object, head=HEAD), pinned, THREADS if threads is None else threads
+        partial(open_object, head=HEAD), pinned, ALL_THREADS if threads is None else threads
     )
 
 
@@ -195,8 +197,10 @@ def open_object(path: ObjectPath, head: int) -> ObjectFile:
     return ObjectFile(path, size, data)
 
 
-def in_order(fetch: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
+def in_order(fetch: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
     """Yield what is fetched for each item, in order, while that for the next is under way.
+
+    Whoever may leave early closes it: what is under way then is asked for in vain.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Tables written as files, each there whole or not at all: Parquet, or CSV where that cannot be.
+"""Files of ours written, each there whole or not at all: tables as Parquet, or CSV where it must.
 
 How that is done on a disk belongs to `atomic_files`; in a bucket a file is put at once. Which file
 holds a table belongs to `table_names`, how one is read to `table_scans`, what its columns are to

@@ -1,6 +1,7 @@
 """Tables read from their files: those of today, and those that earlier versions of ours wrote.
 
-How they are written belongs to `table_files`, which file holds a table to `table_names`.
+How they are written belongs to `table_files`, which takes from here what marks a file as of today;
+which file holds a table belongs to `table_names`.
 """
 
 import csv
