@@ -1,6 +1,6 @@
 """A proxy before a server that answers late: so many ms before the first byte of each answer.
 
-`python -m benchmarks.slow_answers PORT MILLISECONDS` prints the port it listens on, and serves
+`python benchmarks/slow_answers.py PORT MILLISECONDS` prints the port it listens on, and serves
 until its input ends. A process of its own: the reader that is measured has all of its own. What the
 server has answered once comes from memory. All answers take the same time, and none is encrypted: a
 store elsewhere is slower at times, and asks more of the reader's processor.
@@ -24,7 +24,7 @@ _CLOSE = b"Connection: close\r\n"
 @contextmanager
 def answers_late(port: int, milliseconds: int) -> Iterator[int]:
     """Give the port of a proxy before that of a server on loopback."""
-    command = [sys.executable, "-m", "benchmarks.slow_answers", str(port), str(milliseconds)]
+    command = [sys.executable, __file__, str(port), str(milliseconds)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
