@@ -19,6 +19,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from aneurysm_assets.defs.assets.decorators import series_asset
+from aneurysm_assets.defs.assets.raw import RAW_SERIES
 from aneurysm_assets.instance.data_root import open_instance
 from aneurysm_assets.parallel.series_map import SeriesResult
 from aneurysm_assets.runs import partitions
@@ -121,13 +123,7 @@ def _fill(count: int) -> dict[str, float]:
 
 
 def _record(instance: dg.DagsterInstance, series: list[str]) -> None:
-    @dg.asset(
-        name=LABELS.name,
-        partitions_def=partitions.series_partitions,
-        backfill_policy=dg.BackfillPolicy.single_run(),
-        dagster_type=dg.Nothing,
-        output_required=False,
-    )
+    @series_asset(LABELS, reads=RAW_SERIES)
     def labels(
         context: dg.AssetExecutionContext, config: SeriesConfig
     ) -> Iterator[dg.MaterializeResult[None]]:

@@ -102,16 +102,15 @@ def decode(
         path: sorted(group, key=lambda row: row[1]["frame_index"] or 0)
         for path, group in groupby(sorted(rows, key=of_file), key=of_file)
     }
-    for file, frames in zip(_opened(raw, by_file), by_file.values(), strict=True):
-        yield from _decode_file(file, frames)
+    with closing(_opened(raw, by_file)) as files:
+        for file, frames in zip(files, by_file.values(), strict=True):
+            yield from _decode_file(file, frames)
 
 
-def _opened(raw: Location, paths: Iterable[str]) -> Iterator[Path | ObjectFile]:
+def _opened(raw: Location, paths: Iterable[str]) -> Generator[Path | ObjectFile]:
     """Yield each file; in a bucket the next are fetched meanwhile, whole where they are small."""
     if isinstance(raw, ObjectPath):
-        fetch = partial(open_object, head=_WHOLE)
-        with closing(in_order(fetch, map(raw.__truediv__, paths), _AHEAD)) as files:
-            yield from files
+        yield from in_order(partial(open_object, head=_WHOLE), map(raw.__truediv__, paths), _AHEAD)
     else:
         yield from map(raw.__truediv__, paths)
 

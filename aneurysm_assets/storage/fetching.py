@@ -200,7 +200,7 @@ def open_object(path: ObjectPath, head: int) -> ObjectFile:
 def in_order(fetch: Callable[[T], R], items: Iterable[T], threads: int) -> Generator[R]:
     """Yield what is fetched for each item, in order, while that for the next is under way.
 
-    Whoever may leave early closes it: what is under way then is asked for in vain.
+    Whoever may leave early closes it, or what waits is asked for in vain.
 
     Parameters
     ----------
